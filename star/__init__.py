@@ -1,0 +1,28 @@
+"""STAR: pool-based active learning for fine-tuning LLMs (arXiv 2403.01165).
+
+``star.run(config)`` runs the algorithm, ``star.score_texts(model, rows)`` scores texts.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "run": "star.active_learning",
+    "score_texts": "star.texts",
+    "load_config": "star.config:load",
+    "Config": "star.config",
+    "InputError": "star.errors",
+}
+__all__ = ["Config", "InputError", "load_config", "run", "score_texts"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that `star --help` does not wait for torch.
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'star' has no attribute '{name}'")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute or name)

@@ -1,0 +1,186 @@
+"""Rules of the house no reader should have to check: who imports whom, and what nobody does."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAR = ROOT / "star"
+
+# A module imports only from above it. `tasks` is a package; the others are files.
+ORDER = (
+    "__init__",  # loaded before all others, so what it offers it must import late
+    "errors",
+    "config",
+    "seeding",
+    "records",
+    "tasks",
+    "pool",
+    "distributed",
+    "encoding",
+    "models",
+    "adapter",
+    "mc_dropout",
+    "generation",
+    "uncertainty",
+    "likelihood",
+    "scoring",
+    "acquisition",
+    "training",
+    "calibration",
+    "evaluation",
+    "statistics",
+    "active_learning",
+    "texts",
+    "figures",
+    "cli",
+    "__main__",
+)
+# The science, to be reviewed alone: arrays and tensors, no models.
+PURE = ("seeding", "pool", "uncertainty", "acquisition", "calibration", "statistics")
+ARRAYS = {"numpy", "scipy", "sklearn", "torch"}
+HUGGING_FACE = {
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "huggingface_hub",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "transformers",
+}
+# Where the name to import differs from the name to install.
+DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
+# They come with transformers and nothing else makes sense beside it.
+WITH_TRANSFORMERS = {"huggingface_hub", "tokenizers"}
+
+FILES = sorted(STAR.rglob("*.py"))
+PARSED = {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in FILES}
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name below star: ``tasks.base``, ``tasks``, ``cli``, ``__init__``."""
+    parts = path.relative_to(STAR).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the dotted names a file imports, also inside functions; star's own below ``star.``."""
+    for node in ast.walk(PARSED[path]):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: relative import"
+            assert node.module is not None
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                yield whole if whole.removeprefix("star.") in MODULES else node.module
+
+
+def star_imports(path: Path) -> set[str]:
+    names = {name for name in imports_of(path) if name == "star" or name.startswith("star.")}
+    return {name.removeprefix("star.") if name != "star" else "__init__" for name in names}
+
+
+def place(module: str) -> int:
+    return ORDER.index(module.partition(".")[0])
+
+
+def test_the_order_names_every_module() -> None:
+    assert {module.partition(".")[0] for module in MODULES} <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_come_from_above(module: str) -> None:
+    for other in star_imports(MODULES[module]):
+        assert other in MODULES, f"star.{module} imports star.{other}, which is not there"
+        same_package = module.partition(".")[0] == other.partition(".")[0]
+        assert same_package or place(other) < place(module), f"star.{module} imports star.{other}"
+
+
+def test_no_cycles() -> None:
+    graph = {module: star_imports(path) - {module} for module, path in MODULES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("module", [module for module in PURE if module in MODULES])
+def test_the_science_needs_no_hugging_face(module: str) -> None:
+    direct = {name.partition(".")[0] for name in imports_of(MODULES[module])} - {"star"}
+    assert direct - set(sys.stdlib_module_names) <= ARRAYS
+    seen, todo = set(), [module]
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        found = {name.partition(".")[0] for name in imports_of(MODULES[current])} & HUGGING_FACE
+        assert not found, f"star.{module} reaches {found} through star.{current}"
+        todo += star_imports(MODULES[current])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_config_knows_omegaconf(module: str) -> None:
+    tops = {name.partition(".")[0] for name in imports_of(MODULES[module])}
+    assert module == "config" or "omegaconf" not in tops
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_command_line_prints(module: str) -> None:
+    calls = [
+        node.lineno
+        for node in ast.walk(PARSED[MODULES[module]])
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert module == "cli" or not calls, f"star.{module} prints in lines {calls}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_pickled(module: str) -> None:
+    tops = {name.partition(".")[0] for name in imports_of(MODULES[module])}
+    assert not tops & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+
+
+def test_no_drawer_for_everything_and_no_name_of_a_library() -> None:
+    assert not [path for path in FILES if path.stem in ("utils", "util", "helpers", "misc")]
+    # A script's folder comes first in sys.path: scripts/datasets.py would hide the library.
+    taken = set(sys.stdlib_module_names) | HUGGING_FACE | ARRAYS | declared() | {"star"}
+    loose = [*ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    assert not [path for path in loose if path.stem in taken]
+
+
+def declared() -> set[str]:
+    """Return the names of the distributions that star's installation brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    # The extra nf4 is imported by those who ask for it; the others serve no run.
+    words = [*project["dependencies"], *project["optional-dependencies"]["nf4"]]
+    return {re.match(r"[\w.-]+", word).group().lower() for word in words}
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    used = {name.partition(".")[0] for path in FILES for name in imports_of(path)}
+    foreign = used - set(sys.stdlib_module_names) - WITH_TRANSFORMERS - {"star"}
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} <= declared()
+
+
+def test_constraints_pin_every_dependency_once() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
+    names = [pin.partition("==")[0] for pin in pins]
+    assert len(set(names)) == len(names)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    words = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    assert {re.match(r"[\w.-]+", word).group().lower() for word in words} <= set(names)
