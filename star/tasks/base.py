@@ -1,0 +1,105 @@
+"""What a task is: rows of a benchmark as prompts, answers, extraction and correctness.
+
+One benchmark is one file beside this one. A task turns stored rows into :class:`Example` (what a
+scorer may see) and :class:`Answer` (what only the oracle and the evaluation may see); the two never
+travel in one object, so code that holds examples alone cannot read a label.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from star.config import TaskConfig
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as a model sees it, without its answer.
+
+    Attributes:
+        index: 0-based row in its stored split. For the train split this is the pool index.
+        prompt: Text before the continuation. It does not end in white space, so that the
+            tokenisation of prompt and continuation does not depend on each other.
+        choices: For choice tasks, the continuation texts to compare, in the order of
+            ``Task.labels``; ``None`` for tasks that are answered by generation alone.
+        kind: Name of the planted kind in the embedded families, else ``None``. Diagnostics only.
+    """
+
+    index: int
+    prompt: str
+    choices: tuple[str, ...] | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The label of one row.
+
+    Attributes:
+        target: Continuation text to train on, without the end-of-sequence token.
+        gold: Canonical final answer to compare with (``"18"``, ``"true"``, ``"B"``).
+    """
+
+    target: str
+    gold: str
+
+
+class Task(ABC):
+    """A benchmark: where its rows are, what the model sees, and when an answer is right.
+
+    Class attributes:
+        name: Value of ``task.name``.
+        version: Raised when prompt, target or extraction change meaning, so that results of
+            different versions are never compared unknowingly. Part of every cache key.
+        hub_id, hub_config: Data set on the Hugging Face Hub, ``None`` for generated families.
+        hub_splits: Names of splits that are called otherwise on the Hub.
+        fields: Columns each stored row must have.
+        template: Default prompt; ``{column}`` stands for a column of the row.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    hub_id: ClassVar[str | None] = None
+    hub_config: ClassVar[str | None] = None
+    hub_revision: ClassVar[str] = "main"
+    hub_splits: ClassVar[Mapping[str, str]] = {}
+    fields: ClassVar[tuple[str, ...]] = ("question", "answer")
+    template: ClassVar[str]
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Canonical answers in the order of ``Example.choices``; ``None`` if answers are free."""
+        return None
+
+    @abstractmethod
+    def example(self, row: Mapping[str, Any], index: int) -> Example:
+        """Return what a model may see of a stored row."""
+
+    @abstractmethod
+    def answer(self, row: Mapping[str, Any], index: int) -> Answer:
+        """Return the row's label. Raises ``InputError`` for an empty or unreadable answer."""
+
+    @abstractmethod
+    def extract(self, text: str, *, strict: bool) -> str | None:
+        """Return the canonical final answer in a generated text, or ``None`` if there is none.
+
+        Args:
+            text: Generated continuation, without special tokens.
+            strict: Accept only the form the targets are written in; else the most plausible answer.
+        """
+
+    def is_correct(self, prediction: str | None, gold: str, *, strict: bool = False) -> bool:
+        """Whether an extracted answer equals the gold one; no answer is never correct.
+
+        Args:
+            prediction: What :meth:`extract` returned.
+            gold: ``Answer.gold``.
+            strict: As given to :meth:`extract`. Matters where two texts can mean one answer.
+        """
+        return prediction is not None and prediction == gold

@@ -1,0 +1,57 @@
+"""GSM8K: grade-school word problems whose worked solutions end in one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from star.config import TaskConfig
+from star.errors import InputError
+from star.tasks.answers import FINAL_ANSWER, final_number
+from star.tasks.base import Answer, Example, Task
+from star.tasks.prompts import Template, column
+
+MARKER = "####"
+"""What the stored solutions write in front of the final number."""
+
+
+class Gsm8k(Task):
+    """Rows of ``question`` and ``answer``, the answer a worked solution and ``#### N``.
+
+    The target is the solution with ``The final answer is N`` for ``#### N``; N is left as stored
+    (``1,234``), and so are the calculator's annotations (``<<3*4=12>>``), as in the authors' code.
+    Gold is N in canonical form (``1234``).
+    """
+
+    name: ClassVar[str] = "gsm8k"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str | None] = "openai/gsm8k"
+    hub_config: ClassVar[str | None] = "main"
+    template: ClassVar[str] = (
+        "{question}\nAnswer the above question. "
+        "First think step by step and then answer the final number.\n"
+    )
+
+    def __init__(self, config: TaskConfig) -> None:
+        super().__init__(config)
+        self._prompt = Template.parse(
+            config.prompt or self.template, hidden=("answer",), separator="\n"
+        )
+
+    def example(self, row: Mapping[str, Any], index: int) -> Example:
+        """Return the prompt of a row."""
+        return Example(index=index, prompt=self._prompt.fill(row))
+
+    def answer(self, row: Mapping[str, Any], index: int) -> Answer:
+        """Return the worked solution and its final number."""
+        text = column(row, "answer")
+        solution, marker, number = text.rpartition(MARKER)
+        gold = final_number(number, strict=False) if marker else None
+        if gold is None:
+            raise InputError(f"the answer must end in '{MARKER} NUMBER', got {text[-40:]!r}")
+        target = f"{self._prompt.separator}{solution}{FINAL_ANSWER} {number.strip()}"
+        return Answer(target=target, gold=gold)
+
+    def extract(self, text: str, *, strict: bool) -> str | None:
+        """Return the final number in canonical form."""
+        return final_number(text, strict=strict)

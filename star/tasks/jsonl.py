@@ -1,0 +1,99 @@
+"""The user's own data: any table of questions and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from star.config import TaskConfig
+from star.errors import InputError, nearest
+from star.tasks.answers import canonical_number, final_number, first_label
+from star.tasks.base import Answer, Example, Task
+from star.tasks.prompts import Template, column
+
+ROLES = ("question", "answer")
+
+
+class Jsonl(Task):
+    """Stored JSONL, JSON, CSV or Parquet splits in ``task.data_dir``.
+
+    ``task.columns`` says which columns hold question and answer, ``task.prompt`` may use
+    ``{question}`` and every other column but the answer's, ``task.choices`` makes it a choice task
+    whose answers must be among the choices. Without choices an answer is right
+
+    * strictly, if the whole generated text equals it;
+    * flexibly, if its whole text or first line equals it but for capitals, white space and a full
+      stop, or, where the gold answer is a number, if the text's final number has the same value.
+    """
+
+    name: ClassVar[str] = "jsonl"
+    version: ClassVar[int] = 1
+    template: ClassVar[str] = "{question}\nAnswer:"
+
+    def __init__(self, config: TaskConfig) -> None:
+        super().__init__(config)
+        given = dict(config.columns or {})
+        for role in given:
+            if role not in ROLES:
+                raise InputError(
+                    f"task.columns maps question and answer, got '{role}'{nearest(role, ROLES)}"
+                )
+        self._question = given.get("question", "question")
+        self._answer = given.get("answer", "answer")
+        hidden = {self._answer} - ({"question"} if self._question != self._answer else set())
+        self._prompt = Template.parse(config.prompt or self.template, hidden=hidden)
+        self._labels = _labels(config.choices)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The choices as given."""
+        return self._labels
+
+    def example(self, row: Mapping[str, Any], index: int) -> Example:
+        """Return the prompt of a row, and the choices of a choice task."""
+        shown = {name: value for name, value in row.items() if name != self._answer}
+        if "question" in self._prompt.names:
+            shown["question"] = column(row, self._question, hint="; set task.columns.question")
+        choices = None
+        if self._labels is not None:
+            choices = tuple(f"{self._prompt.separator}{label}" for label in self._labels)
+        return Example(index=index, prompt=self._prompt.fill(shown), choices=choices)
+
+    def answer(self, row: Mapping[str, Any], index: int) -> Answer:
+        """Return the answer as text; of a choice task it must be one of the choices."""
+        text = column(row, self._answer, hint="; set task.columns.answer")
+        if self._labels is not None and text not in self._labels:
+            raise InputError(
+                f"the answer must be one of task.choices ({', '.join(self._labels)}), "
+                f"got {text[:80]!r}{nearest(text, self._labels)}"
+            )
+        return Answer(target=f"{self._prompt.separator}{text}", gold=text)
+
+    def extract(self, text: str, *, strict: bool) -> str | None:
+        """Return the label a text answers with, or without choices the text itself."""
+        if self._labels is not None:
+            return first_label(text, self._labels, strict=strict)
+        return text.strip() or None
+
+    def is_correct(self, prediction: str | None, gold: str, *, strict: bool = False) -> bool:
+        """Whether an extracted answer equals the gold one, see the class."""
+        if prediction is None or strict or self._labels is not None:
+            return prediction == gold
+        number = canonical_number(gold)
+        if number is not None:
+            return final_number(prediction, strict=False) == number
+        lines = (prediction, prediction.partition("\n")[0])
+        return _normal(gold) in {_normal(line) for line in lines}
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.split()).removesuffix(".").casefold()
+
+
+def _labels(choices: list[str] | None) -> tuple[str, ...] | None:
+    if choices is None:
+        return None
+    labels = tuple(choice.strip() for choice in choices)
+    if len(labels) < 2 or "" in labels or len(set(labels)) < len(labels):
+        raise InputError(f"task.choices must be two or more different texts, got {list(choices)}")
+    return labels
