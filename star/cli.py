@@ -1,0 +1,136 @@
+"""The command line: ``star VERB …``, the same as ``python -m star VERB …``.
+
+Exit status 0: done. 2: something the user can mend, said in one line on stderr. 1: our fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from star import __version__
+from star import config as configuration
+from star.errors import InputError
+
+RUN_EXAMPLES = """\
+examples:
+  star run configs/quickstart.yaml
+  star run configs/quickstart.yaml acquisition.select=random seed=3
+  star run configs/smollm2/boolq.yaml task.data_dir=path/to/boolq pool.rounds=3
+  star run configs/quickstart.yaml --print-config
+  accelerate launch -m star run configs/quickstart.yaml
+
+A run that was interrupted goes on after its last complete round when it is started again.
+
+keys, their defaults and meaning:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb and return the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _set_up_logging(options.verbose)
+    try:
+        status: int = options.call(options)
+        return status
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="star",
+        description="Active learning for fine-tuning LLMs: a reimplementation of STAR "
+        "(arXiv 2403.01165).",
+    )
+    parser.add_argument("--version", action="version", version=f"star-al {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="more log lines")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    run = verbs.add_parser(
+        "run",
+        help="run active learning from a configuration file",
+        description="Run active learning: label, fine-tune, evaluate, score, query, repeat. "
+        "The last line on stdout is the run folder.",
+        epilog=RUN_EXAMPLES + configuration.describe(),
+        formatter_class=raw,
+    )
+    run.add_argument("config", metavar="CONFIG", help="YAML file; '-' for the defaults alone")
+    run.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
+    run.add_argument(
+        "--print-config", action="store_true", help="show the resolved YAML and do nothing else"
+    )
+    run.set_defaults(call=_run)
+
+    score = verbs.add_parser(
+        "score",
+        help="score prompts and continuations with a model",
+        description="Read rows {prompt, continuation} and write num_tokens, nll and entropy (nats, "
+        "summed over the continuation) and perplexity; order kept. A row without a "
+        "continuation is scored on the model's own greedy one. With --mc-passes the mean "
+        "and standard deviation over the passes are added.",
+        formatter_class=raw,
+    )
+    score.add_argument("model", metavar="MODEL", help="as model.name_or_path of a configuration")
+    score.add_argument("input", metavar="INPUT.jsonl")
+    score.add_argument("-o", "--output", required=True, metavar="OUT.jsonl")
+    score.add_argument("--adapter", metavar="DIR", help="a PEFT LoRA adapter folder")
+    score.add_argument("--mc-passes", type=int, default=0, metavar="S", help="MC-dropout passes")
+    score.add_argument("--masks", choices=("consistent", "token"), default="consistent")
+    score.add_argument("--seed", type=int, default=0, help="of the dropout masks")
+    score.add_argument("--batch-size", type=int, default=16)
+    score.add_argument("--max-new-tokens", type=int, default=256)
+    score.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    score.add_argument("--device", default="auto")
+    score.set_defaults(call=_score)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    path = None if options.config == "-" else options.config
+    config = configuration.load(path, options.overrides)
+    if options.print_config:
+        print(configuration.to_yaml(config), end="")
+        return 0
+    from star.active_learning import run  # late: --help and --print-config need no torch
+    from star.distributed import is_main
+
+    folder = run(config)
+    if is_main():
+        print(folder)
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from star.texts import score_file
+
+    score_file(
+        options.model,
+        options.input,
+        output=options.output,
+        adapter=options.adapter,
+        mc_passes=options.mc_passes,
+        masks=options.masks,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        max_new_tokens=options.max_new_tokens,
+        dtype=options.dtype,
+        device=options.device,
+        progress=sys.stderr.isatty(),
+    )
+    return 0
+
+
+def _set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+    logging.getLogger("star").setLevel(logging.DEBUG if verbose else logging.INFO)

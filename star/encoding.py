@@ -1,0 +1,147 @@
+"""Text to token ids: prompt and continuation, the truncation rule, batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from star.errors import InputError
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A prompt and a continuation as token ids.
+
+    Attributes:
+        index: The row in its stored split; the key of its MC-dropout masks.
+        prompt: At least one token id, special tokens of the model at the start included.
+        continuation: Token ids that are scored or trained on; may be empty before generation.
+    """
+
+    index: int
+    prompt: tuple[int, ...]
+    continuation: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.continuation)
+
+
+def encode(
+    tokenizer: Any, prompts: Sequence[str], continuations: Sequence[str], *, eos: bool
+) -> list[TokenRow]:
+    """Return one ``TokenRow`` for each prompt and continuation; ``index`` counts from 0.
+
+    The ids are those of the joined text, split where the prompt ends. Where the tokenizer merges
+    characters across that border (a prompt's ids are not the start of the joined ids), prompt and
+    continuation are encoded apart, so that the prompt a model sees never depends on the answer.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        prompts: (N,) texts.
+        continuations: (N,) texts.
+        eos: Append the end-of-sequence token to each continuation (training targets).
+    """
+    if not prompts:
+        return []
+    heads = _ids(tokenizer, list(prompts), special=True)
+    joined = _ids(
+        tokenizer, [p + c for p, c in zip(prompts, continuations, strict=True)], special=True
+    )
+    alone = None
+    rows = []
+    for i, (head, both) in enumerate(zip(heads, joined, strict=True)):
+        if both[: len(head)] == head:
+            tail = both[len(head) :]
+        else:
+            alone = alone or _ids(tokenizer, list(continuations), special=False)
+            tail = alone[i]
+        if not head:  # an empty prompt still needs a token that predicts the first one
+            start = tokenizer.bos_token_id
+            head = [tokenizer.eos_token_id if start is None else start]
+        rows.append(
+            TokenRow(i, tuple(head), tuple(tail) + ((tokenizer.eos_token_id,) if eos else ()))
+        )
+    return rows
+
+
+def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
+    end = tokenizer.eos_token_id
+    # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
+    if special and end is not None and end != tokenizer.bos_token_id:
+        return [ids[:-1] if ids and ids[-1] == end else ids for ids in encoded]
+    return encoded
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows after the truncation rule, and what it did: positions of rows cut or left out."""
+
+    rows: list[TokenRow]
+    truncated: list[int]
+    dropped: list[int]
+
+
+def fit(rows: Sequence[TokenRow], *, max_length: int, reserve: int, overlong: str) -> Fitted:
+    """Apply ``task.overlong`` to rows that do not fit ``max_length`` tokens.
+
+    Args:
+        rows: Prompt and continuation.
+        max_length: Tokens that the model (or ``train.max_length``) allows in all.
+        reserve: Tokens to keep free behind the prompt for an answer still to be generated.
+        overlong: ``truncate`` cuts the prompt from the left (its end asks the question) and, where
+            that is not enough, the continuation from the right; ``drop`` leaves the row out;
+            ``error`` refuses.
+
+    Raises:
+        InputError: ``error``, and a row is too long; or ``reserve`` leaves no room for a prompt.
+    """
+    if reserve >= max_length:
+        raise InputError(
+            f"evaluation.max_new_tokens={reserve} leaves no room for a prompt in the model's "
+            f"{max_length} tokens; lower it"
+        )
+    kept, truncated, dropped = [], [], []
+    for position, row in enumerate(rows):
+        tail = max(len(row.continuation), reserve)
+        if len(row.prompt) + tail <= max_length:
+            kept.append(row)
+        elif overlong == "error":
+            raise InputError(
+                f"row {row.index} needs {len(row.prompt) + tail} tokens, the limit is "
+                f"{max_length}; set task.overlong to truncate or drop"
+            )
+        elif overlong == "drop":
+            dropped.append(position)
+        else:
+            truncated.append(position)
+            room = max(1, max_length - tail)
+            kept.append(
+                replace(
+                    row,
+                    prompt=row.prompt[-room:],
+                    continuation=row.continuation[: max_length - min(room, len(row.prompt))],
+                )
+            )
+    return Fitted(kept, truncated, dropped)
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield positions in batches of like length, longest first (so memory peaks at the start)."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> Tensor:
+    """Return (B, T) token ids, padded on the right, or on the left for generation."""
+    width = max(len(s) for s in sequences)
+    out = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    for row, ids in zip(out, sequences, strict=True):
+        place = slice(width - len(ids), None) if left else slice(len(ids))
+        row[place] = torch.tensor(ids, dtype=torch.long)
+    return out

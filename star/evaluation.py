@@ -1,0 +1,144 @@
+"""Predictions on the test split: correctness, confidence, and the likelihood of the gold answer.
+
+Without dropout, whichever view of the model is on. The labels read here are the test split's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from star import calibration, likelihood
+from star.encoding import TokenRow
+from star.generation import generate, text_of
+from star.models import LanguageModel
+from star.scoring import Limits, encode_choices, encode_rows
+from star.tasks.base import Answer, Example, Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Test results of one model.
+
+    Attributes:
+        metrics: ``accuracy`` (flexible extraction), ``accuracy_strict`` where it differs in kind,
+            ``accuracy_stderr``, ``ece``, ``nll`` (nats an example), ``brier``.
+        predictions: One row an example, for ``predictions.jsonl``.
+        tokens: Tokens through the model, padding not counted.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+    tokens: int
+
+
+def evaluate(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    *,
+    limits: Limits,
+    by_likelihood: bool,
+    bins: int,
+    progress: bool = False,
+) -> Evaluation:
+    """Return the results on ``examples``.
+
+    Choice tasks by likelihood: the prediction is the choice with the largest normalised likelihood,
+    its confidence that probability, ``nll`` the gold choice's −log p, ``brier`` the sum over the
+    choices. Generated answers: the prediction is extracted from the greedy continuation; its
+    confidence is the geometric mean of its tokens' probabilities, exp(mean log p), the
+    length-normalised likelihood of Malinin & Gales 2021 (arXiv 2002.07650); ``nll`` is the gold
+    target's summed −log p; ``brier`` is (confidence − correct)².
+    """
+    choices = task.labels is not None and by_likelihood
+    judge = _by_likelihood if choices else _by_generation
+    rows, brier, tokens = judge(model, task, examples, answers, limits, progress)
+    correct = np.array([row["correct"] for row in rows], dtype=np.float64)
+    confidence = np.array([row["confidence"] for row in rows])
+    metrics = {
+        "accuracy": float(correct.mean()),
+        "accuracy_stderr": float(calibration.accuracy_stderr(correct)),
+        "ece": calibration.expected_calibration_error(confidence, correct, bins=bins),
+        "nll": float(np.mean([row["nll"] for row in rows])),
+        "brier": brier,
+    }
+    if not choices:
+        metrics["accuracy_strict"] = float(np.mean([row["correct_strict"] for row in rows]))
+    return Evaluation(metrics, rows, tokens)
+
+
+def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, Any]:
+    kind = {} if example.kind is None else {"kind": example.kind}
+    return {"index": example.index, **kind, "gold": answer.gold, "prediction": prediction}
+
+
+def _by_likelihood(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    limits: Limits,
+    progress: bool,
+) -> tuple[list[dict[str, Any]], float, int]:
+    labels = list(task.labels or ())
+    groups = encode_choices(model, examples)
+    log_probs = likelihood.choice_log_probs(
+        model, groups, batch_size=limits.batch_size, progress=progress, desc="evaluate"
+    )[:, 0]  # (N, C)
+    gold = np.array([labels.index(a.gold) for a in answers])
+    rows = []
+    for example, answer, row, right in zip(examples, answers, log_probs, gold, strict=True):
+        best = int(row.argmax())
+        rows.append(
+            _row(example, answer, labels[best])
+            | {"correct": best == right, "confidence": min(1.0, float(np.exp(row[best])))}
+            | {"nll": float(-row[right]), "log_probs": [float(v) for v in row]}
+        )
+    return rows, calibration.brier(np.exp(log_probs), gold), sum(len(r) for g in groups for r in g)
+
+
+def _by_generation(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    limits: Limits,
+    progress: bool,
+) -> tuple[list[dict[str, Any]], float, int]:
+    prompts = encode_rows(model, examples, None, reserve=limits.max_new_tokens).rows
+    new = generate(
+        model,
+        [p.prompt for p in prompts],
+        max_new_tokens=limits.max_new_tokens,
+        batch_size=limits.batch_size,
+        progress=progress,
+        desc="evaluate",
+    )
+    own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
+    gold = encode_rows(model, examples, [a.target for a in answers]).rows
+    options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
+    own_nll = likelihood.token_scores(model, own, **options)["predictive_entropy"][:, 0]
+    gold_nll = likelihood.token_scores(model, gold, **options)["predictive_entropy"][:, 0]
+    rows = []
+    for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
+        text = text_of(model, new[i])
+        flexible, strict = (task.extract(text, strict=s) for s in (False, True))
+        rows.append(
+            _row(example, answer, flexible)
+            | {
+                "correct": task.is_correct(flexible, answer.gold),
+                "correct_strict": task.is_correct(strict, answer.gold, strict=True),
+                "confidence": min(1.0, float(np.exp(-own_nll[i] / len(new[i])))),
+                "nll": float(gold_nll[i]),
+                "text": text,
+                "stopped": new[i][-1] in model.stop_ids,
+            }
+        )
+    confidence = [row["confidence"] for row in rows]
+    brier = calibration.binary_brier(confidence, [row["correct"] for row in rows])
+    return rows, brier, sum(len(r) for part in (own, gold) for r in part)

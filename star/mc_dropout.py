@@ -1,0 +1,156 @@
+"""Monte-Carlo dropout in the LoRA branch alone: S stochastic sub-networks while scoring.
+
+``consistent``: one mask m on the input features of every adapted module a pass, the same for every
+example and token, so that a pass is a fixed sub-network with A·diag(m)/(1−p) in A's place (in the
+sense of Gal & Ghahramani 2016, arXiv 1506.02142: one draw of weights a pass). ``token``: a fresh
+mask for every token, as PEFT's dropout layer draws them in training.
+
+Masks are functions of (seed, round, pass, module) and, for ``token``, (example, position): what
+else is in the batch, its padding or its order cannot change them. The model stays in eval mode
+throughout, so the base model's own dropout stays off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from star import adapter, seeding
+from star.config import McDropoutConfig
+from star.errors import InputError
+
+
+class Passes:
+    """The S passes of one round. Use inside ``with passes.installed():``."""
+
+    def __init__(
+        self, adapted: PeftModel, config: McDropoutConfig, *, seed: int, round_: int
+    ) -> None:
+        """Check that passes can differ.
+
+        Raises:
+            InputError: Dropout 0 in some adapted module (PEFT then puts an identity in its place),
+                or a merged adapter (which skips dropout): all passes would be equal.
+        """
+        self.count = config.passes
+        self._layers = dict(adapter.layers(adapted))
+        self._kind = config.masks
+        self._key = (seed, round_)
+        for name, layer in self._layers.items():
+            dropout = layer.lora_dropout[adapter.NAME]
+            if not isinstance(dropout, nn.Dropout) or dropout.p <= 0:
+                raise InputError(
+                    f"MC dropout needs adapter.lora_dropout > 0, but {name} has none: all passes "
+                    "would be equal"
+                )
+            if layer.merged:
+                raise InputError(f"MC dropout needs an unmerged adapter, but {name} is merged")
+        if not self._layers:
+            raise InputError("MC dropout needs an adapter, the model has none")
+
+    @contextmanager
+    def installed(self) -> Iterator[Passes]:
+        """Put the masks in place; weights and modules are restored at the end, come what may."""
+        weights = {n: layer.lora_A[adapter.NAME].weight.data for n, layer in self._layers.items()}
+        dropouts = {n: layer.lora_dropout[adapter.NAME] for n, layer in self._layers.items()}
+        try:
+            if self._kind == "consistent":
+                self._masked = [self._sub_network(s, weights, dropouts) for s in range(self.count)]
+            else:
+                self._tokens = {n: _TokenMask(dropouts[n].p) for n in self._layers}
+                for name, layer in self._layers.items():
+                    layer.lora_dropout[adapter.NAME] = self._tokens[name]
+            yield self
+        finally:
+            for name, layer in self._layers.items():
+                layer.lora_A[adapter.NAME].weight.data = weights[name]
+                layer.lora_dropout[adapter.NAME] = dropouts[name]
+
+    def begin(self, pass_: int, indices: Sequence[int], width: int) -> None:
+        """Make the next forward pass the ``pass_``-th sub-network.
+
+        Args:
+            pass_: 0 … S − 1.
+            indices: (B,) pool indices of the batch's rows.
+            width: T, its padded length in tokens.
+        """
+        if self._kind == "consistent":
+            for name, layer in self._layers.items():
+                layer.lora_A[adapter.NAME].weight.data = self._masked[pass_][name]
+            return
+        for name, mask in self._tokens.items():
+            key = seeding.derive(self._key[0], "mc_dropout", self._key[1], pass_, name)
+            mask.aim(key, indices, width)
+
+    def _sub_network(
+        self, pass_: int, weights: dict[str, Tensor], dropouts: dict[str, nn.Dropout]
+    ) -> dict[str, Tensor]:
+        masked = {}
+        for name, weight in weights.items():
+            p = dropouts[name].p
+            stream = seeding.generator(self._key[0], "mc_dropout", self._key[1], pass_, name)
+            keep = torch.rand(weight.shape[1], generator=stream) >= p
+            masked[name] = weight * (keep.to(weight) / (1.0 - p)).to(weight.device)
+        return masked
+
+
+class _TokenMask(nn.Module):
+    """Dropout whose mask is a hash of (module's key, example, position, feature)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self._rows: Tensor | None = None
+
+    def aim(self, key: int, indices: Sequence[int], width: int) -> None:
+        """Set the (B, T) hash keys of the next batch."""
+        low, high = _signed(key & 0xFFFFFFFF), _signed(key >> 32)
+        example = torch.tensor(np.asarray(indices, dtype=np.int64).astype(np.int32))
+        position = torch.arange(width, dtype=torch.int32)
+        rows = _mix(_mix(example ^ low) ^ high)  # (B,)
+        self._rows = _mix(rows[:, None] ^ _mix(position ^ high)[None, :])  # (B, T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._rows is None or self._rows.shape != x.shape[:-1]:
+            got = None if self._rows is None else tuple(self._rows.shape)
+            raise RuntimeError(f"token masks aimed at {got}, the module sees {tuple(x.shape)}")
+        rows = self._rows.to(x.device)
+        feature = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device)
+        bits = _mix(rows[..., None] ^ _mix(feature))  # (B, T, F), uniform over int32
+        keep = bits >= int(self.p * 2**32) - 2**31
+        return x * keep / (1.0 - self.p)
+
+
+def _signed(word: int) -> int:
+    return word - 2**32 if word >= 2**31 else word
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Return a 32-bit integer hash, element by element (C. Wellons's ``lowbias32`` constants).
+
+    Multiplication wraps; the mask after each arithmetic shift makes it a logical one.
+    """
+    x = x ^ ((x >> 16) & 0xFFFF)
+    x = x * 0x7FEB352D
+    x = x ^ ((x >> 15) & 0x1FFFF)
+    x = x * _signed(0x846CA68B)
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def check_spread(scores: np.ndarray) -> None:
+    """Raise ``RuntimeError`` if the S passes gave every example the same score.
+
+    Args:
+        scores: (N, S). An adapter that has learned (B ≠ 0) always moves some score; equal columns
+            mean that dropout did not act.
+    """
+    if scores.shape[0] and scores.shape[1] > 1 and (scores == scores[:, :1]).all():
+        raise RuntimeError(
+            f"all {scores.shape[1]} MC-dropout passes gave equal scores: dropout did not act, or "
+            "the adapter has not been trained"
+        )

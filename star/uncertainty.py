@@ -1,0 +1,63 @@
+"""Measures of uncertainty at one position, as pure functions of log-probabilities.
+
+Every function takes ``log_probs`` of shape (..., V), natural logarithms that sum to one in
+probability, and returns shape (...): higher = more informative. Sums and means over a continuation
+are taken by the caller (``scoring``), so the same functions serve tokens (V = vocabulary) and
+choices (V = number of choices, one position).
+
+| here | paper (arXiv 2403.01165) |
+|---|---|
+| ``predictive_entropy`` | PE: −log p(s_i | s_<i, x), s = the scored continuation |
+| ``max_entropy`` | ME: −Σ_v p(v | s_<i, x) log p(v | s_<i, x) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def predictive_entropy(log_probs: Tensor, chosen: Tensor) -> Tensor:
+    """Return −log p of the ``chosen`` entry, in nats. ``chosen``: (...) integer indices into V."""
+    return -log_probs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+
+
+def max_entropy(log_probs: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """Return the entropy −Σ p log p in nats; an entry with p = 0 contributes 0, never NaN."""
+    return torch.special.entr(log_probs.exp()).sum(-1)
+
+
+def margin(log_probs: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """Return the negated gap between the two largest probabilities, in [−1, 0]."""
+    top = log_probs.topk(2, dim=-1).values.exp()
+    return top[..., 1] - top[..., 0]
+
+
+def least_confidence(log_probs: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """Return 1 − max_v p(v), in [0, 1)."""
+    return 1.0 - log_probs.max(-1).values.exp()
+
+
+def bald(log_probs: Tensor) -> Tensor:
+    """Return the mutual information of prediction and mask: H(mean p) − mean H(p), in nats.
+
+    Args:
+        log_probs: (S, ..., V), one slice for each MC-dropout pass on a shared continuation.
+
+    Returns:
+        (...), at least 0 up to rounding. Source: Houlsby et al. 2011 (arXiv 1112.5745); by MC
+        dropout, Gal et al. 2017 (arXiv 1703.02910).
+    """
+    mean_log = log_probs.logsumexp(0) - torch.log(torch.tensor(float(log_probs.shape[0])))
+    return max_entropy(mean_log) - max_entropy(log_probs).mean(0)
+
+
+# The measures that one view's single pass can give. `bald` needs all passes at once.
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "predictive_entropy": predictive_entropy,
+    "max_entropy": max_entropy,
+    "margin": margin,
+    "least_confidence": least_confidence,
+}
