@@ -1,0 +1,139 @@
+"""Learning curves from result files: a Markdown table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from star.errors import InputError
+from star.records import read_json
+
+# Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
+STYLES = (
+    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    {"color": "#009E73", "marker": "^", "linestyle": "-."},
+    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
+    {"color": "#000000", "marker": "v", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    {"color": "#56B4E9", "marker": "P", "linestyle": (0, (8, 2))},
+    {"color": "#E69F00", "marker": "X", "linestyle": (0, (3, 2))},
+)
+
+
+def read_result(folder: str | Path) -> dict[str, Any]:
+    """Return ``result.json`` of a finished run.
+
+    Raises:
+        InputError: No such folder, a run that has not finished, or a file that is no result.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"run folder {folder} not found")
+    path = folder / "result.json"
+    if not path.is_file():
+        raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
+    result = read_json(path)
+    if not isinstance(result, dict) or not result.get("rounds"):
+        raise InputError(f"{path} holds no rounds")
+    return result
+
+
+def series_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each result: the strategy, and what else is needed to tell them apart.
+
+    A run whose scores read answers that were not bought is marked as such.
+    """
+    tasks = {result["task"] for result in results}
+    strategies = [(result["task"], result["strategy"]) for result in results]
+    names = []
+    for result, key in zip(results, strategies, strict=True):
+        name = result["strategy"] if len(tasks) == 1 else f"{result['task']} {result['strategy']}"
+        if strategies.count(key) > 1:
+            name += f" seed {result['seed']}"
+        if not result["label_free"]:
+            name += " (reads labels)"
+        names.append(name)
+    # The same strategy and seed under other settings: the hash is all that is left to tell them by.
+    return [
+        name if names.count(name) == 1 else f"{name} {result['config_hash'][:8]}"
+        for name, result in zip(names, results, strict=True)
+    ]
+
+
+def curve_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table: a row a round, a column a run, and the area under each curve.
+
+    Accuracies are fractions ± one standard error over the test examples.
+    """
+    names = series_names(results)
+    points = [{(r["round"], r["labeled"]): r for r in result["rounds"]} for result in results]
+    rows = [["round", "labels", *names]]
+    for key in sorted(set().union(*points)):
+        cells = [_accuracy(curve[key]) if key in curve else "–" for curve in points]
+        rows.append([str(key[0]), str(key[1]), *cells])
+    rows.append(["AUC", "", *(f"{result['auc']:.3f}" for result in results)])
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _accuracy(point: Mapping[str, Any]) -> str:
+    return f"{point['accuracy']:.3f} ± {point['accuracy_stderr']:.3f}"
+
+
+def learning_curve_figure(results: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw accuracy over the number of labels, one curve a run, and return where it was written.
+
+    Bars are ± one standard error over the test examples, not over seeds.
+
+    Raises:
+        InputError: No result, or a file ending that stands for no kind of picture.
+    """
+    # Late, since it costs half a second; no pyplot, whose figures are global and open windows.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not results:
+        raise InputError("a learning curve needs at least one result")
+    path = Path(path)
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    kinds = canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise InputError(
+            f"cannot draw {path}: the ending must be one of {', '.join(sorted(kinds))}"
+        )
+
+    axes = figure.subplots()
+    for i, (name, result) in enumerate(zip(series_names(results), results, strict=True)):
+        rounds = result["rounds"]
+        axes.errorbar(
+            [r["labeled"] for r in rounds],
+            [r["accuracy"] for r in rounds],
+            yerr=[r["accuracy_stderr"] for r in rounds],
+            label=f"{name} (AUC {result['auc']:.3f})",
+            linewidth=1.6,
+            markersize=5,
+            elinewidth=0.8,
+            capsize=2.5,
+            **STYLES[i % len(STYLES)],
+        )
+    axes.set_xlabel("labelled examples")
+    axes.set_ylabel("test accuracy (fraction, ± 1 standard error)")
+    axes.set_title(", ".join(dict.fromkeys(str(result["task"]) for result in results)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, handlelength=3.5)  # long enough to show the dashes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=200)
+    return path
