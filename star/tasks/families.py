@@ -1,0 +1,155 @@
+"""What the three generated families share: words, splits, and the mix of kinds in a pool.
+
+A family is a set of *kinds* of question. Its easy kinds are in the embedded model's pretraining
+text, its hard kinds are not: there the model has met the words (without answers) and, in a formal
+wording, the steps. Rows depend on the split alone, never on a run's seed, so a pool index means
+the same row in every run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Literal
+
+Split = Literal["pretrain", "train", "dev", "test"]
+Mix = Literal["planted", "uniform"]
+Row = dict[str, str]
+Maker = Callable[[Random, bool], tuple[str, str]]
+"""``maker(rng, narrow) -> (question, answer)``; ``narrow`` draws from the first few words only."""
+
+MAX_NUMBER = 50
+"""Largest number in any question or solution; 0 to this are single tokens."""
+
+POOL_SIZE = 800
+"""Rows of the train split."""
+
+HARD_FRACTION = 0.25
+"""Part of a planted pool that is of a hard kind, shared equally by the hard kinds."""
+
+NARROW_FRACTION = 0.6
+"""Part of a planted pool's easy rows drawn from a few words, i.e. near-duplicates."""
+
+NARROW_WORDS = 2
+"""How many words of each list near-duplicates are drawn from."""
+
+NAMES = ("Ann", "Bob", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ivy", "Jack", "Kim", "Leo")
+ITEMS = ("coins", "books", "cards", "stamps", "shells", "marbles", "pens", "keys")
+PLACES = ("garden", "kitchen", "cellar", "library", "garage", "attic", "office", "barn")
+
+_SPLIT_OF_REMAINDER: tuple[Split, ...] = (
+    "test",
+    "dev",
+    "train",
+    "train",
+    "pretrain",
+    "pretrain",
+    "pretrain",
+    "pretrain",
+)
+
+
+def split_of(question: str) -> Split:
+    """Return the only split that may hold a question.
+
+    The text alone decides, so no two splits can share a question, however many rows are drawn.
+    """
+    return _SPLIT_OF_REMAINDER[zlib.crc32(question.encode()) % len(_SPLIT_OF_REMAINDER)]
+
+
+def pick(rng: Random, words: Sequence[str], narrow: bool) -> str:
+    """Return one of ``words``; of the first few if ``narrow``."""
+    return rng.choice(words[:NARROW_WORDS] if narrow else words)
+
+
+def pick_two(rng: Random, words: Sequence[str], narrow: bool) -> list[str]:
+    """Return two different words; of the first few if ``narrow``."""
+    return rng.sample(words[:NARROW_WORDS] if narrow else words, 2)
+
+
+def stored_rows(
+    family: str,
+    split: Split,
+    size: int,
+    *,
+    easy: Mapping[str, Maker],
+    hard: Mapping[str, Maker],
+    mix: Mix,
+) -> list[Row]:
+    """Return the rows of a train, dev or test split, in a fixed shuffled order.
+
+    Dev and test are balanced over all kinds, and so is a ``uniform`` pool; in a ``planted`` pool
+    the hard kinds are a minority and many easy rows near-duplicates. No question occurs twice.
+
+    Args:
+        family: Name, part of the random stream's key.
+        split: Which split.
+        size: Number of rows.
+        easy: Kind to maker, kinds the base model was pretrained on.
+        hard: Kind to maker, kinds it was not.
+        mix: Mix of the train split; other splits are always balanced.
+    """
+    planted = split == "train" and mix == "planted"
+    kinds = {**easy, **hard}
+    if planted:
+        num_hard = round(size * HARD_FRACTION)
+        counts = _shares(num_hard, list(hard)) | _shares(size - num_hard, list(easy))
+    else:
+        counts = _shares(size, list(kinds))
+    rng = Random(f"{family}/{split}/{mix if split == 'train' else 'balanced'}")
+    rows: list[Row] = []
+    seen: set[str] = set()
+    for kind, count in counts.items():
+        made = 0
+        while made < count:
+            narrow = planted and kind in easy and rng.random() < NARROW_FRACTION
+            question, answer = kinds[kind](rng, narrow)
+            if question in seen or split_of(question) != split:
+                continue
+            seen.add(question)
+            rows.append({"question": question, "answer": answer, "kind": kind})
+            made += 1
+    rng.shuffle(rows)
+    return rows
+
+
+def pretraining_rows(
+    family: str,
+    size: int,
+    *,
+    lessons: Mapping[str, tuple[float, Maker]],
+    unanswered: Mapping[str, Maker],
+    unanswered_fraction: float,
+) -> list[Row]:
+    """Return rows to pretrain on; those of the hard kinds have an empty answer.
+
+    Args:
+        family: Name, part of the random stream's key.
+        size: Number of rows; a question may occur more than once.
+        lessons: Kind to (relative weight, maker) of the rows with answers.
+        unanswered: Kind to maker of the hard kinds, met as language only.
+        unanswered_fraction: Part of the rows without an answer.
+    """
+    rng = Random(f"{family}/pretrain")
+    names = list(lessons)
+    weights = [lessons[name][0] for name in names]
+    rows: list[Row] = []
+    while len(rows) < size:
+        if rng.random() < unanswered_fraction:
+            kind = rng.choice(list(unanswered))
+            question, answer = unanswered[kind](rng, False)[0], ""
+        else:
+            kind = rng.choices(names, weights)[0]
+            question, answer = lessons[kind][1](rng, rng.random() < 0.4)
+        if split_of(question) == "pretrain":
+            rows.append({"question": question, "answer": answer, "kind": kind})
+    return rows
+
+
+def _shares(total: int, kinds: Sequence[str]) -> dict[str, int]:
+    """Split ``total`` as equally as whole numbers allow."""
+    return {
+        kind: total // len(kinds) + (position < total % len(kinds))
+        for position, kind in enumerate(kinds)
+    }
