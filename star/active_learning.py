@@ -10,30 +10,28 @@ same numbers as one that was not.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
 from peft import PeftModel
 
-from star import acquisition, adapter, models, seeding, statistics, tasks, training
-from star.config import Config, config_hash, label_free, strategy_name
+from star import acquisition, adapter, distributed, models, seeding, tasks, training
+from star.admission import Limits, admit, encode_rows
+from star.config import Config, label_free
 from star.errors import InputError
 from star.evaluation import Evaluation, evaluate
 from star.mc_dropout import Passes
 from star.models import LanguageModel
 from star.pool import Oracle, Pool
-from star.records import RunFolder, read_json, write_json, write_jsonl, write_npz
-from star.scoring import Limits, PoolScorer, admit, encode_rows
+from star.records import RunFolder
+from star.round_files import Clock, Query, refuse_other_content, report, result, write_round
+from star.scoring import PoolScorer
 from star.tasks import TaskData
 from star.tasks.base import Answer, Example
 
 logger = logging.getLogger(__name__)
-
-NEEDED = ("accuracy", "accuracy_strict", "accuracy_stderr", "ece", "nll", "brier")
 
 
 def run(config: Config) -> Path:
@@ -42,7 +40,7 @@ def run(config: Config) -> Path:
     Raises:
         InputError: Anything the user can mend; complete rounds stay as they are.
     """
-    state = PartialState()
+    state = distributed.state()
     with RunFolder.open(config, write=state.is_main_process) as folder:
         state.wait_for_everyone()
         if folder.finished:
@@ -52,14 +50,15 @@ def run(config: Config) -> Path:
         bought = _start(config, folder, world)
         for t in range(config.pool.rounds):
             if t < world.complete:
-                _repeat_query(folder, world, bought, t)
-                continue
+                if _repeat_query(folder, world, bought, t):
+                    continue
+                break  # it was the last round: killed before result.json was written
             last = t == config.pool.rounds - 1 or not world.pool.unlabelled
             with (
                 folder.new_round(t) as place,
                 adapter.fresh(world.model, config.adapter, seed=config.seed, round_=t) as adapted,
             ):
-                clock = _Clock()
+                clock = Clock()
                 fitted = _train(config, world, bought, adapted, t)
                 clock.stop("train")
                 tested = _evaluate(config, world, world.test, world.test_answers)
@@ -67,14 +66,15 @@ def run(config: Config) -> Path:
                 query = Query([], {}, {}, 0) if last else _query(config, world, adapted, t)
                 clock.stop("score")
                 if folder.write:
-                    _write_round(config, place, world, t, fitted, tested, query, clock, adapted)
+                    labeled = len(world.pool.labelled)
+                    write_round(config, place, t, labeled, fitted, tested, query, clock, adapted)
             state.wait_for_everyone()
-            _report(t, world, tested, query, clock)
+            report(t, len(world.pool.labelled), tested, query, clock)
             if last:
                 break
             _buy(world, bought, query.indices)
         if folder.write:
-            folder.write_result(_result(config, folder))
+            folder.write_result(result(config, folder))
         state.wait_for_everyone()
         return folder.path
 
@@ -96,32 +96,17 @@ class World:
     complete: int  # rounds found complete on disk
 
 
-@dataclass
-class Query:
-    """What was chosen after a round, and why.
-
-    Attributes:
-        indices: Pool indices to label, best first.
-        scores: Arrays of ``scores.npz``; empty where nothing was scored.
-        notes: What ``metrics.json`` says of the query.
-        tokens: Logical work of scoring.
-    """
-
-    indices: list[int]
-    scores: dict[str, Any]
-    notes: dict[str, Any]
-    tokens: int
-
-
 def _prepare(config: Config, folder: RunFolder) -> World:
     """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
     data = tasks.load(config.task)
     for note in data.notes:
         logger.warning("%s", note)
-    with PartialState().main_process_first():  # one process converts and caches, the others read
+    with (
+        distributed.state().main_process_first()
+    ):  # one process converts and caches, the others read
         model = models.load(config.model, cache_dir=config.tracking.cache_dir)
     if folder.write:
-        _refuse_other_data(folder, data)
+        refuse_other_content(folder, data, model)
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
         folder.describe(model.info, told | {"counts": data.counts})
     limits = Limits(
@@ -182,10 +167,16 @@ def _buy(world: World, bought: dict[int, Answer], indices: list[int]) -> None:
     bought.update(zip(indices, world.oracle.label(indices), strict=True))
 
 
-def _repeat_query(folder: RunFolder, world: World, bought: dict[int, Answer], t: int) -> None:
-    """Take a complete round's query from its record instead of running the round again."""
-    if (folder.round_folder(t) / "selected.json").is_file():
-        _buy(world, bought, folder.read_round(t, "selected.json")["indices"])
+def _repeat_query(folder: RunFolder, world: World, bought: dict[int, Answer], t: int) -> bool:
+    """Take a complete round's query from its record instead of running the round again.
+
+    Returns:
+        Whether there is one; the last round has none.
+    """
+    if not (folder.round_folder(t) / "selected.json").is_file():
+        return False
+    _buy(world, bought, folder.read_round(t, "selected.json")["indices"])
+    return True
 
 
 def _train(
@@ -277,100 +268,3 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     chosen = acquisition.top_k(blended, scores["index"], count)
     tokens = full_view.tokens + (world.scorer.base().tokens if t == 0 else 0)
     return Query(chosen, scores, notes, tokens)
-
-
-class _Clock:
-    """Seconds of the parts of a round, one after another."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] = round(now - self._last, 3)
-        self._last = now
-
-
-def _write_round(
-    config: Config,
-    place: Path,
-    world: World,
-    t: int,
-    fitted: training.Fit,
-    tested: Evaluation,
-    query: Query,
-    clock: _Clock,
-    adapted: PeftModel,
-) -> None:
-    write_jsonl(place / "training.jsonl", fitted.log)
-    write_jsonl(place / "predictions.jsonl", tested.predictions)
-    if query.scores:
-        write_npz(place / "scores.npz", **query.scores)
-    if query.indices:
-        write_json(place / "selected.json", {"indices": query.indices})
-    last = t == config.pool.rounds - 1 or not query.indices
-    if config.tracking.save_adapters == "all" or (last and config.tracking.save_adapters == "last"):
-        adapter.save(adapted, place / "adapter")
-    metrics = {
-        "round": t,
-        "labeled": len(world.pool.labelled),
-        **tested.metrics,
-        "training": {
-            "updates": len(fitted.log),
-            "last": fitted.log[-1],
-            "validation_loss": fitted.validation,
-            "kept_epoch": fitted.kept_epoch,
-        },
-        "query": query.notes,
-        "seconds": clock.seconds,
-        "tokens": {"train": fitted.tokens, "evaluate": tested.tokens, "score": query.tokens},
-    }
-    write_json(place / "metrics.json", metrics)
-
-
-def _report(t: int, world: World, tested: Evaluation, query: Query, clock: _Clock) -> None:
-    m, s = tested.metrics, clock.seconds
-    logger.info(
-        "round %d: %d labels, accuracy %.3f ± %.3f, ECE %.3f, %.1f s "
-        "(train %.1f, evaluate %.1f, score %.1f)",
-        *(t, len(world.pool.labelled), m["accuracy"], m["accuracy_stderr"], m["ece"]),
-        *(sum(s.values()), s["train"], s["evaluate"], s["score"]),
-    )
-    weights = query.notes.get("effective_weight")
-    if weights:
-        shown = {k: "-" if v is None else f"{v:.2f}" for k, v in weights.items()}
-        nominal = query.notes["base_weight"]
-        logger.info(
-            "  query of %d: rank correlation with base %s, with full %s%s; near ties: %d",
-            *(len(query.indices), shown["base"], shown["full"]),
-            "" if nominal is None else f" (lambda {nominal:.2f})",
-            query.notes["near_ties"],
-        )
-
-
-def _result(config: Config, folder: RunFolder) -> dict[str, Any]:
-    rounds = [folder.read_round(t, "metrics.json") for t in range(folder.complete_rounds())]
-    kept = ("round", "labeled", *NEEDED, "seconds", "tokens")
-    points = [{key: r[key] for key in kept if key in r} for r in rounds]
-    labels, accuracy = [p["labeled"] for p in points], [p["accuracy"] for p in points]
-    return {
-        "status": "done",
-        "task": config.task.name,
-        "strategy": strategy_name(config),
-        "seed": config.seed,
-        "config_hash": config_hash(config),
-        "label_free": label_free(config),
-        "rounds": points,
-        "auc": statistics.area_under_curve(labels, accuracy),
-    }
-
-
-def _refuse_other_data(folder: RunFolder, data: TaskData) -> None:
-    stored = read_json(folder.path / "environment.json").get("data") or {}
-    known = stored.get("fingerprint")
-    if known is not None and known != data.fingerprint:
-        raise InputError(
-            f"{folder.path} was started on other data (fingerprint {known[:8]}, now "
-            f"{data.fingerprint[:8]}); restore the data, or set another output_dir"
-        )

@@ -1,207 +1,67 @@
-"""The schema of a run, and how a YAML file and ``key=value`` words become one.
+"""How a YAML file and ``key=value`` words become one checked configuration.
 
-The frozen dataclasses below are the schema: names, types, defaults, allowed ranges, and one line
-of help each. ``load`` merges defaults < one YAML file < ``key=value`` words (the last of a repeated
-key wins) and refuses whatever the schema does not know. No includes, no interpolation. The only
-file that knows OmegaConf, and it imports it late, so that everything else runs without it.
+``load`` merges the defaults of the schema < one YAML file < ``key=value`` words (the last of a
+repeated key wins) and refuses whatever the schema does not know. No includes, no interpolation. The
+only file that knows OmegaConf, and it imports it late, so that everything else runs without it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any
 
 from star.errors import InputError, nearest
+from star.schema import (
+    LLAMA_PROJECTIONS,
+    NOT_IN_HASH,
+    AcquisitionConfig,
+    AdapterConfig,
+    BaseWeightConfig,
+    Config,
+    EvaluationConfig,
+    McDropoutConfig,
+    ModelConfig,
+    PoolConfig,
+    RegularizerConfig,
+    TaskConfig,
+    TrackingConfig,
+    TrainConfig,
+    config_hash,
+    fields_of,
+    get,
+    label_free,
+    strategy_name,
+)
 
-# OmegaConf reads these annotations at run time; it wants Optional[...] and plain list/dict.
-
-LLAMA_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")
-NOT_IN_HASH = ("output_dir", "run_name", "tracking")
-
-
-def _key(default: Any, text: str, **bounds: float) -> Any:
-    """Return a dataclass field with a line of help and the bounds ``ge, gt, le, lt``."""
-    metadata = {"help": text, **bounds}
-    if isinstance(default, (list, tuple)):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    name_or_path: str = _key(
-        "embedded://tiny",
-        "Hub id, local folder, package://PACKAGE/FILE.gguf, or embedded://tiny",
-    )
-    revision: Optional[str] = _key(None, "Hub revision (branch, tag or commit); null = main")
-    dtype: Literal["float32", "bfloat16", "float16"] = _key("float32", "dtype of the base weights")
-    device: str = _key("auto", "auto (Accelerate's choice), cpu, cuda, mps")
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = _key(
-        "sdpa", "attention kernel"
-    )
-    quantization: Literal["none", "nf4"] = _key(
-        "none", "4-bit NormalFloat base weights (needs bitsandbytes)"
-    )
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    name: Literal["arithmetic", "truefalse", "choice", "gsm8k", "boolq", "openbookqa", "jsonl"] = (
-        _key("arithmetic", "the benchmark")
-    )
-    data_dir: Optional[str] = _key(
-        None, "folder of stored splits (train, test, ...: jsonl, csv or parquet); null = the Hub"
-    )
-    revision: Optional[str] = _key(None, "revision of the Hub data set; null = the task's own")
-    pool_limit: Optional[int] = _key(None, "use the first so many rows of the train split", ge=1)
-    test_limit: Optional[int] = _key(None, "use the first so many rows of the test split", ge=1)
-    test_split: str = _key("test", "name of the split that is evaluated")
-    validation_size: int = _key(
-        0, "train rows labelled at the start and held out from training; they count as labels", ge=0
-    )
-    pool_mix: Literal["planted", "uniform"] = _key(
-        "planted", "embedded families: instructive kinds are a minority, or all kinds alike"
-    )
-    prompt: Optional[str] = _key(
-        None, "prompt template with {column} fields; null = the task's own"
-    )
-    columns: Optional[dict[str, str]] = _key(
-        None, "task jsonl: which columns are {question: ..., answer: ...}"
-    )
-    choices: Optional[list[str]] = _key(
-        None, "task jsonl: the possible answers; makes it a choice task"
-    )
-    overlong: Literal["truncate", "drop", "error"] = _key(
-        "truncate", "a prompt longer than the model allows: cut from the left, leave out, or stop"
-    )
-
-
-@dataclass(frozen=True)
-class PoolConfig:
-    initial_size: int = _key(20, "examples labelled before round 0, drawn at random", ge=1)
-    query_size: int = _key(20, "K, examples labelled after each round but the last", ge=1)
-    rounds: int = _key(10, "R, number of trainings = points of the learning curve", ge=1)
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    r: int = _key(64, "rank of the LoRA matrices", ge=1)
-    lora_alpha: int = _key(16, "LoRA scale is lora_alpha / r", ge=1)
-    lora_dropout: float = _key(
-        0.1, "dropout on the input of A, in training and MC passes", ge=0, lt=1
-    )
-    target_modules: list[str] = _key(LLAMA_PROJECTIONS, "modules that get an adapter")
-
-
-@dataclass(frozen=True)
-class RegularizerConfig:
-    kind: Literal["none", "decoupled", "loss"] = _key(
-        "decoupled", "constraint on B: AdamW decay on B alone, or beta/2 * sum |B|^2 in the loss"
-    )
-    beta: Optional[float] = _key(None, "strength; null = the default of the kind", ge=0)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    learning_rate: float = _key(1.5e-4, "peak learning rate of AdamW", gt=0)
-    num_train_epochs: int = _key(3, "passes over the labelled examples", ge=1)
-    max_steps: Optional[int] = _key(None, "number of updates instead of epochs", ge=1)
-    per_device_train_batch_size: int = _key(8, "examples per forward pass and process", ge=1)
-    gradient_accumulation_steps: int = _key(1, "forward passes per update", ge=1)
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = _key(
-        "linear", "shape of the learning rate over the updates"
-    )
-    warmup_ratio: float = _key(0.0, "share of the updates with a rising rate", ge=0, le=1)
-    max_grad_norm: float = _key(1.0, "clip the gradient's norm", gt=0)
-    max_length: Optional[int] = _key(
-        None, "tokens of prompt and answer together; null = what the model allows", ge=2
-    )
-    gradient_checkpointing: bool = _key(False, "recompute activations to save memory")
-    keep: Literal["last", "best"] = _key(
-        "last", "adapter after the last epoch, or of the lowest validation loss"
-    )
-
-
-@dataclass(frozen=True)
-class BaseWeightConfig:
-    schedule: Literal["linear", "cosine", "exponential", "constant"] = _key(
-        "linear", "lambda(t), the base model's weight; linear = 1 - (t+1)/R"
-    )
-    value: float = _key(0.5, "lambda of the constant schedule", ge=0, le=1)
-    decay: float = _key(0.5, "exponential: lambda(t) = lambda(0) * decay^t", gt=0, lt=1)
-
-
-@dataclass(frozen=True)
-class McDropoutConfig:
-    passes: int = _key(3, "S, stochastic passes; 0 = one pass without dropout", ge=0)
-    masks: Literal["consistent", "token"] = _key(
-        "consistent", "one mask a pass for all tokens, or a fresh one for every token"
-    )
-
-
-@dataclass(frozen=True)
-class AcquisitionConfig:
-    strategy: Optional[str] = _key(None, "the row's name in tables; null = derived")
-    select: Literal["top_k", "random"] = _key("top_k", "how the query is picked")
-    measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
-        _key("predictive_entropy", "uncertainty of one view")
-    )
-    continuation: Literal["model", "base", "choices", "gold"] = _key(
-        "model",
-        "what is scored: each view's own answer, the base's, the choices, or gold (labels!)",
-    )
-    reduction: Literal["sum", "mean"] = _key("sum", "over the continuation's tokens")
-    combine: Literal["none", "subtract", "dynamic"] = _key(
-        "dynamic", "full only, full - base, or lambda * base + (1 - lambda) * full"
-    )
-    normalization: Literal["minmax", "rank", "zscore", "none"] = _key(
-        "minmax", "common scale of the views over the unlabelled pool"
-    )
-    base_weight: BaseWeightConfig = field(default_factory=BaseWeightConfig)
-    mc_dropout: McDropoutConfig = field(default_factory=McDropoutConfig)
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    per_device_eval_batch_size: int = _key(64, "rows per forward pass in scoring too", ge=1)
-    max_new_tokens: int = _key(256, "limit of a generated answer, tokens", ge=1)
-    choice_by: Literal["likelihood", "generation"] = _key(
-        "likelihood", "how choice tasks are judged"
-    )
-    ece_bins: int = _key(15, "equal-width bins of the calibration error", ge=1)
-
-
-@dataclass(frozen=True)
-class TrackingConfig:
-    progress: bool = _key(True, "progress bars on stderr")
-    save_adapters: Literal["all", "last", "none"] = _key("all", "which rounds keep their adapter")
-    cache_dir: Optional[str] = _key(
-        None, "base scores and converted models; null = $STAR_CACHE or ~/.cache/star-al"
-    )
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run. See :func:`load`."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
-    pool: PoolConfig = field(default_factory=PoolConfig)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    seed: int = _key(0, "root of every random stream", ge=0)
-    output_dir: str = _key("runs", "where run folders go")
-    run_name: Optional[str] = _key(None, "folder name instead of <task>/<strategy>/seed<k>-<hash>")
+__all__ = [
+    "LLAMA_PROJECTIONS",
+    "NOT_IN_HASH",
+    "AcquisitionConfig",
+    "AdapterConfig",
+    "BaseWeightConfig",
+    "Config",
+    "EvaluationConfig",
+    "McDropoutConfig",
+    "ModelConfig",
+    "PoolConfig",
+    "RegularizerConfig",
+    "TaskConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "check",
+    "config_hash",
+    "describe",
+    "fields_of",
+    "get",
+    "label_free",
+    "load",
+    "strategy_name",
+    "to_yaml",
+]
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -308,23 +168,6 @@ def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def fields_of(kind: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """Yield every leaf of the schema as (dotted key, field)."""
-    for item in dataclasses.fields(kind):
-        nested = item.default_factory
-        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
-            yield from fields_of(nested, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}", item
-
-
-def get(config: Any, key: str) -> Any:
-    """Return the value at a dotted key."""
-    for name in key.split("."):
-        config = getattr(config, name)
-    return config
-
-
 _BOUNDS = {
     "ge": (lambda v, b: v >= b, "at least"),
     "gt": (lambda v, b: v > b, "greater than"),
@@ -379,36 +222,6 @@ def _check_acquisition(config: Config) -> None:
                 "acquisition.measure=bald needs acquisition.mc_dropout.passes >= 2, "
                 f"got {a.mc_dropout.passes}"
             )
-
-
-def strategy_name(config: Config) -> str:
-    """Return ``acquisition.strategy``, or a name derived from what the strategy does.
-
-    ``random``; a measure's name for the full model alone; ``subtract-`` and ``star-`` before the
-    measure for the two combinations; ``-gold`` behind what reads labels.
-    """
-    a = config.acquisition
-    if a.strategy is not None:
-        return a.strategy
-    if a.select == "random":
-        return "random"
-    prefix = {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
-    suffix = "-gold" if a.continuation == "gold" else ""
-    return f"{prefix}{a.measure}{suffix}"
-
-
-def label_free(config: Config) -> bool:
-    """Whether no score of the run reads an answer that was not bought."""
-    return config.acquisition.select == "random" or config.acquisition.continuation != "gold"
-
-
-def config_hash(config: Config) -> str:
-    """Return 16 hex digits of all that decides a run's result.
-
-    Where the output goes and what is kept (``output_dir``, ``run_name``, ``tracking``) is left out.
-    """
-    tree = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IN_HASH}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def to_yaml(config: Config) -> str:

@@ -14,24 +14,15 @@ the disk and renamed. What a kill leaves behind has a name nobody reads.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
 import logging
 import os
-import platform
 import re
-import secrets
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
-
-import numpy as np
 
 from star.config import (
     NOT_IN_HASH,
@@ -44,6 +35,8 @@ from star.config import (
     to_yaml,
 )
 from star.errors import InputError
+from star.files import atomic_write, read_json, sync, write_json
+from star.provenance import environment
 
 try:
     import fcntl
@@ -51,122 +44,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
-
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "gguf",
-    "numpy",
-    "omegaconf",
-)
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a binary file that becomes ``path`` at a clean exit and leaves no trace otherwise.
-
-    It is written beside ``path`` (a rename is atomic within one file system only) under a name of
-    its own, so that several processes may write the same cache file at once: the last one wins.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: str | Path, obj: Any) -> None:
-    """Write ``obj`` as indented JSON, keys in the order given; numpy scalars and arrays are taken.
-
-    Raises:
-        ValueError: NaN or infinity somewhere: JSON has neither, the caller decides on ``None``.
-        TypeError: Something JSON cannot hold.
-    """
-    text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
-    with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
-
-
-def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line; the same rules as :func:`write_json`."""
-    with atomic_write(path) as file:
-        for row in rows:
-            text = json.dumps(row, allow_nan=False, ensure_ascii=False, default=_plain)
-            file.write(text.encode() + b"\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Return what :func:`write_json` wrote.
-
-    Raises:
-        InputError: The file is not there or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from None
-
-
-def write_npz(path: str | Path, **arrays: Any) -> None:
-    """Write arrays as ``.npz``. Equal arrays give equal bytes: numpy dates every entry 1980-01-01.
-
-    Raises:
-        TypeError: An array of Python objects, which could only be pickled.
-    """
-    plain = {name: np.asarray(array) for name, array in arrays.items()}
-    for name, array in plain.items():
-        if array.dtype.hasobject:
-            raise TypeError(f"array '{name}' holds Python objects; nothing is pickled here")
-    with atomic_write(path) as file:
-        np.savez(file, **plain)
-
-
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an ``.npz`` file by name; pickled content is refused."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def _plain(value: Any) -> Any:
-    """Return a numpy scalar or array, or a path, as JSON's own kinds."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"cannot write a {type(value).__name__} as JSON")
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    except OSError:  # some network file systems refuse to flush a folder
-        log.debug("cannot flush %s", path)
-    finally:
-        os.close(handle)
-
-
-# --- the folder --------------------------------------------------------------------------------
 
 
 @dataclass
@@ -312,10 +189,10 @@ class RunFolder:
         partial.mkdir(parents=True)
         yield partial
         for path in sorted(partial.rglob("*")):
-            _sync(path)
-        _sync(partial)
+            sync(path)
+        sync(partial)
         os.rename(partial, final)
-        _sync(final.parent)
+        sync(final.parent)
 
     def complete_rounds(self) -> int:
         """Return how many rounds, counted from 0 without a gap, are complete."""
@@ -332,7 +209,7 @@ class RunFolder:
         """Write ``result.json``, which declares the run finished."""
         if self.write:
             write_json(self.path / "result.json", dict(result))
-            _sync(self.path)
+            sync(self.path)
 
 
 def folder_of(config: Config) -> Path:
@@ -413,90 +290,3 @@ def _lock_folder(path: Path) -> IO[bytes] | None:
     file.write(f"{os.getpid()}\n".encode())
     file.flush()
     return file
-
-
-# --- provenance --------------------------------------------------------------------------------
-
-
-def environment(model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run ran on: time, code, versions, model, data, machine.
-
-    Args:
-        model_info: Name and revision or content hash of the base model, as it was loaded.
-        data_info: The same of the data.
-    """
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(sys.argv),
-        "star": {"version": _version("star-al"), **_checkout()},
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "hardware": _hardware(),
-        "model": dict(model_info),
-        "data": dict(data_info),
-    }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _checkout() -> dict[str, Any]:
-    """Return commit and dirty flag of the checkout that star was imported from, or two nulls."""
-    here = Path(__file__).resolve()
-
-    # Inside a git hook these name another repository than the one star is in.
-    outside = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE")}
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "--no-optional-locks", "-C", str(here.parent), *words],
-                capture_output=True,
-                text=True,
-                timeout=20,
-                env=outside,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    # An installed copy can lie inside somebody else's checkout (a .venv); that commit says nothing.
-    if git("ls-files", "--error-unmatch", here.name) is None:
-        return {"commit": None, "dirty": None}
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else changes != ""}
-
-
-def _hardware() -> dict[str, Any]:
-    import torch  # late: reading a run folder needs no torch
-
-    gpus = []
-    if torch.cuda.is_available():
-        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "ram_gib": _ram_gib(),
-        "gpus": gpus,
-    }
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _ram_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None

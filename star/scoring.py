@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from star import likelihood
+from star.admission import Limits, encode_choices, encode_rows
 from star.config import AcquisitionConfig
-from star.distributed import is_main
-from star.encoding import Fitted, TokenRow, encode, fit
+from star.distributed import everyone, is_main
+from star.encoding import TokenRow
 from star.errors import InputError
+from star.files import read_npz, write_npz
 from star.generation import generate
 from star.mc_dropout import Passes, check_spread
 from star.models import LanguageModel
 from star.pool import Oracle
-from star.records import read_npz, write_npz
 from star.tasks.base import Answer, Example
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 VERSION = 1  # of the scores' meaning; part of the cache key
@@ -105,11 +110,14 @@ class PoolScorer:
         elif config.continuation == "gold":
             answers = oracle.label_all(self._place, reason="continuation=gold")
             texts = [answer.target for answer in answers]
-            self._targets = encode_rows(model, self._examples, texts).rows
+            fitted = encode_rows(model, self._examples, texts)
+            self._targets = fitted.rows
         else:
-            self._prompts = encode_rows(
-                model, self._examples, None, reserve=limits.max_new_tokens
-            ).rows
+            fitted = encode_rows(model, self._examples, None, reserve=limits.max_new_tokens)
+            self._prompts = fitted.rows
+        if config.continuation != "choices" and fitted.truncated:
+            # `admit` makes room for the choices, or for an answer of max_new_tokens: not for both.
+            logger.warning("scoring: %d rows are cut to fit the model", len(fitted.truncated))
         self._base: View | None = None
 
     def base(self) -> View:
@@ -119,11 +127,13 @@ class PoolScorer:
         """
         if self._base is None:
             path = None if self._cache is None else self._cache / "base" / f"{self._key()}.npz"
-            self._base = _read_view(path) if path is not None else None
+            stored = None if path is None else _read_view(path, len(self._examples))
+            # Scoring is shared work: all processes read, or all score. A cache on one machine's own
+            # disk, or a file that appears in between, must not divide them.
+            self._base = stored if everyone(stored is not None) else None
             if self._base is None:
                 self._base = self._score(range(len(self._examples)), None, "base")
                 if path is not None and is_main():
-                    path.parent.mkdir(parents=True, exist_ok=True)
                     _write_view(path, self._base)
         return self._base
 
@@ -205,103 +215,35 @@ class PoolScorer:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What bounds an answer and a batch, from ``evaluation``."""
-
-    max_new_tokens: int
-    batch_size: int
-
-
-def encode_rows(
-    model: LanguageModel,
-    examples: Sequence[Example],
-    continuations: Sequence[str] | None,
-    *,
-    reserve: int = 0,
-    eos: bool = False,
-    max_length: int | None = None,
-) -> Fitted:
-    """Return the examples as token rows, keyed by the examples' indices, cut to what fits.
-
-    Args:
-        model: Whose tokenizer and length count.
-        examples: N examples.
-        continuations: (N,) texts, or ``None`` where the answer is still to be generated.
-        reserve: Tokens kept free for it.
-        eos: End each continuation with the end-of-sequence token (training targets).
-        max_length: Fewer tokens than the model allows; ``None`` = what the model allows.
-    """
-    texts = [""] * len(examples) if continuations is None else list(continuations)
-    encoded = encode(model.tokenizer, [e.prompt for e in examples], texts, eos=eos)
-    rows = [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
-    allowed = min(model.max_length, max_length or model.max_length)
-    return fit(rows, max_length=allowed, reserve=reserve, overlong="truncate")
-
-
-def encode_choices(model: LanguageModel, examples: Sequence[Example]) -> list[list[TokenRow]]:
-    """Return (N, C) token rows; the choices of an example share one prompt, cut to what fits."""
-    flat = [(e, choice) for e in examples for choice in e.choices or ()]
-    rows = encode_rows(model, [e for e, _ in flat], [choice for _, choice in flat]).rows
-    groups: dict[int, list[TokenRow]] = {e.index: [] for e in examples}
-    for row in rows:
-        groups[row.index].append(row)
-    for group in groups.values():
-        # Where cutting left prompts of unequal length, the choices would be asked different things.
-        shortest = min(len(row.prompt) for row in group)
-        group[:] = [replace(row, prompt=row.prompt[-shortest:]) for row in group]
-    return list(groups.values())
-
-
-def admit(
-    model: LanguageModel, examples: Sequence[Example], *, limits: Limits, overlong: str, where: str
-) -> tuple[list[Example], str | None]:
-    """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
-
-    A prompt is overlong if it leaves no room for the longest choice, or for a generated answer of
-    ``max_new_tokens``, in the model's positions.
-
-    Raises:
-        InputError: ``overlong`` is ``error`` and there is one.
-    """
-    longest = {c for e in examples for c in e.choices or ()}
-    tails = [
-        len(r.continuation)
-        for r in encode(model.tokenizer, [""] * len(longest), sorted(longest), eos=False)
-    ]
-    reserve = max(tails) if tails else limits.max_new_tokens
-    rows = encode_rows(model, examples, None).rows
-    fitted = fit(rows, max_length=model.max_length, reserve=reserve, overlong=overlong)
-    if not (fitted.truncated or fitted.dropped):
-        return list(examples), None
-    gone = set(fitted.dropped)
-    kept = [e for i, e in enumerate(examples) if i not in gone]
-    done = f"{len(gone)} left out" if gone else f"{len(fitted.truncated)} cut from the left"
-    return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"
-
-
 def _write_view(path: Path, view: View) -> None:
     flat = [t for c in view.continuations for t in c]
     lengths = [len(c) for c in view.continuations]
-    write_npz(
-        path,
-        num_tokens=view.num_tokens,
-        tokens=np.array(view.tokens),
-        flat=np.array(flat, dtype=np.int64),
-        lengths=np.array(lengths, dtype=np.int64),
-        **{f"sum_{name}": value for name, value in view.sums.items()},
-    )
+    arrays = {f"sum_{name}": value for name, value in view.sums.items()}
+    arrays |= {"num_tokens": view.num_tokens, "tokens": np.array(view.tokens)}
+    arrays |= {"flat": np.array(flat, dtype=np.int64), "lengths": np.array(lengths, dtype=np.int64)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_npz(path, **arrays)
+    except OSError as error:  # a cache saves time; a run does not need it
+        logger.warning("base scores are not cached in %s: %s", path.parent, error.strerror)
 
 
-def _read_view(path: Path) -> View | None:
+def _read_view(path: Path, count: int) -> View | None:
+    """Return the cached view of ``count`` examples; ``None`` if it is not there or not whole."""
     if not path.is_file():
         return None
-    stored = read_npz(path)
-    ends = np.cumsum(stored["lengths"])
-    flat = stored["flat"].tolist()
-    return View(
-        {k.removeprefix("sum_"): v for k, v in stored.items() if k.startswith("sum_")},
-        stored["num_tokens"],
-        [tuple(flat[e - n : e]) for e, n in zip(ends, stored["lengths"], strict=True)],
-        int(stored["tokens"]),
-    )
+    try:
+        stored = read_npz(path)
+        ends = np.cumsum(stored["lengths"])
+        flat = stored["flat"].tolist()
+        view = View(
+            {k.removeprefix("sum_"): v for k, v in stored.items() if k.startswith("sum_")},
+            stored["num_tokens"],
+            [tuple(flat[e - n : e]) for e, n in zip(ends, stored["lengths"], strict=True)],
+            int(stored["tokens"]),
+        )
+        whole = {len(v) for v in (*view.sums.values(), view.num_tokens, ends)} == {count}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        logger.warning("base scores in %s cannot be read (%s); scoring again", path, error)
+        return None
+    return view if whole else None

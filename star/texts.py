@@ -18,9 +18,9 @@ from star.config import McDropoutConfig, ModelConfig
 from star.distributed import is_main
 from star.encoding import TokenRow, encode, fit
 from star.errors import InputError
+from star.files import write_jsonl
 from star.generation import generate, text_of
 from star.mc_dropout import Passes
-from star.records import write_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,9 @@ def score_texts(
             loaded.tokenizer, [r["prompt"] for r in rows], [c or "" for c in given], eos=False
         )
         missing = [i for i, c in enumerate(given) if c is None]
+        for i, row in enumerate(encoded):
+            if given[i] is not None and not row.continuation:
+                raise InputError(f"row {i}: 'continuation' {given[i]!r} has no tokens")
         cut: set[int] = set()
         for i, row in enumerate(encoded):
             reserve = max_new_tokens if given[i] is None else 0
@@ -142,8 +145,13 @@ def score_file(model: str, source: str | Path, *, output: str | Path, **options:
         raise InputError(f"input file {source} not found")
     if not output.parent.is_dir():
         raise InputError(f"the folder of the output, {output.parent}, does not exist")
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is not UTF-8: {error.reason} at byte {error.start}") from None
     rows = []
-    for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    # Not splitlines(): it also splits at U+2028 and the like, which JSON allows inside a text.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -14,20 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from star import records
+from star import provenance
 from star.config import Config, config_hash, load
 from star.errors import InputError
-from star.records import (
-    RunFolder,
-    atomic_write,
-    environment,
-    folder_of,
-    read_json,
-    read_npz,
-    write_json,
-    write_jsonl,
-    write_npz,
-)
+from star.files import atomic_write, read_json, read_npz, write_json, write_jsonl, write_npz
+from star.provenance import environment
+from star.records import RunFolder, folder_of
 
 
 @pytest.fixture
@@ -313,7 +305,8 @@ def test_other_ranks_write_nothing(config: Config) -> None:
 KILLED = """
     import os, signal, sys
     from star.config import load
-    from star.records import RunFolder, write_json
+    from star.files import write_json
+    from star.records import RunFolder
     run = RunFolder.open(load(None, [f"output_dir={sys.argv[1]}", "run_name=x"]))
     with run.new_round(0) as folder:
         write_json(folder / "metrics.json", {"accuracy": 0.5})
@@ -382,10 +375,10 @@ def git(folder: Path, *words: str) -> str:
 
 
 def test_commit_and_dirty_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "star" / "records.py"
+    module = tmp_path / "star" / "provenance.py"
     module.parent.mkdir()
     module.write_text("# a\n")
-    monkeypatch.setattr(records, "__file__", str(module))
+    monkeypatch.setattr(provenance, "__file__", str(module))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set inside a git hook
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

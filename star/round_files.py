@@ -1,0 +1,147 @@
+"""What a run writes and says of its rounds, and the refusal to go on from other content."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from star import adapter, statistics
+from star.config import Config, config_hash, label_free, strategy_name
+from star.errors import InputError
+from star.evaluation import Evaluation
+from star.files import read_json, write_json, write_jsonl, write_npz
+from star.models import LanguageModel
+from star.records import RunFolder
+from star.tasks import TaskData
+from star.training import Fit
+
+logger = logging.getLogger(__name__)
+
+NEEDED = ("accuracy", "accuracy_strict", "accuracy_stderr", "ece", "nll", "brier")
+
+
+@dataclass
+class Query:
+    """What was chosen after a round, and why.
+
+    Attributes:
+        indices: Pool indices to label, best first.
+        scores: Arrays of ``scores.npz``; empty where nothing was scored.
+        notes: What ``metrics.json`` says of the query.
+        tokens: Logical work of scoring.
+    """
+
+    indices: list[int]
+    scores: dict[str, Any]
+    notes: dict[str, Any]
+    tokens: int
+
+
+class Clock:
+    """Seconds of the parts of a round, one after another."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] = round(now - self._last, 3)
+        self._last = now
+
+
+def write_round(
+    config: Config,
+    place: Path,
+    t: int,
+    labeled: int,
+    fitted: Fit,
+    tested: Evaluation,
+    query: Query,
+    clock: Clock,
+    adapted: PeftModel,
+) -> None:
+    """Write a round's files into its folder; ``labeled`` counts the labels it was trained on."""
+    write_jsonl(place / "training.jsonl", fitted.log)
+    write_jsonl(place / "predictions.jsonl", tested.predictions)
+    if query.scores:
+        write_npz(place / "scores.npz", **query.scores)
+    if query.indices:
+        write_json(place / "selected.json", {"indices": query.indices})
+    last = t == config.pool.rounds - 1 or not query.indices
+    if config.tracking.save_adapters == "all" or (last and config.tracking.save_adapters == "last"):
+        adapter.save(adapted, place / "adapter")
+    metrics = {
+        "round": t,
+        "labeled": labeled,
+        **tested.metrics,
+        "training": {
+            "updates": len(fitted.log),
+            "last": fitted.log[-1] if fitted.log else None,
+            "validation_loss": fitted.validation,
+            "kept_epoch": fitted.kept_epoch,
+        },
+        "query": query.notes,
+        "seconds": clock.seconds,
+        "tokens": {"train": fitted.tokens, "evaluate": tested.tokens, "score": query.tokens},
+    }
+    write_json(place / "metrics.json", metrics)
+
+
+def report(t: int, labeled: int, tested: Evaluation, query: Query, clock: Clock) -> None:
+    """Say in one line what a round gave, and in another what decided its query."""
+    m, s = tested.metrics, clock.seconds
+    logger.info(
+        "round %d: %d labels, accuracy %.3f ± %.3f, ECE %.3f, %.1f s "
+        "(train %.1f, evaluate %.1f, score %.1f)",
+        *(t, labeled, m["accuracy"], m["accuracy_stderr"], m["ece"]),
+        *(sum(s.values()), s["train"], s["evaluate"], s["score"]),
+    )
+    weights = query.notes.get("effective_weight")
+    if weights:
+        shown = {k: "-" if v is None else f"{v:.2f}" for k, v in weights.items()}
+        nominal = query.notes["base_weight"]
+        logger.info(
+            "  query of %d: rank correlation with base %s, with full %s%s; near ties: %d",
+            *(len(query.indices), shown["base"], shown["full"]),
+            "" if nominal is None else f" (lambda {nominal:.2f})",
+            query.notes["near_ties"],
+        )
+
+
+def result(config: Config, folder: RunFolder) -> dict[str, Any]:
+    """Return the content of ``result.json``, from the files of the complete rounds."""
+    rounds = [folder.read_round(t, "metrics.json") for t in range(folder.complete_rounds())]
+    kept = ("round", "labeled", *NEEDED, "seconds", "tokens")
+    points = [{key: r[key] for key in kept if key in r} for r in rounds]
+    labels, accuracy = [p["labeled"] for p in points], [p["accuracy"] for p in points]
+    return {
+        "status": "done",
+        "task": config.task.name,
+        "strategy": strategy_name(config),
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "label_free": label_free(config),
+        "rounds": points,
+        "auc": statistics.area_under_curve(labels, accuracy),
+    }
+
+
+def refuse_other_content(folder: RunFolder, data: TaskData, model: LanguageModel) -> None:
+    """Refuse to go on with data or a model whose name is the same, but not the content."""
+    stored = read_json(folder.path / "environment.json")
+    for kind, key, now in (
+        ("data", "fingerprint", data.fingerprint),
+        ("model", "revision", model.info.get("revision")),
+    ):
+        known = (stored.get(kind) or {}).get(key)
+        if known is not None and known != now:
+            raise InputError(
+                f"{folder.path} was started on another content of the {kind} ({key} {known[:8]}, "
+                f"now {str(now)[:8]}); restore the {kind}, or set another output_dir"
+            )
