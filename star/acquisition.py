@@ -32,8 +32,11 @@ def _rank(values: Array) -> Array:
 
 
 def _zscore(values: Array) -> Array:
+    # From [0, 1], where a constant is exactly 0 and no square underflows: the mean of equal numbers
+    # can miss them by a rounding, and their deviation is then not 0.
+    values = _minmax(values)
     spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+    return (values - values.mean()) / spread if spread > 0 else values
 
 
 def _as_is(values: Array) -> Array:

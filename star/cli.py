@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from star import __version__
 from star import config as configuration
@@ -28,10 +30,22 @@ keys, their defaults and meaning:
 """
 
 
+# A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
+# waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
+# run here thirty times slower. Read when torch is loaded, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes words behind an option for strangers: star run CONFIG --print-config seed=1
+    strangers = [word for word in rest if options.call is not _run or word.startswith("-")]
+    if strangers:
+        parser.error(f"unrecognized arguments: {' '.join(strangers)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
     _set_up_logging(options.verbose)
     try:
         status: int = options.call(options)
@@ -44,9 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, as all of this program does."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="star",
         description="Active learning for fine-tuning LLMs: a reimplementation of STAR "
         "(arXiv 2403.01165).",

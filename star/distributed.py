@@ -9,25 +9,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
 T = TypeVar("T")
 
 
+def state() -> PartialState:
+    """Return Accelerate's state of this job.
+
+    The first call in a process decides: left to itself, Accelerate takes a ``torchrun`` job on a
+    machine without an accelerator for that many jobs of one process.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
 def share(count: int) -> list[int]:
     """Return the positions of 0 … ``count`` − 1 that this process works on."""
-    state = PartialState()
-    return list(range(state.process_index, count, state.num_processes))
+    here = state()
+    return list(range(here.process_index, count, here.num_processes))
 
 
 def collect(mine: Mapping[int, T], count: int) -> list[T]:
     """Return every process's results in the order of their positions, on every process."""
-    state = PartialState()
-    merged = dict(mine) if state.num_processes == 1 else dict(gather_object(list(mine.items())))
+    merged = dict(mine) if state().num_processes == 1 else dict(gather_object(list(mine.items())))
     return [merged[position] for position in range(count)]
+
+
+def everyone(flag: bool) -> bool:
+    """Whether ``flag`` holds on every process; all must call it."""
+    if state().num_processes == 1:
+        return flag
+    return all(gather_object([flag]))
 
 
 def is_main() -> bool:
     """Whether this process writes files and talks to the user."""
-    return bool(PartialState().is_main_process)
+    return bool(state().is_main_process)

@@ -71,9 +71,11 @@ def encode(
 def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
     end = tokenizer.eos_token_id
-    # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
     if special and end is not None and end != tokenizer.bos_token_id:
-        return [ids[:-1] if ids and ids[-1] == end else ids for ids in encoded]
+        # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
+        # One that stands in the text (a chat prompt's) is not theirs and stays.
+        appended: list[int] = tokenizer("", add_special_tokens=True)["input_ids"][-1:]
+        return [ids[:-1] for ids in encoded] if appended == [end] else encoded
     return encoded
 
 

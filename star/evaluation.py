@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from star import calibration, likelihood
+from star.admission import Limits, encode_choices, encode_rows
 from star.encoding import TokenRow
 from star.generation import generate, text_of
 from star.models import LanguageModel
-from star.scoring import Limits, encode_choices, encode_rows
 from star.tasks.base import Answer, Example, Task
 
 
@@ -96,7 +96,7 @@ def _by_likelihood(
         best = int(row.argmax())
         rows.append(
             _row(example, answer, labels[best])
-            | {"correct": best == right, "confidence": min(1.0, float(np.exp(row[best])))}
+            | {"correct": bool(best == right), "confidence": min(1.0, float(np.exp(row[best])))}
             | {"nll": float(-row[right]), "log_probs": [float(v) for v in row]}
         )
     return rows, calibration.brier(np.exp(log_probs), gold), sum(len(r) for g in groups for r in g)
@@ -110,7 +110,8 @@ def _by_generation(
     limits: Limits,
     progress: bool,
 ) -> tuple[list[dict[str, Any]], float, int]:
-    prompts = encode_rows(model, examples, None, reserve=limits.max_new_tokens).rows
+    asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens)
+    prompts = asked.rows
     new = generate(
         model,
         [p.prompt for p in prompts],
@@ -120,7 +121,8 @@ def _by_generation(
         desc="evaluate",
     )
     own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
-    gold = encode_rows(model, examples, [a.target for a in answers]).rows
+    wanted = encode_rows(model, examples, [a.target for a in answers])
+    gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
     options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
     own_nll = likelihood.token_scores(model, own, **options)["predictive_entropy"][:, 0]
     gold_nll = likelihood.token_scores(model, gold, **options)["predictive_entropy"][:, 0]
@@ -138,6 +140,7 @@ def _by_generation(
                 "text": text,
                 "stopped": new[i][-1] in model.stop_ids,
             }
+            | ({"truncated": True} if i in cut else {})  # prompt or target, to fit the model
         )
     confidence = [row["confidence"] for row in rows]
     brier = calibration.binary_brier(confidence, [row["correct"] for row in rows])

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from star.errors import InputError
-from star.records import read_json
+from star.files import read_json
 
 # Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
 STYLES = (
@@ -89,21 +91,62 @@ def _accuracy(point: Mapping[str, Any]) -> str:
 
 
 def learning_curve_figure(results: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw accuracy over the number of labels, one curve a run, and return where it was written.
+    """Draw accuracy over labels, a curve a run, ± one standard error over the test examples.
 
-    Bars are ± one standard error over the test examples, not over seeds.
+    Returns:
+        The picture's path; its ending (.png, .pdf, .svg) decides on the kind.
 
     Raises:
         InputError: No result, or a file ending that stands for no kind of picture.
     """
+    curves = []
+    for name, result in zip(series_names(results), results, strict=True):
+        rounds = result["rounds"]
+        columns = [[r[key] for r in rounds] for key in ("labeled", "accuracy", "accuracy_stderr")]
+        curves.append((f"{name} (AUC {result['auc']:.3f})", *columns))
+    title = ", ".join(dict.fromkeys(str(result["task"]) for result in results))
+    return _draw(curves, Path(path), title=title, error="1 standard error")
+
+
+def mean_curves_figure(
+    groups: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path, *, title: str
+) -> Path:
+    """Draw the mean accuracy over seeds, a curve a group of runs, ± one standard error over seeds.
+
+    Args:
+        groups: Name to the results of one strategy, a result a seed, over the same label counts.
+        path: Where; see :func:`learning_curve_figure`.
+        title: Above the axes.
+
+    Raises:
+        InputError: A group is empty or its runs have other label counts.
+    """
+    curves = []
+    for name, results in groups.items():
+        labels = [[r["labeled"] for r in result["rounds"]] for result in results]
+        if not labels or any(one != labels[0] for one in labels):
+            raise InputError(f"{name}: needs runs over the same label counts, got {len(labels)}")
+        accuracy = np.array([[r["accuracy"] for r in result["rounds"]] for result in results])
+        error = np.zeros(len(labels[0]))
+        if len(results) > 1:
+            error = accuracy.std(axis=0, ddof=1) / len(results) ** 0.5
+        auc = np.mean([result["auc"] for result in results])
+        legend = f"{name} (AUC {auc:.3f}, {len(results)} seeds)"
+        curves.append((legend, labels[0], accuracy.mean(axis=0), error))
+    return _draw(curves, Path(path), title=title, error="1 standard error over seeds")
+
+
+def _draw(
+    curves: Sequence[tuple[str, Any, Any, Any]], path: Path, *, title: str, error: str
+) -> Path:
+    """Draw (name, labels, accuracy, error) curves."""
     # Late, since it costs half a second; no pyplot, whose figures are global and open windows.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    if not results:
+    if not curves:
         raise InputError("a learning curve needs at least one result")
-    path = Path(path)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     kinds = canvas.get_supported_filetypes()
@@ -113,13 +156,12 @@ def learning_curve_figure(results: Sequence[Mapping[str, Any]], path: str | Path
         )
 
     axes = figure.subplots()
-    for i, (name, result) in enumerate(zip(series_names(results), results, strict=True)):
-        rounds = result["rounds"]
+    for i, (name, labels, accuracy, spread) in enumerate(curves):
         axes.errorbar(
-            [r["labeled"] for r in rounds],
-            [r["accuracy"] for r in rounds],
-            yerr=[r["accuracy_stderr"] for r in rounds],
-            label=f"{name} (AUC {result['auc']:.3f})",
+            labels,
+            accuracy,
+            yerr=spread,
+            label=name,
             linewidth=1.6,
             markersize=5,
             elinewidth=0.8,
@@ -127,8 +169,8 @@ def learning_curve_figure(results: Sequence[Mapping[str, Any]], path: str | Path
             **STYLES[i % len(STYLES)],
         )
     axes.set_xlabel("labelled examples")
-    axes.set_ylabel("test accuracy (fraction, ± 1 standard error)")
-    axes.set_title(", ".join(dict.fromkeys(str(result["task"]) for result in results)))
+    axes.set_ylabel(f"test accuracy (fraction, ± {error})")
+    axes.set_title(title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)

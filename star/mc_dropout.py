@@ -62,7 +62,7 @@ class Passes:
             if self._kind == "consistent":
                 self._masked = [self._sub_network(s, weights, dropouts) for s in range(self.count)]
             else:
-                self._tokens = {n: _TokenMask(dropouts[n].p) for n in self._layers}
+                self._tokens = {n: _TokenMask(dropouts[n].p).eval() for n in self._layers}
                 for name, layer in self._layers.items():
                     layer.lora_dropout[adapter.NAME] = self._tokens[name]
             yield self

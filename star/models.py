@@ -12,17 +12,18 @@ import importlib.util
 import json
 import logging
 import os
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from star import distributed
 from star.config import ModelConfig
 from star.errors import InputError
 
@@ -128,6 +129,9 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
     identity = [info["revision"], config.dtype, config.quantization]
     eos = getattr(causal.generation_config, "eos_token_id", None)
     stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else [eos])} - {None}
+    # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
+    # here an answer is the plain greedy one, the same that is scored.
+    causal.generation_config = GenerationConfig()
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {config.name_or_path} has no end-of-sequence token")
     pad = tokenizer.pad_token_id
@@ -147,7 +151,7 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
 def device_of(config: ModelConfig) -> torch.device:
     """Return ``model.device``; ``auto`` is the device Accelerate gives this process."""
     if config.device == "auto":
-        return PartialState().device
+        return distributed.state().device
     try:
         device = torch.device(config.device)
         torch.empty(0, device=device)
@@ -214,7 +218,7 @@ def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, dtype=torch.float32, **_dequantize(), **options
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, struct.error) as error:
         raise InputError(f"{path.name} cannot be read as GGUF: {_first_line(error)}") from error
     # Now plain weights; without this, saving refuses them as still quantised.
     model.hf_quantizer = None
@@ -295,6 +299,11 @@ def _explain(config: ModelConfig, error: BaseException) -> str:
         return (
             f"model {name} is not in the local cache and the Hub cannot be reached; give a folder, "
             "package://PACKAGE/FILE.gguf or embedded://tiny"
+        )
+    if "attention implementation" in text or "attn_implementation" in text:
+        return (
+            f"model {name} does not run with attn_implementation={config.attn_implementation} "
+            "here; set model.attn_implementation=eager"
         )
     if "safetensors" in text:
         return f"model {name} has no safetensors weights; pickled weights are not loaded"

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import reduce
 from peft import PeftModel
 from torch import Tensor
@@ -21,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import get_scheduler
 
-from star import adapter, likelihood, seeding
+from star import adapter, distributed, likelihood, seeding
 from star.config import RegularizerConfig, TrainConfig
 from star.distributed import is_main
 from star.encoding import TokenRow, pad
@@ -67,7 +66,7 @@ def fit(
     Raises:
         InputError: The loss is NaN or infinite; says at which update and on which rows.
     """
-    state = PartialState()
+    state = distributed.state()
     batch_size = (
         config.per_device_train_batch_size
         * config.gradient_accumulation_steps
@@ -80,7 +79,10 @@ def fit(
         groups, lr=config.learning_rate, fused=model.device.type == "cuda"
     )
     scheduler = get_scheduler(
-        config.lr_scheduler_type,
+        # transformers' plain "constant" ignores the warm-up.
+        {"constant": "constant_with_warmup"}.get(
+            config.lr_scheduler_type, config.lr_scheduler_type
+        ),
         optimizer,
         num_warmup_steps=round(config.warmup_ratio * total),
         num_training_steps=total,
@@ -150,7 +152,7 @@ def _accumulate(
     model: LanguageModel, parameters: list[Tensor], update: list[TokenRow], config: TrainConfig
 ) -> float:
     """Leave the update's gradient in ``parameters``; return its loss in nats an answer token."""
-    state = PartialState()
+    state = distributed.state()
     answer_tokens = sum(len(r.continuation) for r in update)
     # Like lengths together, dealt out in turn: little padding, and an even share for each process.
     mine = sorted(update, key=len, reverse=True)[state.process_index :: state.num_processes]
@@ -192,7 +194,7 @@ def _validate(
     try:
         sums = likelihood.token_scores(model, rows, batch_size=batch_size)["predictive_entropy"]
     finally:
-        adapted.train()
+        _learning_mode(adapted)
     return float(sums.sum() / sum(len(r.continuation) for r in rows))
 
 
@@ -200,18 +202,41 @@ def _copy(adapted: PeftModel) -> dict[str, Any]:
     return {n: p.detach().clone() for n, p in adapted.named_parameters() if p.requires_grad}
 
 
+def _learning_mode(adapted: PeftModel) -> None:
+    """Dropout in the LoRA branch alone: the frozen base model's own stays off, as in MC passes.
+
+    ``adapted.train()`` would switch it on too, and the adapter would be trained round a noisy base
+    that it never meets when it is scored.
+    """
+    adapted.eval()
+    for _, layer in adapter.layers(adapted):
+        layer.lora_dropout.train()
+    for module in adapted.modules():
+        # Transformers recomputes activations in layers that are in training mode alone.
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
+
+
 class _training:
-    """Training mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
+    """Learning mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
 
     def __init__(self, adapted: PeftModel, config: TrainConfig) -> None:
         self.adapted, self.checkpointing = adapted, config.gradient_checkpointing
 
     def __enter__(self) -> None:
-        self.adapted.train()
         if self.checkpointing:
-            self.adapted.gradient_checkpointing_enable({"use_reentrant": False})
+            self._switch("enable")({"use_reentrant": False})
+        _learning_mode(self.adapted)
 
     def __exit__(self, *_: object) -> None:
         self.adapted.eval()
         if self.checkpointing:
-            self.adapted.gradient_checkpointing_disable()
+            self._switch("disable")()
+            # Or a hook of this round stays on the base model's embeddings.
+            self.adapted.get_base_model().disable_input_require_grads()
+
+    def _switch(self, what: str) -> Any:
+        base = self.adapted.get_base_model()
+        # transformers 5.23 renamed it.
+        new = getattr(base, f"activation_checkpointing_{what}", None)
+        return new or getattr(base, f"gradient_checkpointing_{what}")

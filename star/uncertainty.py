@@ -13,6 +13,7 @@ choices (V = number of choices, one position).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -50,7 +51,7 @@ def bald(log_probs: Tensor) -> Tensor:
         (...), at least 0 up to rounding. Source: Houlsby et al. 2011 (arXiv 1112.5745); by MC
         dropout, Gal et al. 2017 (arXiv 1703.02910).
     """
-    mean_log = log_probs.logsumexp(0) - torch.log(torch.tensor(float(log_probs.shape[0])))
+    mean_log = log_probs.logsumexp(0) - math.log(log_probs.shape[0])
     return max_entropy(mean_log) - max_entropy(log_probs).mean(0)
 
 

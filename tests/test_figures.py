@@ -8,7 +8,7 @@ import pytest
 
 from star.errors import InputError
 from star.figures import curve_table, learning_curve_figure, read_result
-from star.records import write_json
+from star.files import write_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,0 +1,71 @@
+"""What each process of test_distributed.py runs: score, generate, train; rank 0 writes results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import tiny
+
+from star import adapter, training
+from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
+from star.distributed import collect, is_main, share, state
+from star.generation import generate
+from star.likelihood import choice_log_probs, token_scores
+from star.mc_dropout import Passes
+
+# Seven: no even split, and the last update has rows for one process of two alone.
+ROWS = tiny.random_rows(7, seed=6)
+
+
+def results(folder: str, *, processes: int) -> dict[str, object]:
+    model = tiny.load(folder)
+    choices = [[replace(row, continuation=(c,)) for c in (20, 30)] for row in ROWS]
+    with tiny.learned(model) as adapted:
+        plain = token_scores(model, ROWS, batch_size=2)
+        config = McDropoutConfig(passes=2, masks="token")
+        with Passes(adapted, config, seed=0, round_=0).installed() as passes:
+            noisy = token_scores(model, ROWS, batch_size=3, passes=passes, bald=True)
+        found: dict[str, object] = {
+            "plain": {name: value.tolist() for name, value in plain.items()},
+            "noisy": {name: value.tolist() for name, value in noisy.items()},
+            "choices": choice_log_probs(model, choices, batch_size=2).tolist(),
+            "answers": generate(
+                model, [row.prompt for row in ROWS], max_new_tokens=6, batch_size=2
+            ),
+            "one row": token_scores(model, ROWS[:1], batch_size=2)["max_entropy"].tolist(),
+        }
+    with adapter.fresh(model, replace(tiny.ADAPTER, lora_dropout=0.0), seed=0, round_=0) as adapted:
+        fitted = training.fit(
+            model,
+            adapted,
+            ROWS,
+            config=TrainConfig(
+                learning_rate=3e-3,
+                num_train_epochs=3,
+                per_device_train_batch_size=6 // processes,
+            ),
+            regularizer=RegularizerConfig(kind="loss", beta=0.5),
+            seed=0,
+            round_=0,
+            validation=ROWS[:3],
+        )
+    found["training"] = [list(entry.values()) for entry in fitted.log]
+    found["validation"] = fitted.validation
+    return found
+
+
+def main() -> None:
+    folder, out, processes = sys.argv[1:]
+    assert state().num_processes == int(processes), "not one job of so many processes"
+    found = results(folder, processes=int(processes))
+    # Every process must hold the same, not the first alone.
+    everyone = collect(dict.fromkeys(share(int(processes)), found), int(processes))
+    if is_main():
+        Path(out).write_text(json.dumps(everyone))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What the run tests share: a small pool, quick settings, and a look at a run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from star.active_learning import run
+from star.config import load
+
+QUICK = (
+    "task.name=jsonl",
+    "pool.initial_size=6",
+    "pool.query_size=5",
+    "pool.rounds=3",
+    "adapter.r=4",
+    "train.num_train_epochs=2",
+    "train.learning_rate=0.01",
+    "evaluation.max_new_tokens=6",
+    "tracking.progress=false",
+    "tracking.save_adapters=none",
+)
+CHOICES = ("task.choices=['true','false']", "acquisition.continuation=choices")
+
+
+def write_data(
+    folder: Path,
+    *,
+    pool: int = 30,
+    test: int = 6,
+    choices: bool = False,
+    keep: Collection[int] | None = None,
+) -> Path:
+    """Write train.jsonl and test.jsonl in the tiny model's words; every question differs.
+
+    Args:
+        folder: Is made.
+        pool: Rows of the train split.
+        test: Rows of the test split.
+        choices: Answers are true and false instead of numbers.
+        keep: If given, all other rows of the train split get another answer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, start, count in (("train", 0, pool), ("test", 60, test)):
+        rows = []
+        for i in range(start, start + count):
+            a, b, flip = i % 10, (i // 10 + i) % 10, keep is not None and i not in keep
+            words = f"{('ann', 'tom')[i % 2]} has {a} eggs"
+            words += " and gives many pens" * (i % 3)  # prompts of different length
+            if choices:
+                question = f"{words} so is {b} more ?"
+                answer = "true" if (b > a) != (flip and split == "train") else "false"
+            else:
+                question = f"{words} plus {b} , how many ?"
+                answer = str(a + b + (7 if flip and split == "train" else 0))
+            rows.append({"question": question, "answer": answer})
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    """Return the words of a quick run; of a repeated key the last wins."""
+    places = [f"model.name_or_path={model}", f"task.data_dir={data}", f"output_dir={out}"]
+    return [*QUICK, *places, *more]
+
+
+def go(model: Path, data: Path, out: Path, *more: str) -> Path:
+    """Run to the end and return the run folder."""
+    return run(load(None, words(model, data, out, *more)))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """Return ``result.json`` without seconds: all that equal runs must agree in."""
+    content = read(folder / "result.json")
+    for point in content["rounds"]:
+        assert all(value >= 0 for value in point.pop("seconds").values())
+    return content
+
+
+def queries(folder: Path) -> list[list[int]]:
+    """Return the pool indices queried after each round that has a query."""
+    return [read(path)["indices"] for path in sorted(folder.glob("rounds/*/selected.json"))]
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the training loss of every update of every round."""
+    files = sorted(folder.glob("rounds/*/training.jsonl"))
+    return [json.loads(line)["loss"] for path in files for line in path.read_text().splitlines()]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file that an equal run must write to the byte."""
+    names = ("selected.json", "scores.npz", "predictions.jsonl", "training.jsonl", "initial.json")
+    return {str(p.relative_to(folder)): p.read_bytes() for n in names for p in folder.rglob(n)}

@@ -1,0 +1,207 @@
+"""The contracts of a run, for every strategy: its folder, its queries, and what it may read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runs
+
+from star import models
+from star.config import load
+from star.errors import InputError
+
+MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
+CONTINUATIONS = ("model", "base", "choices", "gold")
+FILES = {"metrics.json", "predictions.jsonl", "training.jsonl"}
+# Two rounds: one query. Enough for every contract but those on resuming.
+SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=2", "train.num_train_epochs=1")
+
+
+def strategies() -> Iterator[tuple[str, ...]]:
+    """Yield the words of every strategy the configuration allows."""
+    yield ("acquisition.select=random",)
+    for measure, combine, continuation, masks in itertools.product(
+        MEASURES, ("none", "subtract", "dynamic"), CONTINUATIONS, ("consistent", "token")
+    ):
+        words = [f"acquisition.measure={measure}", f"acquisition.combine={combine}"]
+        words += [f"acquisition.continuation={continuation}"]
+        words += [f"acquisition.mc_dropout.masks={masks}"]
+        try:
+            load(None, words)
+        except InputError:
+            continue
+        yield tuple(words)
+
+
+def _name(words: tuple[str, ...]) -> str:
+    return "-".join(word.partition("=")[2] for word in words)
+
+
+STRATEGIES = list(strategies())
+# Every other one has the other masks, so every measure, blend and continuation runs each time.
+QUICK = [words for i, words in enumerate(STRATEGIES, start=-1) if i < 0 or i % 2 == i // 2 % 2]
+
+
+def parameters(quick: list[tuple[str, ...]]) -> list[object]:
+    marks = dict.fromkeys(quick, ())
+    return [
+        pytest.param(words, id=_name(words), marks=marks.get(words, pytest.mark.slow))
+        for words in STRATEGIES
+    ]
+
+
+# How the views are blended reads no more than the views themselves.
+BLENDED = [words for words in QUICK if "acquisition.combine=subtract" not in words]
+BLENDED = [w for w in BLENDED if "acquisition.combine=none" not in w or "bald" in w[0]]
+Runner = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """Return ``go(*words, keep=None) -> run folder``; equal calls run once, one model serves all.
+
+    With ``keep`` all answers of the pool are others but those of the rows named.
+    """
+    out = tmp_path_factory.mktemp("runs")
+    loaded = models.load(load(None, [f"model.name_or_path={tiny_llama}"]).model)
+    shared = pytest.MonkeyPatch()
+    shared.setattr(models, "load", lambda *_, **__: loaded)
+
+    @cache
+    def data(choices: bool, keep: tuple[int, ...] | None) -> Path:
+        folder = tmp_path_factory.mktemp("data")
+        return runs.write_data(folder, pool=14, test=3, choices=choices, keep=keep)
+
+    @cache
+    def go(*words: str, keep: tuple[int, ...] | None = None) -> Path:
+        choices = "acquisition.continuation=choices" in words
+        task = runs.CHOICES[:1] if choices else ()
+        return runs.go(tiny_llama, data(choices, keep), out, *SMALL, *task, *words)
+
+    yield go
+    shared.undo()
+
+
+def test_every_strategy_is_here() -> None:
+    # 4 measures: none and dynamic on 4 continuations, subtract on 3; bald: none on 4; twice masks.
+    assert len(STRATEGIES) == 1 + 2 * (4 * (4 + 4 + 3) + 4)
+    assert {words[:3] for words in QUICK} == {words[:3] for words in STRATEGIES}
+
+
+@pytest.mark.parametrize("words", parameters(QUICK))
+def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
+    folder = runner(*words)
+    gold, random = "acquisition.continuation=gold" in words, len(words) == 1
+    first, last = folder / "rounds" / "00", folder / "rounds" / "01"
+    assert {p.name for p in folder.iterdir()} - {".lock"} == {
+        "config.yaml", "environment.json", "initial.json", "rounds", "result.json"
+    }  # fmt: skip
+    scored = set() if random else {"scores.npz"}
+    assert {p.name for p in first.iterdir()} == FILES | {"selected.json"} | scored
+    assert {p.name for p in last.iterdir()} == FILES
+
+    result = runs.read(folder / "result.json")
+    assert list(result) == [
+        "status", "task", "strategy", "seed", "config_hash", "label_free", "rounds", "auc"
+    ]  # fmt: skip
+    assert result["status"] == "done" and result["label_free"] == (not gold)
+    assert folder.parts[-3:-1] == (result["task"], result["strategy"])
+    assert folder.name == f"seed0-{result['config_hash'][:8]}"
+    for t, point in enumerate(result["rounds"]):
+        assert point["round"] == t and point["labeled"] == 4 + 3 * t
+        assert {"accuracy", "accuracy_stderr", "ece", "nll", "brier"} < point.keys()
+        assert point["seconds"].keys() == {"train", "evaluate", "score"} == point["tokens"].keys()
+    assert len(result["rounds"]) == 2
+
+    initial = runs.read(folder / "initial.json")["indices"]
+    assert initial == runs.read(runner("acquisition.select=random") / "initial.json")["indices"]
+    query = runs.read(first / "selected.json")["indices"]
+    assert len(query) == len(set(query)) == 3 and not set(query) & set(initial)
+    if random:
+        return
+    with np.load(first / "scores.npz", allow_pickle=False) as stored:
+        scores = {name: stored[name] for name in stored.files}
+    assert {"index", "base", "full", "blended"} <= scores.keys()
+    # The whole rest of the pool, in its order.
+    assert scores["index"].tolist() == sorted(set(range(14)) - set(initial))
+    assert all(scores[name].shape == (10,) for name in ("base", "full", "blended"))
+    assert np.isnan(scores["base"]).all() == ("acquisition.measure=bald" in words)
+    assert bool(scores["label_free"]) == (not gold)
+    best = sorted(zip(-scores["blended"], scores["index"], strict=True))[:3]
+    assert query == [index for _, index in best]
+    notes = runs.read(first / "metrics.json")["query"]
+    assert notes["size"] == 3 and notes["effective_weight"]["full"] is not None
+    assert (notes["base_weight"] == 0.5) == ("acquisition.combine=dynamic" in words)
+
+
+@pytest.mark.parametrize("words", parameters(BLENDED))
+def test_only_gold_reads_what_was_not_bought(words: tuple[str, ...], runner: Runner) -> None:
+    folder = runner(*words)
+    kept = runs.read(folder / "initial.json")["indices"]
+    other = runner(*words, keep=tuple(kept))
+    assert other != folder
+    changed = runs.queries(other) != runs.queries(folder)
+    arrays = []
+    for path in (folder, other):
+        if len(words) > 1:
+            with np.load(path / "rounds/00/scores.npz") as stored:
+                arrays.append(stored["blended"].tobytes())
+    if "acquisition.continuation=gold" in words:
+        assert arrays[0] != arrays[1]
+        if "acquisition.measure=predictive_entropy" in words:
+            assert changed
+    else:
+        assert not changed
+        assert arrays[:1] == arrays[1:]
+
+
+def test_a_seed_decides(runner: Runner) -> None:
+    words = ("acquisition.select=random",)
+    first, other = runner(*words), runner(*words, "seed=1")
+    assert runs.read(first / "initial.json") != runs.read(other / "initial.json")
+
+
+# --- how the work is split ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("continuation", ["model", "choices"])
+@pytest.mark.parametrize("masks", ["consistent", "token"])
+def test_the_scoring_batch_size_changes_no_query(
+    masks: str, continuation: str, runner: Runner
+) -> None:
+    words = [f"acquisition.mc_dropout.masks={masks}", f"acquisition.continuation={continuation}"]
+    one, four, many = (
+        runner(*words, f"evaluation.per_device_eval_batch_size={size}") for size in (1, 4, 64)
+    )
+    assert runs.read(many / "rounds/00/metrics.json")["query"]["near_ties"] == 0
+    assert runs.queries(one) == runs.queries(four) == runs.queries(many)
+    for other in (one, four):
+        with (
+            np.load(other / "rounds/00/scores.npz") as a,
+            np.load(many / "rounds/00/scores.npz") as b,
+        ):
+            for name in ("base", "full"):
+                np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-5)
+
+
+def test_accumulation_is_the_same_optimisation(runner: Runner) -> None:
+    words = ["acquisition.select=random", "adapter.lora_dropout=0", "pool.initial_size=11"]
+    words += ["train.num_train_epochs=3", "pool.query_size=2"]
+    series = [
+        runs.losses(
+            runner(
+                *words,
+                f"train.per_device_train_batch_size={size}",
+                f"train.gradient_accumulation_steps={steps}",
+            )
+        )
+        for size, steps in ((8, 1), (4, 2), (2, 4))
+    ]
+    assert len(series[0]) == 3 * (2 + 2)  # 11 rows, then 13, in updates of 8
+    np.testing.assert_allclose(series[1], series[0], atol=1e-5)
+    np.testing.assert_allclose(series[2], series[0], atol=1e-5)

@@ -1,0 +1,208 @@
+"""Constraint LoRA: nothing leaks, the regulariser is what the formula says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from star import adapter
+from star.config import LLAMA_PROJECTIONS, AdapterConfig, RegularizerConfig
+from star.errors import InputError
+from star.models import LanguageModel
+
+IDS = torch.tensor([[1, 20, 21, 22, 23, 24]])
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> LanguageModel:
+    return tiny.load(tiny_llama)
+
+
+@pytest.fixture
+def adapted(model: LanguageModel) -> Iterator[nn.Module]:
+    with tiny.learned(model) as adapted:
+        yield adapted
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def logits(model: LanguageModel) -> Tensor:
+    with torch.no_grad():
+        return model.causal(input_ids=IDS).logits
+
+
+def matrices(adapted: nn.Module, part: str) -> dict[str, Tensor]:
+    return {n: getattr(m, part)["default"].weight for n, m in adapter.layers(adapted)}
+
+
+def test_the_base_is_bitwise_the_same_after_a_training(model: LanguageModel) -> None:
+    before, names = state(model.causal), [name for name, _ in model.causal.named_modules()]
+    with adapter.fresh(model, tiny.ADAPTER, seed=0, round_=0) as adapted:
+        optimizer = torch.optim.AdamW(
+            adapter.parameter_groups(adapted, RegularizerConfig()), lr=0.1
+        )
+        for _ in range(3):
+            adapted.train()
+            adapted(input_ids=IDS, labels=IDS).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert adapter.norms(adapted)["norm_B"] > 1
+    assert same(state(model.causal), before)
+    assert [name for name, _ in model.causal.named_modules()] == names
+    assert not any(module.training for module in model.causal.modules())
+    assert not any(p.requires_grad for p in model.causal.parameters())
+
+
+def test_the_base_is_restored_after_an_exception(model: LanguageModel) -> None:
+    before = state(model.causal)
+    with pytest.raises(RuntimeError, match="mine"), tiny.learned(model):
+        raise RuntimeError("mine")
+    assert same(state(model.causal), before)
+
+
+def test_a_later_round_starts_as_on_a_model_just_loaded(
+    model: LanguageModel, tiny_llama: Path, tmp_path: Path
+) -> None:
+    def start(model: LanguageModel) -> dict[str, Tensor]:
+        with adapter.fresh(model, tiny.ADAPTER, seed=5, round_=1) as adapted:
+            assert list(adapted.peft_config) == ["default"]
+            return state(adapted)
+
+    with tiny.learned(model) as adapted:
+        adapter.save(adapted, tmp_path / "a")
+    with adapter.load(model, tmp_path / "a"):
+        pass
+    assert same(start(model), start(tiny.load(tiny_llama)))
+
+
+def test_the_start_depends_on_seed_and_round_alone(model: LanguageModel) -> None:
+    def start(seed: int, round_: int) -> Tensor:
+        torch.rand(1)  # whatever else was drawn
+        with adapter.fresh(model, tiny.ADAPTER, seed=seed, round_=round_) as adapted:
+            assert all(not b.any() for b in matrices(adapted, "lora_B").values())
+            return torch.cat([a.flatten().clone() for a in matrices(adapted, "lora_A").values()])
+
+    reference = start(0, 0)
+    assert torch.equal(reference, start(0, 0))
+    assert not torch.equal(reference, start(1, 0)) and not torch.equal(reference, start(0, 1))
+
+
+def test_no_global_random_numbers_are_used(model: LanguageModel) -> None:
+    before = torch.get_rng_state()
+    with tiny.learned(model):
+        pass
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_views(model: LanguageModel) -> None:
+    base = logits(model)
+    with tiny.learned(model) as adapted:
+        full = logits(model)
+        assert not torch.allclose(full, base, atol=0.1)
+        with adapter.base_model(adapted):
+            assert torch.equal(logits(model), base)
+        assert torch.equal(logits(model), full)
+    assert torch.equal(logits(model), base)
+
+
+def test_only_lora_is_trained_and_only_b_is_decayed(adapted: nn.Module) -> None:
+    names = {id(p): name for name, p in adapted.named_parameters()}
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * 2 * len(LLAMA_PROJECTIONS)  # A and B, two layers
+
+    for kind, decay in (("decoupled", 0.25), ("loss", 0.0), ("none", 0.0)):
+        groups = adapter.parameter_groups(adapted, RegularizerConfig(kind=kind, beta=0.25))
+        b, a = [{names[id(p)] for p in group["params"]} for group in groups]
+        assert b == {name for name in trained if ".lora_B." in name}
+        assert a == {name for name in trained if ".lora_A." in name}
+        assert [group["weight_decay"] for group in groups] == [decay, 0.0]
+
+
+def test_the_loss_term_and_its_gradient(adapted: nn.Module) -> None:
+    config = RegularizerConfig(kind="loss", beta=0.3)
+    term = adapter.constraint(adapted, config)
+    found = matrices(adapted, "lora_B")
+    expected = 0.15 * sum(float(b.detach().double().square().sum()) for b in found.values())
+    assert term is not None and term.item() == pytest.approx(expected, rel=1e-6)
+    term.backward()
+    for b in found.values():
+        torch.testing.assert_close(b.grad, 0.3 * b.detach())
+    assert all(a.grad is None for a in matrices(adapted, "lora_A").values())
+
+
+@pytest.mark.parametrize("kind", ["none", "decoupled"])
+def test_no_loss_term_of_the_other_kinds(adapted: nn.Module, kind: str) -> None:
+    assert adapter.constraint(adapted, RegularizerConfig(kind=kind, beta=0.3)) is None
+
+
+@pytest.mark.parametrize("kind, factor", [("decoupled", 1 - 0.1 * 0.5), ("none", 1.0)])
+def test_without_gradient_a_step_shrinks_b_by_rate_times_beta(
+    adapted: nn.Module, kind: str, factor: float
+) -> None:
+    groups = adapter.parameter_groups(adapted, RegularizerConfig(kind=kind, beta=0.5))
+    optimizer = torch.optim.AdamW(groups, lr=0.1)
+    a = {n: w.detach().clone() for n, w in matrices(adapted, "lora_A").items()}
+    b = {n: w.detach().clone() for n, w in matrices(adapted, "lora_B").items()}
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, weight in matrices(adapted, "lora_B").items():
+        torch.testing.assert_close(weight.detach(), b[name] * factor)
+    assert all(torch.equal(w, a[n]) for n, w in matrices(adapted, "lora_A").items())
+
+
+def test_defaults_of_beta() -> None:
+    assert adapter.beta_of(RegularizerConfig(kind="none")) == 0
+    assert adapter.beta_of(RegularizerConfig(kind="decoupled")) == 0.5  # the released code's
+    assert adapter.beta_of(RegularizerConfig(kind="loss")) == adapter.DEFAULT_BETA["loss"] > 0
+    assert adapter.beta_of(RegularizerConfig(kind="loss", beta=0.0)) == 0
+    assert set(adapter.DEFAULT_BETA) == {"none", "decoupled", "loss"}
+
+
+def test_norms(adapted: nn.Module) -> None:
+    for part, key in (("lora_A", "norm_A"), ("lora_B", "norm_B")):
+        whole = torch.cat([w.detach().flatten() for w in matrices(adapted, part).values()])
+        assert adapter.norms(adapted)[key] == pytest.approx(float(whole.norm()), rel=1e-5)
+
+
+def test_save_and_load(model: LanguageModel, tmp_path: Path) -> None:
+    with tiny.learned(model) as adapted:
+        expected, trained = logits(model), state(adapted)
+        adapter.save(adapted, tmp_path / "adapter")
+    before = state(model.causal)
+    with adapter.load(model, tmp_path / "adapter") as adapted:
+        assert same(state(adapted), trained)
+        assert torch.equal(logits(model), expected)
+        assert {m.lora_dropout["default"].p for _, m in adapter.layers(adapted)} == {0.3}
+    assert same(state(model.causal), before)
+    assert not list((tmp_path / "adapter").glob("*.bin"))
+
+
+def test_what_is_no_adapter_is_refused(model: LanguageModel, tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"no adapter_model\.safetensors"),
+        adapter.load(model, tmp_path),
+    ):
+        pass
+
+
+def test_a_wrong_target_is_named_with_the_nearest(model: LanguageModel) -> None:
+    config = AdapterConfig(target_modules=["q_proj", "qproj"])
+    with (
+        pytest.raises(InputError, match=r"'qproj' is no linear module.*did you mean 'q_proj'\?"),
+        adapter.fresh(model, config, seed=0, round_=0),
+    ):
+        pass
+    assert not list(adapter.layers(model.causal))

@@ -1,0 +1,138 @@
+"""The commands that README shows do run.
+
+A fenced ``bash`` block is run if the line above it is ``<!-- test -->``, or with ``--slow`` only if
+it is ``<!-- test: slow -->``. The blocks run one after the other in the README's order in one copy
+of the repository with a virtual environment of its own, so nothing they write lands here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MARK = re.compile(r"<!--\s*test\s*(:.*?)?-->[ \t]*\n(?P<rest>.*)", re.DOTALL)
+BLOCK = re.compile(r"```bash\n(?P<command>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+# Not the user's data, and nothing that a clone would not have.
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info")
+
+
+def marked(text: str) -> list[tuple[str, bool]]:
+    """Return (command, slow) of every marked block.
+
+    Raises:
+        ValueError: A mark that is misspelt or has no bash block right below it.
+    """
+    found = []
+    for comment in re.finditer(r"<!--\s*tests?\b", text):
+        mark = MARK.match(text, comment.start())
+        block = mark and BLOCK.match(mark["rest"])
+        if not mark or not block or (mark[1] or ":slow").replace(" ", "") != ":slow":
+            raise ValueError(f"no ```bash block below the mark {text[comment.start() :][:40]!r}")
+        found.append((block["command"], mark[1] is not None))
+    return found
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a block as a user would paste it, but stop at the first command that fails."""
+    binaries = folder / ".venv" / "bin"
+    environment = os.environ | {
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "VIRTUAL_ENV": str(binaries.parent),
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the repository with a virtual environment that has star installed from it.
+
+    The environment borrows this one's libraries, and says to scripts/setup.sh that it is up to
+    date, so nothing is downloaded and the installation under test stays as it is.
+    """
+    folder = tmp_path_factory.mktemp("clone").resolve() / "star"
+    shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+    venv.create(folder / ".venv", with_pip=False, symlinks=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = folder / ".venv" / "lib" / version / "site-packages"
+    (packages / "borrowed.pth").write_text(f"{folder}\n{sysconfig.get_path('purelib')}\n")
+    script = folder / ".venv" / "bin" / "star"
+    script.write_text(f'#!/bin/sh\nexec "{script.parent}/python" -m star "$@"\n')
+    script.chmod(0o755)
+    digest = hashlib.sha256(str(folder).encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((folder / name).read_bytes())
+    (folder / ".venv" / ".star-al").write_text(f"{digest.hexdigest()} test\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=command.strip().splitlines()[0], marks=[pytest.mark.slow] * slow)
+        for command, slow in marked((ROOT / "README.md").read_text(encoding="utf-8"))
+    ]
+    # Never empty, so that a README without a marked block is no skipped test.
+    + [pytest.param("star --version\n", id="star --version", marks=pytest.mark.slow)],
+)
+def test_a_command_of_the_readme(command: str, copy: Path) -> None:
+    run(command, copy)
+
+
+@pytest.mark.slow
+def test_the_copy_is_what_runs(copy: Path) -> None:
+    shown = run("python -c 'import star; print(star.__file__)'", copy)
+    assert shown == f"{copy / 'star' / '__init__.py'}\n"
+    (copy / "star" / "probe.txt").write_text("")
+    assert not (ROOT / "star" / "probe.txt").exists()
+    # setup.sh finds everything in place; installing would fail, there is no pip.
+    run(". scripts/setup.sh; star_setup test; star run - --print-config", copy)
+    with pytest.raises(AssertionError, match="nosuchkey"):
+        run("true\nstar run - nosuchkey=1 --print-config\ntrue\n", copy)
+
+
+def test_marks_are_found() -> None:
+    text = (
+        "a\n```bash\nnot run\n```\n<!-- test -->\n```bash\nfirst \\\n  x\nsecond\n```\n"
+        "text\n<!-- test: slow -->\n```bash\nthird\n```\n```python\nnone\n```\n"
+    )
+    assert marked(text) == [("first \\\n  x\nsecond\n", False), ("third\n", True)]
+    assert marked("nothing") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- test -->\ntext\n```bash\nx\n```\n",
+        "<!-- test -->\n```python\nx\n```\n",
+        "<!-- test: fast -->\n```bash\nx\n```\n",
+        "<!-- tests -->\n```bash\nx\n```\n",
+        "<!-- test -->\n```bash\nx\n",
+    ],
+)
+def test_a_mark_that_marks_nothing_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="no ```bash block"):
+        marked(text)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda p: p.name)
+def test_scripts_are_valid(path: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    if path.name != "setup.sh":  # which is sourced
+        assert os.access(path, os.X_OK)
+        assert "set -euo pipefail" in path.read_text(encoding="utf-8")

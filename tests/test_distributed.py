@@ -1,0 +1,51 @@
+"""One process or two: the same scores, answers and training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed_worker import results
+
+from star.distributed import collect, is_main, share
+
+
+def test_one_process_has_it_all() -> None:
+    assert share(3) == [0, 1, 2] and is_main()
+    assert collect({1: "b", 0: "a"}, 2) == ["a", "b"]
+    assert collect({}, 0) == []
+
+
+def close(one: Any, two: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for name in one:
+            close(one[name], two[name])
+    else:
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tiny_llama: Path, tmp_path: Path) -> None:
+    here, out = Path(__file__).parent, tmp_path / "out.json"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launch, str(here / "distributed_worker.py"), str(tiny_llama), str(out), "2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = json.loads(json.dumps(results(str(tiny_llama), processes=1)))
+    first, second = json.loads(out.read_text())
+    for found in (first, second):
+        assert found.pop("answers") == expected["answers"]
+        for name, values in found.items():
+            close(values, expected[name])

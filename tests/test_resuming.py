@@ -1,0 +1,261 @@
+"""A run that ends early, twice, badly, or in several processes comes to the same numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import runs
+
+from star import active_learning, tasks
+from star.config import load
+from star.errors import InputError
+from star.records import RunFolder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return runs.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of three rounds that nothing disturbed."""
+    return runs.go(tiny_llama, data, tmp_path_factory.mktemp("whole"))
+
+
+def same(first: Path, second: Path) -> None:
+    assert runs.result(first) == runs.result(second)
+    assert runs.content(first) == runs.content(second)
+    assert not list(first.rglob(".*.partial"))
+
+
+class Killed(BaseException):
+    """As KeyboardInterrupt, nothing the program may catch."""
+
+
+def after(calls: int, function: Any) -> Any:
+    """Return the function, but its call number ``calls`` (from 0) ends in ``Killed``."""
+    seen = iter(range(1000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(seen) == calls:
+            raise Killed
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    "place, calls, complete",
+    [("evaluate", 0, 0), ("evaluate", 1, 1), ("evaluate", 2, 2), ("write_result", 0, 3)],
+)
+def test_a_run_goes_on_after_its_last_complete_round(
+    place: str,
+    calls: int,
+    complete: int,
+    tiny_llama: Path,
+    data: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        owner: Any = RunFolder if place == "write_result" else active_learning
+        patch.setattr(owner, place, after(calls, getattr(owner, place)))
+        with pytest.raises(Killed):
+            runs.go(tiny_llama, data, tmp_path)
+    (folder,) = (path.parent for path in tmp_path.rglob("config.yaml"))
+    assert not (folder / "result.json").exists()
+    assert len(list(folder.glob("rounds/[0-9]*"))) == complete
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("rounds/[0-9]*/**/*")}
+    assert runs.go(tiny_llama, data, tmp_path) == folder
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    same(folder, whole)
+    environment = runs.read(folder / "environment.json")
+    assert len(environment["resumed"]) == 1
+
+
+def test_a_finished_run_does_nothing(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = runs.go(tiny_llama, data, tmp_path, "pool.rounds=1")
+    files = [path for path in folder.rglob("*") if path.name != ".lock"]
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+    monkeypatch.setattr(tasks, "load", after(0, tasks.load))  # not even the data are read
+    assert runs.go(tiny_llama, data, tmp_path, "pool.rounds=1") == folder
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} == before
+
+
+@pytest.mark.parametrize("select", ["random", "top_k"])
+def test_the_last_query_takes_what_is_left(
+    select: str,
+    tiny_llama: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    words = ["task.pool_limit=14", "pool.rounds=6", f"acquisition.select={select}"]
+    words += ["tracking.save_adapters=last"]
+    folder = runs.go(tiny_llama, data, tmp_path / "a", *words)  # 6 + 5, then 3 are left
+    assert "round 1: 3 unlabelled left, all are queried" in caplog.text
+    result = runs.result(folder)
+    assert [point["labeled"] for point in result["rounds"]] == [6, 11, 14]
+    assert [len(query) for query in runs.queries(folder)] == [5, 3]
+    bought = runs.read(folder / "initial.json")["indices"] + [
+        i for q in runs.queries(folder) for i in q
+    ]
+    assert sorted(bought) == list(range(14))
+    assert runs.read(folder / "rounds/01/metrics.json")["query"]["exhausted"]
+    assert [p.parent.name for p in folder.glob("rounds/*/adapter")] == ["02"]
+    # Killed between the last round and the result: no further round is made up.
+    monkeypatch.setattr(RunFolder, "write_result", after(0, RunFolder.write_result))
+    with pytest.raises(Killed):
+        runs.go(tiny_llama, data, tmp_path / "b", *words)
+    same(runs.go(tiny_llama, data, tmp_path / "b", *words), folder)
+
+
+# --- held-out rows, adapters, refusals ---------------------------------------------------------
+
+
+def test_validation_rows_are_labels_but_never_trained_on(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[set[int], set[int]]] = []
+    fit = active_learning.training.fit
+
+    def spy(model: Any, adapted: Any, rows: Any, **options: Any) -> Any:
+        trained.append(({r.index for r in rows}, {r.index for r in options["validation"]}))
+        return fit(model, adapted, rows, **options)
+
+    monkeypatch.setattr(active_learning.training, "fit", spy)
+    words = ["task.validation_size=4", "train.keep=best", "tracking.save_adapters=all"]
+    folder = runs.go(tiny_llama, data, tmp_path, *words)
+    initial = runs.read(folder / "initial.json")
+    held = set(initial["validation"])
+    assert len(held) == 4 and held < set(initial["indices"]) and len(initial["indices"]) == 10
+    assert [p["labeled"] for p in runs.result(folder)["rounds"]] == [10, 15, 20]
+    bought = set(initial["indices"]) - held
+    for t, (rows, validation) in enumerate(trained):
+        assert (rows, validation) == (bought, held)
+        notes = runs.read(folder / f"rounds/{t:02d}/metrics.json")["training"]
+        best = int(np.argmin(notes["validation_loss"]))
+        assert len(notes["validation_loss"]) == 2 and notes["kept_epoch"] == best
+        if t < 2:
+            bought |= set(runs.queries(folder)[t])
+    assert not held & {i for q in runs.queries(folder) for i in q}
+    saved = sorted(folder.glob("rounds/*/adapter/adapter_model.safetensors"))
+    assert [path.parts[-3] for path in saved] == ["00", "01", "02"]
+
+
+def test_too_small_a_pool(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="5 available / 6 requested"):
+        runs.go(tiny_llama, data, tmp_path, "task.pool_limit=5")
+    with pytest.raises(InputError, match="4 available / 6 requested"):
+        runs.go(tiny_llama, data, tmp_path, "task.pool_limit=9", "task.validation_size=5")
+
+
+def test_duplicates_are_reported_and_used_once(
+    tiny_llama: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "data"))
+    lines = (copy / "train.jsonl").read_text().splitlines()[:10]
+    (copy / "train.jsonl").write_text("\n".join([lines[0], lines[0], *lines[1:], lines[3]]))
+    folder = runs.go(tiny_llama, copy, tmp_path, "pool.initial_size=3", "pool.query_size=99")
+    assert "2 duplicate questions" in caplog.text
+    noted = runs.read(folder / "environment.json")["data"]
+    assert noted["counts"]["duplicates"] == 2 and "duplicate" in noted["notes"][0]
+    bought = runs.read(folder / "initial.json")["indices"] + runs.queries(folder)[0]
+    assert sorted(bought) == [0, *range(2, 11)]  # rows left out never renumber the others
+
+
+def test_other_content_under_the_same_name_is_refused(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, model = tmp_path / "data", Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    shutil.copytree(data, copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(active_learning, "evaluate", after(1, active_learning.evaluate))
+        with pytest.raises(Killed):
+            runs.go(model, copy, tmp_path / "out")
+    before = runs.content(tmp_path / "out")
+    train = copy / "train.jsonl"
+    text = train.read_text()
+    train.write_text(text.replace("ann", "tom", 1))
+    with pytest.raises(InputError, match="another content of the data"):
+        runs.go(model, copy, tmp_path / "out")
+    train.write_text(text)
+    settings = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [2, 3]}))
+    with pytest.raises(InputError, match="another content of the model"):
+        runs.go(model, copy, tmp_path / "out")
+    assert runs.content(tmp_path / "out") == before
+
+
+def test_another_configuration_of_the_same_name_is_refused(
+    tiny_llama: Path, data: Path, tmp_path: Path
+) -> None:
+    words = ["run_name=mine", "pool.rounds=1"]
+    folder = runs.go(tiny_llama, data, tmp_path, *words)
+    assert folder == tmp_path / "mine"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(InputError, match=r"pool\.rounds is 1 there, 2 here"):
+        runs.go(tiny_llama, data, tmp_path, *words, "pool.rounds=2")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+# --- real processes ----------------------------------------------------------------------------
+
+
+def command(words: list[str], *, processes: int = 1) -> list[str]:
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        start += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+    return [*start, "star", "run", "-", *words]
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+@pytest.mark.slow
+def test_a_killed_process(tiny_llama: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    words = runs.words(tiny_llama, data, tmp_path)
+    process = subprocess.Popen(command(words), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/*/*/rounds/01")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.rglob("result.json"))
+    same(runs.go(tiny_llama, data, tmp_path), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("select", ["random", "top_k"])
+def test_two_processes(select: str, tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    words = [f"acquisition.select={select}", "adapter.lora_dropout=0"]
+    words += ["acquisition.mc_dropout.passes=0"]
+    one = runs.go(tiny_llama, data, tmp_path / "one", *words)
+    # 2 × 4 examples an update, as 1 × 8: the same optimisation under another configuration.
+    words = runs.words(tiny_llama, data, tmp_path / "two", *words)
+    done = subprocess.run(
+        command([*words, "train.per_device_train_batch_size=4"], processes=2),
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    two = Path(done.stdout.splitlines()[-1])
+    assert done.stdout.splitlines().count(str(two)) == 1  # one of them talks
+    np.testing.assert_allclose(runs.losses(two), runs.losses(one), atol=1e-5)
+    assert runs.queries(two) == runs.queries(one)
+    load(two / "config.yaml")

@@ -1,0 +1,56 @@
+"""What the model tests share: rows of random tokens, an adapter that has learned, a naive loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from star import adapter, models
+from star.config import AdapterConfig, ModelConfig
+from star.encoding import TokenRow
+from star.models import LanguageModel
+
+# Dropout high enough for masks to show; alpha = 2r so that the LoRA branch weighs in.
+ADAPTER = AdapterConfig(r=4, lora_alpha=8, lora_dropout=0.3)
+
+
+def load(folder: Path | str) -> LanguageModel:
+    return models.load(ModelConfig(name_or_path=str(folder), device="cpu"))
+
+
+def random_rows(count: int, *, seed: int = 0, longest: int = 9) -> list[TokenRow]:
+    """Return rows of different lengths; their indices are not their places."""
+    stream = torch.Generator().manual_seed(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        size = int(torch.randint(low, high + 1, (1,), generator=stream))
+        return tuple(torch.randint(4, 58, (size,), generator=stream).tolist())
+
+    return [TokenRow(1000 - 7 * i, (1, *ids(1, longest)), ids(1, longest)) for i in range(count)]
+
+
+def learn(adapted: Any, seed: int = 0, scale: float = 0.3) -> None:
+    """Put random numbers in every B, as if the adapter had been trained."""
+    stream = torch.Generator().manual_seed(seed)
+    for _, layer in adapter.layers(adapted):
+        weight = layer.lora_B[adapter.NAME].weight
+        weight.data.copy_(torch.randn(weight.shape, generator=stream) * scale)
+
+
+@contextmanager
+def learned(model: LanguageModel, config: AdapterConfig = ADAPTER) -> Iterator[Any]:
+    with adapter.fresh(model, config, seed=0, round_=0) as adapted:
+        learn(adapted)
+        yield adapted
+
+
+@torch.no_grad()
+def naive_log_probs(model: LanguageModel, row: TokenRow) -> torch.Tensor:
+    """Return float64 (tokens, V): one row alone, the whole model, one position after the other."""
+    logits = model.causal(input_ids=torch.tensor([row.prompt + row.continuation])).logits[0]
+    places = [len(row.prompt) - 1 + j for j in range(len(row.continuation))]
+    return torch.stack([logits[place].double().log_softmax(-1) for place in places])
