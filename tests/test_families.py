@@ -230,17 +230,19 @@ def test_choice_answers_are_right():
             right = [label for label, word in options.items() if class_of[word] == last]
         elif kind == "class_of":
             right = [label for label, word in options.items() if word == class_of[last]]
-        else:
-            facts = {
-                "trait": choice.TRAITS,
-                "home": choice.HOMES,
-                "trade": choice.TRADES,
-                "deed": choice.DEEDS,
-            }
-            wanted = class_of.get(last) or next(
-                name for name in choice.MEMBERS if facts[kind][name] in question.split()
-            )
-            right = [label for label, word in options.items() if class_of[word] == wanted]
+        elif kind == "together":
+            right = [label for label, word in options.items() if class_of[word] == class_of[last]]
+        else:  # one option is of another class than the rest
+            classes = [class_of[word] for word in options.values()]
+            right = [label for label, word in options.items() if classes.count(class_of[word]) == 1]
+            common = max(classes, key=classes.count)
+            if kind == "other":
+                assert last == common
+            elif kind == "unlike":
+                assert class_of[last] == common
+                assert last not in options.values()
+            else:
+                assert (kind, last) == ("odd", "outside")
         assert right == [row["answer"]]
 
 
