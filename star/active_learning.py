@@ -120,6 +120,8 @@ def _prepare(config: Config, folder: RunFolder) -> World:
     test, cut_test = admit(model, data.test.examples, where="test", **rule)
     for line in filter(None, (cut, cut_test)):
         logger.warning("%s", line)
+    pool = Pool([example.index for example in pooled])
+    pool.require(config.pool.initial_size + config.task.validation_size)  # before hours of scoring
     answers = zip(data.pool.examples, data.pool.answers, strict=True)
     oracle = Oracle({example.index: answer for example, answer in answers})
     scorer = None
@@ -137,7 +139,7 @@ def _prepare(config: Config, folder: RunFolder) -> World:
     return World(
         model=model,
         data=data,
-        pool=Pool([example.index for example in pooled]),
+        pool=pool,
         oracle=oracle,
         examples={example.index: example for example in pooled},
         test=test,

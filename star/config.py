@@ -191,6 +191,12 @@ def check(config: Config) -> None:
         raise InputError("adapter.target_modules is empty; name at least one module")
     if config.train.keep == "best" and config.task.validation_size == 0:
         raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
+    scored = config.acquisition.select != "random" and config.pool.rounds > 1
+    if config.train.max_steps == 0 and scored and config.acquisition.mc_dropout.passes > 0:
+        raise InputError(
+            "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
+            "set pool.rounds=1 or acquisition.mc_dropout.passes=0"
+        )
     if config.task.name != "jsonl":
         for key in ("columns", "choices"):
             if getattr(config.task, key) is not None:

@@ -93,17 +93,21 @@ class Pool:
         self._unlabelled -= set(indices)
         self._labelled += indices
 
+    def require(self, count: int) -> None:
+        """Raise ``PoolExhaustedError`` if fewer than ``count`` are unlabelled."""
+        if count > len(self._unlabelled):
+            raise PoolExhaustedError(
+                f"pool exhausted: {len(self._unlabelled)} available / {count} requested; lower "
+                "pool.initial_size or task.validation_size, or raise task.pool_limit"
+            )
+
     def draw(self, count: int, generator: torch.Generator) -> list[int]:
         """Return ``count`` unlabelled indices drawn without replacement, ascending.
 
         Raises:
             PoolExhaustedError: Fewer than ``count`` are unlabelled.
         """
+        self.require(count)
         available = self.unlabelled
-        if count > len(available):
-            raise PoolExhaustedError(
-                f"pool exhausted: {len(available)} available / {count} requested; lower "
-                "pool.initial_size or task.validation_size, or raise task.pool_limit"
-            )
         order = torch.randperm(len(available), generator=generator)[:count]
         return sorted(available[i] for i in order.tolist())

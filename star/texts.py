@@ -20,7 +20,7 @@ from star.encoding import TokenRow, encode, fit
 from star.errors import InputError
 from star.files import write_jsonl
 from star.generation import generate, text_of
-from star.mc_dropout import Passes
+from star.mc_dropout import Passes, check_spread
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ def score_texts(
             settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
             with Passes(adapted, settings, seed=seed, round_=0).installed() as passes:
                 found = likelihood.token_scores(loaded, encoded, passes=passes, **options)
+            check_spread(np.concatenate(list(found.values())))
             for name, value in _measure(found, encoded).items():
                 spread = value.std(axis=1, ddof=1) if mc_passes > 1 else np.zeros(len(rows))
                 for i, row in enumerate(out):

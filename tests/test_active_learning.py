@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import runs
 
-from star import models
+from star import models, tasks
+from star.admission import Limits
 from star.config import load
 from star.errors import InputError
+from star.evaluation import evaluate
 
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
 CONTINUATIONS = ("model", "base", "choices", "gold")
@@ -205,3 +207,20 @@ def test_accumulation_is_the_same_optimisation(runner: Runner) -> None:
     assert len(series[0]) == 3 * (2 + 2)  # 11 rows, then 13, in updates of 8
     np.testing.assert_allclose(series[1], series[0], atol=1e-5)
     np.testing.assert_allclose(series[2], series[0], atol=1e-5)
+
+
+def test_no_training_at_all_evaluates_the_base_model(tiny_llama, tmp_path):
+    data = runs.write_data(tmp_path / "data", choices=True)
+    words = (*runs.CHOICES, "acquisition.select=random", "pool.rounds=1")
+    folder = runs.go(tiny_llama, data, tmp_path / "runs", *words, "train.max_steps=0")
+    assert runs.losses(folder) == []
+
+    config = load(None, runs.words(tiny_llama, data, tmp_path, *words))
+    task = tasks.load(config.task)
+    model = models.load(config.model)
+    limits = Limits(max_new_tokens=6, batch_size=64)
+    base = evaluate(
+        model, task.task, task.test.examples, task.test.answers, limits=limits,
+        by_likelihood=True, bins=15,
+    )  # fmt: skip
+    assert base.metrics["nll"] == pytest.approx(runs.result(folder)["rounds"][0]["nll"], rel=1e-6)

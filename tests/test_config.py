@@ -284,6 +284,7 @@ def test_bounds_let_the_edges_in() -> None:
     [
         (["adapter.target_modules=[]"], ["adapter.target_modules", "empty"]),
         (["train.keep=best"], ["task.validation_size"]),
+        (["train.max_steps=0"], ["all MC-dropout passes would be equal", "pool.rounds=1"]),
         (["task.choices=[a,b]"], ["task.choices", "jsonl", "arithmetic"]),
         (["task.columns.question=a"], ["task.columns", "jsonl"]),
         (["adapter.lora_dropout=0"], ["lora_dropout", "passes"]),

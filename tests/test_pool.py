@@ -86,6 +86,9 @@ def test_an_exhausted_pool_says_both_numbers_and_what_to_change() -> None:
     with pytest.raises(PoolExhaustedError, match=r"5 available / 6 requested.*pool_limit") as error:
         pool.draw(6, generator(0, "initial"))
     assert isinstance(error.value, InputError)
+    with pytest.raises(PoolExhaustedError, match="5 available / 6 requested"):
+        pool.require(6)
+    pool.require(5)
     assert len(pool.draw(5, generator(0, "initial"))) == 5
 
 
