@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,9 @@ def fresh(
         task_type="CAUSAL_LM",
     )
     _check_targets(model.causal, config)
-    with seeding.forked(seed, "adapter", round_):
+    with seeding.forked(seed, "adapter", round_), warnings.catch_warnings():
+        # peft asks transformers by a name it has given up; nothing of ours, or the user's, to mend.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         adapted = get_peft_model(model.causal, settings)
     try:
         yield adapted.eval()
