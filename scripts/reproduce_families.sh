@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The README's table of the embedded families, and its learning curves.
 #
-#   ./scripts/reproduce_families.sh              5 seeds; about 45 minutes on 2 cores
+#   ./scripts/reproduce_families.sh              5 seeds; 3 took 17 minutes on 2 busy cores
 #   SEEDS="0 1 2" ./scripts/reproduce_families.sh
 #
 # For each family and seed: STAR and random choice over ten rounds; for each family, the base model
