@@ -47,3 +47,13 @@ def everyone(flag: bool) -> bool:
 def is_main() -> bool:
     """Whether this process writes files and talks to the user."""
     return bool(state().is_main_process)
+
+
+def leave() -> None:
+    """Take leave of the other processes, before this one ends.
+
+    Without it the interpreter's end races with the threads of the process group, and a process can
+    die of a signal ("terminate called without an active exception") when its work is done.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -11,7 +11,7 @@ import tiny
 
 from star import adapter, training
 from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
-from star.distributed import collect, is_main, share, state
+from star.distributed import collect, is_main, leave, share, state
 from star.generation import generate
 from star.likelihood import choice_log_probs, token_scores
 from star.mc_dropout import Passes
@@ -65,6 +65,8 @@ def main() -> None:
     everyone = collect(dict.fromkeys(share(int(processes)), found), int(processes))
     if is_main():
         Path(out).write_text(json.dumps(everyone))
+    state().wait_for_everyone()
+    leave()
 
 
 if __name__ == "__main__":
