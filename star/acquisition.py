@@ -48,6 +48,7 @@ NORMALIZATIONS: dict[str, Callable[[Array], Array]] = {
     "rank": _rank,
     "zscore": _zscore,
     "none": _as_is,
+    "base_minmax": _as_is,  # of the full view; `combine` scales the base
 }
 
 
@@ -106,7 +107,13 @@ COMBINATIONS: dict[str, Callable[[Array | None, Array, float], Array]] = {
 
 
 def combine(
-    base: Array | None, full: Array, *, how: str, weight: float, normalization: str
+    base: Array | None,
+    full: Array,
+    *,
+    how: str,
+    weight: float,
+    normalization: str,
+    base_range: tuple[float, float] | None = None,
 ) -> Array:
     """Return the blended score (N,): ``none`` full, ``subtract`` full − base, ``dynamic``
     λ·base + (1 − λ)·full, both views on a common scale first.
@@ -116,8 +123,17 @@ def combine(
         full: (N,) scores of the full view.
         how: A key of ``COMBINATIONS``.
         weight: λ(t).
-        normalization: A key of ``NORMALIZATIONS``.
+        normalization: A key of ``NORMALIZATIONS``. ``base_minmax`` is the released code's scale
+            (fault 3): the base view on [0, 1] over the *whole* pool, the full view in its own
+            units, and the blend on [0, 1] over the unlabelled pool, which changes no order.
+        base_range: Least and largest base score of the whole pool, for ``base_minmax``; ``None`` =
+            those of ``base``.
     """
+    if normalization == "base_minmax":
+        if base is not None:
+            low, high = base_range or (base.min(), base.max())
+            base = (base - low) / (high - low) if high > low else np.zeros_like(base)
+        return _minmax(COMBINATIONS[how](base, full.astype(np.float64), weight))
     full = common_scale(full, normalization)
     base = None if base is None else common_scale(base, normalization)
     return COMBINATIONS[how](base, full, weight)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
-from star import acquisition, adapter, distributed, models, seeding, tasks, training
-from star.admission import Limits, admit, encode_rows
+from star import acquisition, adapter, distributed, models, seeding, tasks, training, uncertainty
+from star.admission import Limits, admit, encode_rows, released_mask
 from star.config import Config, label_free
 from star.errors import InputError
 from star.evaluation import Evaluation, evaluate
@@ -112,6 +112,7 @@ def _prepare(config: Config, folder: RunFolder) -> World:
     limits = Limits(
         max_new_tokens=config.evaluation.max_new_tokens,
         batch_size=config.evaluation.per_device_eval_batch_size,
+        max_prompt_length=config.evaluation.max_prompt_length,
     )
     rule = {"limits": limits, "overlong": config.task.overlong}
     pooled, cut = admit(model, data.pool.examples, where="pool", **rule)
@@ -189,7 +190,7 @@ def _train(
             world.model,
             [world.examples[i] for i in indices],
             [bought[i].target for i in indices],
-            eos=True,
+            eos=config.train.append_eos,
             max_length=config.train.max_length,
         )
 
@@ -197,15 +198,19 @@ def _train(
     labelled = rows(sorted(set(bought) - held))
     if labelled.truncated:
         logger.warning("round %d: %d training rows were cut to fit", t, len(labelled.truncated))
+    trained = labelled.rows
+    if config.train.loss_mask == "released":
+        trained = released_mask(world.model, trained, bought)
     return training.fit(
         world.model,
         adapted,
-        labelled.rows,
+        trained,
         config=config.train,
         regularizer=config.regularizer,
         seed=config.seed,
         round_=t,
         validation=rows(world.validation).rows if held else (),
+        schedule_rows=len(world.test) if config.train.schedule_from == "test" else None,
         eval_batch_size=world.limits.batch_size,
         progress=config.tracking.progress,
     )
@@ -222,6 +227,7 @@ def _evaluate(
         limits=world.limits,
         by_likelihood=config.evaluation.choice_by == "likelihood",
         bins=config.evaluation.ece_bins,
+        digits=config.evaluation.extraction == "digits",
         progress=config.tracking.progress,
     )
 
@@ -245,13 +251,18 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     base = None if a.measure == "bald" else base_view.score(a.measure, a.reduction)
     weight = acquisition.base_weight(
         t,
-        config.pool.rounds,
+        a.base_weight.rounds or config.pool.rounds,
         schedule=a.base_weight.schedule,
         value=a.base_weight.value,
         decay=a.base_weight.decay,
     )
     blended = acquisition.combine(
-        base, full, how=a.combine, weight=weight, normalization=a.normalization
+        base,
+        full,
+        how=a.combine,
+        weight=weight,
+        normalization=a.normalization,
+        base_range=None if base is None else world.scorer.base_range(a.measure, a.reduction),
     )
     if not np.isfinite(blended).all():
         wrong = np.asarray(indices)[~np.isfinite(blended)][:5].tolist()
@@ -266,6 +277,9 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     for name, view in (("base", base_view), ("full", full_view)):
         scores[f"{name}_num_tokens"] = view.num_tokens
         scores |= {f"{name}_{measure}": sums for measure, sums in view.sums.items()}
+    for measure in uncertainty.MEASURES:  # for replay under normalization=base_minmax
+        ranges = [world.scorer.base_range(measure, how) for how in ("sum", "mean")]
+        scores[f"base_range_{measure}"] = np.array(ranges)
     scores["label_free"] = np.array(label_free(config))
     chosen = acquisition.top_k(blended, scores["index"], count)
     tokens = full_view.tokens + (world.scorer.base().tokens if t == 0 else 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from star.encoding import Fitted, TokenRow, encode, fit
 from star.models import LanguageModel
-from star.tasks.base import Example
+from star.tasks.base import Answer, Example
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Limits:
 
     max_new_tokens: int
     batch_size: int
+    max_prompt_length: int | None = None  # of test prompts; None = what the model allows
 
 
 def encode_rows(
@@ -26,6 +27,7 @@ def encode_rows(
     reserve: int = 0,
     eos: bool = False,
     max_length: int | None = None,
+    max_prompt_length: int | None = None,
 ) -> Fitted:
     """Return the examples as token rows, keyed by the examples' indices, cut to what fits.
 
@@ -36,18 +38,58 @@ def encode_rows(
         reserve: Tokens kept free for it.
         eos: End each continuation with the end-of-sequence token (training targets).
         max_length: Fewer tokens than the model allows; ``None`` = what the model allows.
+        max_prompt_length: Cut longer prompts from the left; ``None`` = leave them.
     """
     texts = [""] * len(examples) if continuations is None else list(continuations)
     encoded = encode(model.tokenizer, [e.prompt for e in examples], texts, eos=eos)
     rows = [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
+    cut = {}
+    if max_prompt_length is not None:
+        cut = {i for i, row in enumerate(rows) if len(row.prompt) > max_prompt_length}
+        rows = [replace(row, prompt=row.prompt[-max_prompt_length:]) for row in rows]
     allowed = min(model.max_length, max_length or model.max_length)
-    return fit(rows, max_length=allowed, reserve=reserve, overlong="truncate")
+    fitted = fit(rows, max_length=allowed, reserve=reserve, overlong="truncate")
+    return replace(fitted, truncated=sorted({*fitted.truncated, *cut}))
 
 
-def encode_choices(model: LanguageModel, examples: Sequence[Example]) -> list[list[TokenRow]]:
+def released_mask(
+    model: LanguageModel, rows: Sequence[TokenRow], answers: Mapping[int, Answer]
+) -> list[TokenRow]:
+    """Return training rows whose first answer tokens have no loss, as in the released code.
+
+    It counts the answer's tokens in the text as stored (``#### 72``) and takes so many from the end
+    of what is trained on (``The final answer is 72``), which has more (fault 9).
+
+    Args:
+        model: Whose tokenizer counts.
+        rows: Training rows.
+        answers: By the rows' index; bought ones.
+    """
+    masked = []
+    for row in rows:
+        answer = answers[row.index]
+        trained, stored = (
+            len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in (answer.target, answer.stored or answer.target)
+        )
+        # What has no loss is, for the training, prompt; at least one token keeps its loss.
+        shift = min(max(0, trained - stored), len(row.continuation) - 1)
+        head, tail = row.continuation[:shift], row.continuation[shift:]
+        masked.append(replace(row, prompt=row.prompt + head, continuation=tail))
+    return masked
+
+
+def encode_choices(
+    model: LanguageModel, examples: Sequence[Example], *, max_prompt_length: int | None = None
+) -> list[list[TokenRow]]:
     """Return (N, C) token rows; the choices of an example share one prompt, cut to what fits."""
     flat = [(e, choice) for e in examples for choice in e.choices or ()]
-    rows = encode_rows(model, [e for e, _ in flat], [choice for _, choice in flat]).rows
+    rows = encode_rows(
+        model,
+        [e for e, _ in flat],
+        [choice for _, choice in flat],
+        max_prompt_length=max_prompt_length,
+    ).rows
     groups: dict[int, list[TokenRow]] = {e.index: [] for e in examples}
     for row in rows:
         groups[row.index].append(row)

@@ -21,6 +21,7 @@ examples:
   star run configs/quickstart.yaml
   star run configs/quickstart.yaml acquisition.select=random seed=3
   star run configs/smollm2/boolq.yaml task.data_dir=path/to/boolq pool.rounds=3
+  star run configs/quickstart.yaml --preset released
   star run configs/quickstart.yaml --print-config
   accelerate launch -m star run configs/quickstart.yaml
 
@@ -88,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("config", metavar="CONFIG", help="YAML file; '-' for the defaults alone")
     run.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
     run.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="paper (the text's reading), released (the authors' code with its faults) or star "
+        "(ours): a delta between CONFIG and key=value, see star/presets",
+    )
+    run.add_argument(
         "--print-config", action="store_true", help="show the resolved YAML and do nothing else"
     )
     run.set_defaults(call=_run)
@@ -118,16 +125,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     path = None if options.config == "-" else options.config
-    config = configuration.load(path, options.overrides)
+    config = configuration.load(path, options.overrides, preset=options.preset)
     if options.print_config:
         print(configuration.to_yaml(config), end="")
         return 0
     from star.active_learning import run  # late: --help and --print-config need no torch
-    from star.distributed import is_main
+    from star.distributed import is_main, leave
 
-    folder = run(config)
-    if is_main():
-        print(folder)
+    try:
+        folder = run(config)
+        if is_main():
+            print(folder)
+    finally:
+        leave()
     return 0
 
 

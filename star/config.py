@@ -1,8 +1,9 @@
 """How a YAML file and ``key=value`` words become one checked configuration.
 
-``load`` merges the defaults of the schema < one YAML file < ``key=value`` words (the last of a
-repeated key wins) and refuses whatever the schema does not know. No includes, no interpolation. The
-only file that knows OmegaConf, and it imports it late, so that everything else runs without it.
+``load`` merges the defaults of the schema < one YAML file < a preset < ``key=value`` words (the
+last of a repeated key wins) and refuses whatever the schema does not know. No includes, no
+interpolation. The only file that knows OmegaConf, and it imports it late, so that everything else
+runs without it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from star.errors import InputError, nearest
 from star.schema import (
     LLAMA_PROJECTIONS,
     NOT_IN_HASH,
+    PRESETS,
     AcquisitionConfig,
     AdapterConfig,
     BaseWeightConfig,
@@ -40,6 +42,7 @@ from star.schema import (
 __all__ = [
     "LLAMA_PROJECTIONS",
     "NOT_IN_HASH",
+    "PRESETS",
     "AcquisitionConfig",
     "AdapterConfig",
     "BaseWeightConfig",
@@ -64,8 +67,15 @@ __all__ = [
 ]
 
 
-def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Return the checked configuration: defaults < YAML file < ``key=value`` words.
+def load(
+    path: str | Path | None = None, overrides: Sequence[str] = (), *, preset: str | None = None
+) -> Config:
+    """Return the checked configuration: defaults < YAML file < preset < ``key=value`` words.
+
+    Args:
+        path: A YAML file; ``None`` = the defaults alone.
+        overrides: ``key=value`` words.
+        preset: A name in ``PRESETS``, a delta that changes the method and no sizes.
 
     Raises:
         InputError: Unreadable file, unknown key (with the nearest right one), wrong type, value out
@@ -75,11 +85,16 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     from omegaconf.errors import OmegaConfBaseException
 
     tree = OmegaConf.structured(Config)
-    for source, name in ((path, str(path)), (list(overrides), "the command line")):
+    sources = [
+        (path, str(path)),
+        (preset and preset_path(preset), f"preset {preset}"),
+        (list(overrides), "the command line"),
+    ]
+    for source, name in sources:
         if not source:
             continue
         try:
-            part = _read_yaml(Path(source)) if source is path else _read_words(source)
+            part = _read_words(source) if isinstance(source, list) else _read_yaml(Path(source))
             _refuse_unknown(OmegaConf.to_container(part, resolve=False), name)
             tree = OmegaConf.merge(tree, part)
         except OmegaConfBaseException as error:
@@ -90,6 +105,13 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def preset_path(name: str) -> Path:
+    """Return the file of a preset; its comments give the reason of every value."""
+    if name not in PRESETS:
+        raise InputError(f"--preset must be one of {', '.join(PRESETS)}, got '{name}'")
+    return Path(__file__).parent / "presets" / f"{name}.yaml"
 
 
 def _read_yaml(path: Path) -> Any:
@@ -197,6 +219,12 @@ def check(config: Config) -> None:
             "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
             "set pool.rounds=1 or acquisition.mc_dropout.passes=0"
         )
+    t = config.train
+    if t.schedule_from == "test" and t.lr_scheduler_type != "linear":
+        raise InputError(
+            "train.schedule_from=test is the released code's linear schedule; set "
+            f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
+        )
     if config.task.name != "jsonl":
         for key in ("columns", "choices"):
             if getattr(config.task, key) is not None:
@@ -207,6 +235,12 @@ def _check_acquisition(config: Config) -> None:
     a = config.acquisition
     if a.select == "random":  # nothing is scored
         return
+    scheduled = a.base_weight.rounds
+    if scheduled is not None and config.pool.rounds > scheduled:
+        raise InputError(
+            f"acquisition.base_weight.rounds={scheduled} ends before pool.rounds="
+            f"{config.pool.rounds}; raise it, or null for the run's own"
+        )
     if a.mc_dropout.passes > 0 and config.adapter.lora_dropout == 0:
         raise InputError(
             "acquisition.mc_dropout.passes > 0 with adapter.lora_dropout=0: all passes would be "

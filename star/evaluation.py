@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from star.admission import Limits, encode_choices, encode_rows
 from star.encoding import TokenRow
 from star.generation import generate, text_of
 from star.models import LanguageModel
+from star.tasks.answers import digits_alone
 from star.tasks.base import Answer, Example, Task
 
 
@@ -44,6 +46,7 @@ def evaluate(
     limits: Limits,
     by_likelihood: bool,
     bins: int,
+    digits: bool = False,
     progress: bool = False,
 ) -> Evaluation:
     """Return the results on ``examples``.
@@ -56,7 +59,7 @@ def evaluate(
     target's summed −log p; ``brier`` is (confidence − correct)².
     """
     choices = task.labels is not None and by_likelihood
-    judge = _by_likelihood if choices else _by_generation
+    judge = _by_likelihood if choices else partial(_by_generation, digits=digits)
     rows, brier, tokens = judge(model, task, examples, answers, limits, progress)
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
     confidence = np.array([row["confidence"] for row in rows])
@@ -86,7 +89,7 @@ def _by_likelihood(
     progress: bool,
 ) -> tuple[list[dict[str, Any]], float, int]:
     labels = list(task.labels or ())
-    groups = encode_choices(model, examples)
+    groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     log_probs = likelihood.choice_log_probs(
         model, groups, batch_size=limits.batch_size, progress=progress, desc="evaluate"
     )[:, 0]  # (N, C)
@@ -109,8 +112,11 @@ def _by_generation(
     answers: Sequence[Answer],
     limits: Limits,
     progress: bool,
+    *,
+    digits: bool,
 ) -> tuple[list[dict[str, Any]], float, int]:
-    asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens)
+    cut_to: dict[str, Any] = {"max_prompt_length": limits.max_prompt_length}
+    asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens, **cut_to)
     prompts = asked.rows
     new = generate(
         model,
@@ -121,7 +127,7 @@ def _by_generation(
         desc="evaluate",
     )
     own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
-    wanted = encode_rows(model, examples, [a.target for a in answers])
+    wanted = encode_rows(model, examples, [a.target for a in answers], **cut_to)
     gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
     options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
     own_nll = likelihood.token_scores(model, own, **options)["predictive_entropy"][:, 0]
@@ -130,10 +136,14 @@ def _by_generation(
     for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
         text = text_of(model, new[i])
         flexible, strict = (task.extract(text, strict=s) for s in (False, True))
+        correct = task.is_correct(flexible, answer.gold)
+        if digits:
+            flexible = digits_alone(text)
+            correct = flexible == digits_alone(answer.target)
         rows.append(
             _row(example, answer, flexible)
             | {
-                "correct": task.is_correct(flexible, answer.gold),
+                "correct": correct,
                 "correct_strict": task.is_correct(strict, answer.gold, strict=True),
                 "confidence": min(1.0, float(np.exp(-own_nll[i] / len(new[i])))),
                 "nll": float(gold_nll[i]),

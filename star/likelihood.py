@@ -45,6 +45,7 @@ def token_scores(
     batch_size: int,
     passes: Passes | None = None,
     bald: bool = False,
+    entropy_floor: float = 0.0,
     progress: bool = False,
     desc: str = "score",
 ) -> dict[str, Array]:
@@ -56,6 +57,7 @@ def token_scores(
         batch_size: Rows in a forward pass; changes no ranking.
         passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
         bald: Also the mutual information over the passes, shape (N, 1).
+        entropy_floor: Of ``max_entropy``, see there.
         progress: Show a bar with tokens per second.
         desc: What the bar says.
 
@@ -74,7 +76,7 @@ def token_scores(
             sums["bald"] = torch.zeros((1, len(batch.rows)), dtype=torch.float64)
         for place, log_probs in _chunks(model, batch.hidden):
             targets = batch.targets[place].expand(log_probs.shape[:-1])
-            values = {m: f(log_probs, targets) for m, f in uncertainty.MEASURES.items()}
+            values = uncertainty.all_measures(log_probs, targets, entropy_floor)
             if bald:
                 values["bald"] = uncertainty.bald(log_probs).unsqueeze(0)
             for name, value in values.items():
@@ -134,14 +136,15 @@ def choice_log_probs(
     return torch.from_numpy(np.ascontiguousarray(scores)).log_softmax(-1).numpy()
 
 
-def choice_measures(log_probs: Array) -> dict[str, Array]:
+def choice_measures(log_probs: Array, *, entropy_floor: float = 0.0) -> dict[str, Array]:
     """Return every measure of a distribution over choices, one position: (N, S, C) to (N, S).
 
     The response that ``predictive_entropy`` scores is the choice each pass itself likes best.
     """
     tensor = torch.from_numpy(log_probs)
     best = tensor.argmax(-1)
-    measures = {m: f(tensor, best).numpy() for m, f in uncertainty.MEASURES.items()}
+    found = uncertainty.all_measures(tensor, best, entropy_floor)
+    measures = {name: value.numpy() for name, value in found.items()}
     if log_probs.shape[1] > 1:
         measures["bald"] = uncertainty.bald(tensor.transpose(0, 1)).unsqueeze(-1).numpy()
     return measures

@@ -17,6 +17,8 @@ from typing import Any, Literal, Optional
 
 LLAMA_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")
 NOT_IN_HASH = ("output_dir", "run_name", "tracking")
+PRESETS = ("paper", "released", "star")
+"""Names of the committed deltas in ``star/presets``."""
 
 
 def _key(default: Any, text: str, **bounds: float) -> Any:
@@ -71,6 +73,9 @@ class TaskConfig:
     choices: Optional[list[str]] = _key(
         None, "task jsonl: the possible answers; makes it a choice task"
     )
+    trailing_space: Literal["answer", "prompt"] = _key(
+        "answer", "white space between prompt and answer opens the answer, or ends the prompt"
+    )
     overlong: Literal["truncate", "drop", "error"] = _key(
         "truncate", "a prompt longer than the model allows: cut from the left, leave out, or stop"
     )
@@ -96,7 +101,7 @@ class AdapterConfig:
 @dataclass(frozen=True)
 class RegularizerConfig:
     kind: Literal["none", "decoupled", "loss"] = _key(
-        "decoupled", "constraint on B: AdamW decay on B alone, or beta/2 * sum |B|^2 in the loss"
+        "none", "constraint on B: AdamW decay on B alone, or beta/2 * sum |B|^2 in the loss"
     )
     beta: Optional[float] = _key(None, "strength; null = the default of the kind", ge=0)
 
@@ -112,6 +117,13 @@ class TrainConfig:
     gradient_accumulation_steps: int = _key(1, "forward passes per update", ge=1)
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = _key(
         "linear", "shape of the learning rate over the updates"
+    )
+    schedule_from: Literal["labels", "test"] = _key(
+        "labels", "what the schedule is as long as: the labels, or the test split (released code)"
+    )
+    append_eos: bool = _key(True, "train the end-of-sequence token behind every answer")
+    loss_mask: Literal["answer", "released"] = _key(
+        "answer", "tokens with a loss: the answer's, or the released code's count of them"
     )
     warmup_ratio: float = _key(0.0, "share of the updates with a rising rate", ge=0, le=1)
     max_grad_norm: float = _key(1.0, "clip the gradient's norm", gt=0)
@@ -130,6 +142,9 @@ class BaseWeightConfig:
         "linear", "lambda(t), the base model's weight; linear = 1 - (t+1)/R"
     )
     value: float = _key(0.5, "lambda of the constant schedule", ge=0, le=1)
+    rounds: Optional[int] = _key(
+        None, "R of the schedule; null = pool.rounds (released code: 10)", ge=1
+    )
     decay: float = _key(0.5, "exponential: lambda(t) = lambda(0) * decay^t", gt=0, lt=1)
 
 
@@ -148,16 +163,26 @@ class AcquisitionConfig:
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
         _key("predictive_entropy", "uncertainty of one view")
     )
-    continuation: Literal["model", "base", "choices", "gold"] = _key(
-        "model",
-        "what is scored: each view's own answer, the base's, the choices, or gold (labels!)",
+    continuation: Literal["auto", "model", "base", "choices", "gold"] = _key(
+        "auto",
+        "what is scored: the choices, each view's own answer (model), the base's, or gold "
+        "(labels!); auto = the choices of a choice task, else model",
     )
     reduction: Literal["sum", "mean"] = _key("sum", "over the continuation's tokens")
     combine: Literal["none", "subtract", "dynamic"] = _key(
         "dynamic", "full only, full - base, or lambda * base + (1 - lambda) * full"
     )
-    normalization: Literal["minmax", "rank", "zscore", "none"] = _key(
-        "minmax", "common scale of the views over the unlabelled pool"
+    normalization: Literal["minmax", "rank", "zscore", "none", "base_minmax"] = _key(
+        "minmax",
+        "common scale of the views over the unlabelled pool; base_minmax: the base alone, over the "
+        "whole pool (released code)",
+    )
+    entropy_floor: float = _key(
+        0.0,
+        "combine=dynamic: clip the full view's probabilities here in max_entropy, without "
+        "renormalising (released code: 1e-6)",
+        ge=0,
+        lt=1,
     )
     base_weight: BaseWeightConfig = field(default_factory=BaseWeightConfig)
     mc_dropout: McDropoutConfig = field(default_factory=McDropoutConfig)
@@ -169,6 +194,12 @@ class EvaluationConfig:
     max_new_tokens: int = _key(256, "limit of a generated answer, tokens", ge=1)
     choice_by: Literal["likelihood", "generation"] = _key(
         "likelihood", "how choice tasks are judged"
+    )
+    extraction: Literal["task", "digits"] = _key(
+        "task", "reading of generated answers: the task's, or digits alone (released code)"
+    )
+    max_prompt_length: Optional[int] = _key(
+        None, "cut test prompts from the left to so many tokens (released code: 128)", ge=1
     )
     ece_bins: int = _key(15, "equal-width bins of the calibration error", ge=1)
 

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -94,6 +94,7 @@ class PoolScorer:
         cache: Path | None = None,
         progress: bool = False,
     ) -> None:
+        config = replace(config, continuation=continuation_of(config, examples))
         self._model, self._config, self._limits = model, config, limits
         self._cache, self._progress = cache, progress
         self._examples = list(examples)
@@ -153,6 +154,11 @@ class PoolScorer:
         """Return the base view of the examples with these pool indices."""
         return self.base().at([self._place[i] for i in indices])
 
+    def base_range(self, measure: str, reduction: str) -> tuple[float, float]:
+        """Return the least and the largest base score over all examples, labelled ones too."""
+        scores = self.base().score(measure, reduction)
+        return float(scores.min()), float(scores.max())
+
     def _score(self, places: Sequence[int], passes: Passes | None, name: str) -> View:
         options: dict[str, Any] = {
             "batch_size": self._limits.batch_size,
@@ -160,6 +166,9 @@ class PoolScorer:
             "desc": f"score {name}",
         }
         work = passes.count if passes else 1
+        # The released code clips under its dynamic strategies alone, and there the full view alone.
+        clipped = name == "full" and self._config.combine == "dynamic"
+        floor = self._config.entropy_floor if clipped else 0.0
         if self._choices:
             groups = [self._choices[i] for i in places]
             with passes.installed() if passes else nullcontext():
@@ -168,13 +177,15 @@ class PoolScorer:
                 )
             tokens = work * sum(len(row) for group in groups for row in group)
             count = len(groups)
-            sums = likelihood.choice_measures(log_probs) if count else {}
+            sums = likelihood.choice_measures(log_probs, entropy_floor=floor) if count else {}
             return View(sums, np.ones(count, dtype=np.int64), [()] * count, tokens)
         rows = self._continued(places, name)
         generated = sum(len(r) for r in rows) if self._config.continuation == "model" else 0
         bald = passes is not None and self._config.measure == "bald"
         with passes.installed() if passes else nullcontext():
-            sums = likelihood.token_scores(self._model, rows, passes=passes, bald=bald, **options)
+            sums = likelihood.token_scores(
+                self._model, rows, passes=passes, bald=bald, entropy_floor=floor, **options
+            )
         return View(
             sums,
             np.array([len(r.continuation) for r in rows], dtype=np.int64),
@@ -213,6 +224,24 @@ class PoolScorer:
             + [(r.index, r.prompt, r.continuation) for group in self._choices for r in group],
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:
+    """Return what is scored, ``auto`` resolved: the choices if every example has some, else model.
+
+    Raises:
+        InputError: ``subtract``, and each view would score another continuation.
+    """
+    if config.continuation != "auto":
+        return config.continuation
+    if all(example.choices is not None for example in examples):
+        return "choices"
+    if config.combine == "subtract":
+        raise InputError(
+            "acquisition.combine=subtract needs one continuation for both views; set "
+            "acquisition.continuation to base or gold, got auto on a task without choices"
+        )
+    return "model"
 
 
 def _write_view(path: Path, view: View) -> None:

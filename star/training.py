@@ -58,10 +58,14 @@ def fit(
     seed: int,
     round_: int,
     validation: Sequence[TokenRow] = (),
+    schedule_rows: int | None = None,
     eval_batch_size: int = 64,
     progress: bool = False,
 ) -> Fit:
     """Train the adapter in place on ``rows``, answers only in the loss; leave it in eval mode.
+
+    The learning rate's schedule is as long as the training, or, given ``schedule_rows`` (the
+    released code's fault 6), as epochs over so many rows: behind its end the rate stays 0.
 
     Raises:
         InputError: The loss is NaN or infinite; says at which update and on which rows.
@@ -85,7 +89,9 @@ def fit(
         ),
         optimizer,
         num_warmup_steps=round(config.warmup_ratio * total),
-        num_training_steps=total,
+        num_training_steps=total
+        if schedule_rows is None
+        else config.num_train_epochs * (schedule_rows // batch_size + 1),
     )
     result = Fit()
     best: dict[str, Tensor] | None = None

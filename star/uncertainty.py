@@ -25,9 +25,19 @@ def predictive_entropy(log_probs: Tensor, chosen: Tensor) -> Tensor:
     return -log_probs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
 
 
-def max_entropy(log_probs: Tensor, chosen: Tensor | None = None) -> Tensor:
-    """Return the entropy −Σ p log p in nats; an entry with p = 0 contributes 0, never NaN."""
-    return torch.special.entr(log_probs.exp()).sum(-1)
+def max_entropy(log_probs: Tensor, chosen: Tensor | None = None, *, floor: float = 0.0) -> Tensor:
+    """Return the entropy −Σ p log p in nats; an entry with p = 0 contributes 0, never NaN.
+
+    Args:
+        log_probs: (..., V).
+        chosen: Not used.
+        floor: Probabilities below it count as it, and nothing is renormalised: the released code's
+            fault 4, there 1e-6, which adds up to V · 1.4e-5 nats a position.
+    """
+    probabilities = log_probs.exp()
+    if floor > 0:
+        probabilities = probabilities.clamp(min=floor)
+    return torch.special.entr(probabilities).sum(-1)
 
 
 def margin(log_probs: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -62,3 +72,13 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": margin,
     "least_confidence": least_confidence,
 }
+
+
+def all_measures(log_probs: Tensor, chosen: Tensor, entropy_floor: float) -> dict[str, Tensor]:
+    """Return every measure of ``MEASURES``, (...) each, with the entropy's ``floor``."""
+    return {
+        name: max_entropy(log_probs, floor=entropy_floor)
+        if name == "max_entropy"
+        else measure(log_probs, chosen)
+        for name, measure in MEASURES.items()
+    }

@@ -145,7 +145,21 @@ def test_blends_by_hand() -> None:
 def test_the_ends_of_the_blend_are_the_views(name: str, weight: float, view: int) -> None:
     views = np.random.default_rng(0).normal(size=(2, 9))
     blended = combine(*views, how="dynamic", weight=weight, normalization=name)
-    assert (blended == common_scale(views[view], name)).all()
+    # `base_minmax` scales the blend at last, so either view comes out on [0, 1].
+    scale = "minmax" if name == "base_minmax" else name
+    np.testing.assert_allclose(blended, common_scale(views[view], scale), rtol=0, atol=1e-15)
+
+
+def test_the_released_codes_scale() -> None:
+    # Fault 3 by hand: the base on [0, 1] over the whole pool (0 to 10 nats, here 2 and 4 of it are
+    # unlabelled), the full view in nats, the blend on [0, 1].
+    base, full = np.array([2.0, 4.0, 2.0]), np.array([30.0, 10.0, 50.0])
+    options = {"how": "dynamic", "weight": 0.9, "normalization": "base_minmax"}
+    blended = combine(base, full, **options, base_range=(0.0, 10.0))
+    mixed = np.array([0.9 * 0.2 + 3.0, 0.9 * 0.4 + 1.0, 0.9 * 0.2 + 5.0])
+    np.testing.assert_allclose(blended, (mixed - 1.36) / (5.18 - 1.36), rtol=1e-14)
+    constant = combine(base, full, **options, base_range=(3.0, 3.0))
+    np.testing.assert_allclose(constant, [0.5, 0.0, 1.0], rtol=1e-14)
 
 
 # --- selection ---------------------------------------------------------------------------------

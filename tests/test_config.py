@@ -161,7 +161,9 @@ def other_value(key: str, item: dataclasses.Field) -> str:
     if isinstance(value, bool):
         return json.dumps(not value)
     if isinstance(value, (int, float)):
-        return str(value / 2 if isinstance(value, float) and value else value + 1)
+        if isinstance(value, float):
+            return str(value / 2 or 0.5)
+        return str(value + 1)
     if str(item.type).startswith("Literal["):
         words = [word.strip(" '") for word in str(item.type)[8:-1].split(",")]
         return next(word for word in words if word != value)
@@ -181,6 +183,7 @@ def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
         "train.keep": ["task.validation_size=5"],
         "acquisition.combine": ["acquisition.continuation=base"],
         "acquisition.measure": ["acquisition.combine=none"],
+        "acquisition.base_weight.rounds": ["pool.rounds=2"],
     }.get(key, [])
     changed = load(None, [*companions, f"{key}={other_value(key, item)}"])
     plain = load(None, companions)
@@ -288,7 +291,18 @@ def test_bounds_let_the_edges_in() -> None:
         (["task.choices=[a,b]"], ["task.choices", "jsonl", "arithmetic"]),
         (["task.columns.question=a"], ["task.columns", "jsonl"]),
         (["adapter.lora_dropout=0"], ["lora_dropout", "passes"]),
-        (["acquisition.combine=subtract"], ["subtract", "continuation", "got model"]),
+        (
+            ["acquisition.combine=subtract", "acquisition.continuation=model"],
+            ["subtract", "continuation", "got model"],
+        ),
+        (
+            ["acquisition.base_weight.rounds=4", "pool.rounds=5"],
+            ["base_weight.rounds=4", "pool.rounds=5", "null"],
+        ),
+        (
+            ["train.schedule_from=test", "train.lr_scheduler_type=cosine"],
+            ["schedule_from=test", "linear", "got cosine"],
+        ),
         (["acquisition.measure=bald"], ["bald", "combine=none", "got dynamic"]),
         (
             [

@@ -14,6 +14,8 @@ from decimal import Decimal
 
 FINAL_ANSWER = "The final answer is"
 """What the last line of a worked solution begins with."""
+MARKER = "####"
+"""What GSM8K's stored solutions write in its place."""
 
 # A comma groups thousands only in front of exactly three digits; a minus is a sign only where it
 # cannot be a subtraction (`16-3` ends in 3); `.5` may not be the end of a word or of a version.
@@ -51,6 +53,21 @@ def final_number(text: str, *, strict: bool) -> str | None:
                 return _canonical(found)
     numbers = list(_NUMBER.finditer(text))
     return _canonical(numbers[-1]) if numbers else None
+
+
+def digits_alone(text: str) -> str:
+    """Return the number the released code reads in a text, as a float's digits, or ``"none"``.
+
+    The first number behind the first ``The final answer is `` if one is there, else the text's last
+    one. A text without a digit is ``"none"``, and so is every gold answer in words: ``"none"``
+    equals ``"none"``, which makes all answers of BoolQ and OpenBookQA right (fault 11).
+    """
+    numbers = re.findall(r"-?\d+\.?\d*", text.replace(",", ""))
+    if not numbers:
+        return "none"
+    behind = text.replace(",", "").split(f"{FINAL_ANSWER} ")[1:2]
+    first = re.findall(r"-?\d+\.?\d*", behind[0])[:1] if behind else []
+    return str(float(first[0] if first else numbers[-1]))
 
 
 def canonical_number(text: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from star.config import TaskConfig
 from star.errors import InputError
 from star.tasks import families
-from star.tasks.answers import final_number
+from star.tasks.answers import FINAL_ANSWER, MARKER, final_number
 from star.tasks.base import Answer, Example, Task
 from star.tasks.families import ITEMS, MAX_NUMBER, NAMES, Maker, Mix, Row, Split, pick
 from star.tasks.prompts import Template, column
@@ -196,7 +196,9 @@ class Arithmetic(Task):
 
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
-        self._prompt = Template.parse(config.prompt or self.template, hidden=("answer",))
+        self._prompt = Template.parse(
+            config.prompt or self.template, hidden=("answer",), space=config.trailing_space
+        )
 
     def rows(self, split: str) -> list[Row]:
         """Return all rows of ``train`` or ``test``."""
@@ -214,7 +216,9 @@ class Arithmetic(Task):
         gold = final_number(text, strict=True)
         if gold is None:
             raise InputError(f"the answer must end in 'The final answer is N', got {text[-40:]!r}")
-        return Answer(target=f"{self._prompt.separator}{text}", gold=gold)
+        target = f"{self._prompt.separator}{text}"
+        # As GSM8K, whose shape this family has, would store it.
+        return Answer(target=target, gold=gold, stored=target.replace(FINAL_ANSWER, MARKER))
 
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the number after ``The final answer is``, or (flexible) the last number."""

@@ -41,10 +41,13 @@ class Answer:
     Attributes:
         target: Continuation text to train on, without the end-of-sequence token.
         gold: Canonical final answer to compare with (``"18"``, ``"true"``, ``"B"``).
+        stored: The target as the data set spells it, where that differs (``#### 18``); what the
+            released code counts its answer tokens in.
     """
 
     target: str
     gold: str
+    stored: str | None = None
 
 
 class Task(ABC):

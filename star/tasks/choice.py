@@ -195,7 +195,9 @@ class Choice(Task):
 
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
-        self._prompt = Template.parse(config.prompt or self.template, hidden=("answer",))
+        self._prompt = Template.parse(
+            config.prompt or self.template, hidden=("answer",), space=config.trailing_space
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

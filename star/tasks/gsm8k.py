@@ -7,12 +7,9 @@ from typing import Any, ClassVar
 
 from star.config import TaskConfig
 from star.errors import InputError
-from star.tasks.answers import FINAL_ANSWER, final_number
+from star.tasks.answers import FINAL_ANSWER, MARKER, final_number
 from star.tasks.base import Answer, Example, Task
 from star.tasks.prompts import Template, column
-
-MARKER = "####"
-"""What the stored solutions write in front of the final number."""
 
 
 class Gsm8k(Task):
@@ -35,7 +32,10 @@ class Gsm8k(Task):
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
         self._prompt = Template.parse(
-            config.prompt or self.template, hidden=("answer",), separator="\n"
+            config.prompt or self.template,
+            hidden=("answer",),
+            separator="\n",
+            space=config.trailing_space,
         )
 
     def example(self, row: Mapping[str, Any], index: int) -> Example:
@@ -49,8 +49,9 @@ class Gsm8k(Task):
         gold = final_number(number, strict=False) if marker else None
         if gold is None:
             raise InputError(f"the answer must end in '{MARKER} NUMBER', got {text[-40:]!r}")
-        target = f"{self._prompt.separator}{solution}{FINAL_ANSWER} {number.strip()}"
-        return Answer(target=target, gold=gold)
+        start = f"{self._prompt.separator}{solution}"
+        target = f"{start}{FINAL_ANSWER} {number.strip()}"
+        return Answer(target=target, gold=gold, stored=f"{start}{MARKER} {number.strip()}")
 
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the final number in canonical form."""

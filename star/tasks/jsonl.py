@@ -41,7 +41,9 @@ class Jsonl(Task):
         self._question = given.get("question", "question")
         self._answer = given.get("answer", "answer")
         hidden = {self._answer} - ({"question"} if self._question != self._answer else set())
-        self._prompt = Template.parse(config.prompt or self.template, hidden=hidden)
+        self._prompt = Template.parse(
+            config.prompt or self.template, hidden=hidden, space=config.trailing_space
+        )
         self._labels = _labels(config.choices)
 
     @property

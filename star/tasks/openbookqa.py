@@ -42,7 +42,9 @@ class Openbookqa(Task):
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
         self._prompt = Template.parse(
-            config.prompt or self.template, hidden=("answer", "answerKey")
+            config.prompt or self.template,
+            hidden=("answer", "answerKey"),
+            space=config.trailing_space,
         )
 
     @property

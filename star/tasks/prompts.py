@@ -56,21 +56,33 @@ class Template:
 
     Attributes:
         pieces: Literal text and the name of the column behind it (``None`` at the end).
-        separator: White space between prompt and continuation: what the template ends in, moved to
-            the continuation so that a prompt never ends in white space.
+        separator: What every continuation begins with: the white space the template ends in, moved
+            there so that a prompt never ends in white space. Empty if the prompt keeps it.
+        ending: White space the prompt ends in where it keeps it (``task.trailing_space=prompt``).
+            The columns then stay as stored, white space round them included, as in the released
+            code.
     """
 
     pieces: tuple[tuple[str, str | None], ...]
     separator: str
+    ending: str | None = None
 
     @classmethod
-    def parse(cls, text: str, *, hidden: Collection[str] = (), separator: str = " ") -> Template:
+    def parse(
+        cls,
+        text: str,
+        *,
+        hidden: Collection[str] = (),
+        separator: str = " ",
+        space: str = "answer",
+    ) -> Template:
         """Return the template of a text with ``{column}`` fields; literal braces are doubled.
 
         Args:
             text: The template.
             hidden: Columns that hold the answer, which no prompt may show.
             separator: Used if the template does not end in white space.
+            space: ``task.trailing_space``, where the separator goes: ``answer`` or ``prompt``.
 
         Raises:
             InputError: Unbalanced braces, a format specification, no column, or a hidden one.
@@ -91,9 +103,11 @@ class Template:
                 raise InputError(f"task.prompt: {{{name}}} would show the answer; leave it out")
         if not any(name for _, name, _, _ in parsed):
             raise InputError(f"task.prompt names no {{column}}, got {text!r}")
+        between = text[len(text.rstrip()) :] or separator
         return cls(
             pieces=tuple((literal, name) for literal, name, _, _ in parsed),
-            separator=text[len(text.rstrip()) :] or separator,
+            separator=between if space == "answer" else "",
+            ending=None if space == "answer" else between,
         )
 
     @property
@@ -102,7 +116,7 @@ class Template:
         return [name for _, name in self.pieces if name is not None]
 
     def fill(self, columns: Mapping[str, Any]) -> str:
-        """Return the prompt of a row, without trailing white space.
+        """Return the prompt of a row, without trailing white space unless it keeps it.
 
         Raises:
             InputError: A column the row does not have, an empty question, or all columns empty.
@@ -116,6 +130,10 @@ class Template:
         texts = {name: as_text(columns[name], name) for name in self.names}
         if not any(texts.values()) or texts.get("question") == "":
             raise InputError(f"empty question (column {', '.join(repr(n) for n in texts)})")
-        return "".join(
+        if self.ending is not None:
+            stored = {name: columns[name] for name in self.names}
+            texts |= {name: text for name, text in stored.items() if isinstance(text, str)}
+        joined = "".join(
             literal + (texts[name] if name is not None else "") for literal, name in self.pieces
         ).rstrip()
+        return joined if self.ending is None else joined + self.ending
