@@ -10,14 +10,24 @@ same numbers as one that was not.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from peft import PeftModel
 
-from star import acquisition, adapter, distributed, models, seeding, tasks, training, uncertainty
+from star import (
+    acquisition,
+    adapter,
+    distributed,
+    models,
+    seeding,
+    tasks,
+    training,
+    uncertainty,
+    views,
+)
 from star.admission import Limits, admit, encode_rows, released_mask
 from star.config import Config, label_free
 from star.errors import InputError
@@ -48,6 +58,8 @@ def run(config: Config) -> Path:
             return folder.path
         world = _prepare(config, folder)
         bought = _start(config, folder, world)
+        if "base" in config.evaluation.views and world.complete < config.pool.rounds:
+            world.base = _evaluate(config, world, world.test, world.test_answers)
         for t in range(config.pool.rounds):
             if t < world.complete:
                 if _repeat_query(folder, world, bought, t):
@@ -62,6 +74,7 @@ def run(config: Config) -> Path:
                 fitted = _train(config, world, bought, adapted, t)
                 clock.stop("train")
                 tested = _evaluate(config, world, world.test, world.test_answers)
+                tested = _compare(config, world, bought, adapted, tested, t)
                 clock.stop("evaluate")
                 query = Query([], {}, {}, 0) if last else _query(config, world, adapted, t)
                 clock.stop("score")
@@ -91,6 +104,7 @@ class World:
     test: list[Example]
     test_answers: list[Answer]
     validation: list[int]  # pool indices, held out
+    base: Evaluation | None  # of the base model on the test split; None: not asked for
     limits: Limits
     scorer: PoolScorer | None  # None: nothing is scored (random choice)
     complete: int  # rounds found complete on disk
@@ -146,6 +160,7 @@ def _prepare(config: Config, folder: RunFolder) -> World:
         test=test,
         test_answers=data.test.answers,
         validation=[],
+        base=None,
         limits=limits,
         scorer=scorer,
         complete=folder.complete_rounds(),
@@ -232,6 +247,47 @@ def _evaluate(
     )
 
 
+def _compare(
+    config: Config,
+    world: World,
+    bought: dict[int, Answer],
+    adapted: PeftModel,
+    tested: Evaluation,
+    t: int,
+) -> Evaluation:
+    """Add the calibration of the views to the test results; labels read: bought ones alone."""
+    held = world.validation
+    validation = None
+    if held:
+        examples = [world.examples[i] for i in held]
+        validation = _evaluate(config, world, examples, [bought[i] for i in held])
+    found = views.compare(
+        world.model,
+        adapted,
+        world.test,
+        tested,
+        limits=world.limits,
+        bins=config.evaluation.ece_bins,
+        passes=_passes(config, adapted, t) if "mc" in config.evaluation.views else None,
+        base=world.base,
+        validation=validation,
+        progress=config.tracking.progress,
+    )
+    parts = [world.base if t == 0 else None, validation]
+    tokens = tested.tokens + found.tokens + sum(part.tokens for part in parts if part)
+    metrics = {**tested.metrics, "calibration": found.calibration}
+    return replace(tested, metrics=metrics, tokens=tokens)
+
+
+def _passes(config: Config, adapted: PeftModel, t: int) -> Passes | None:
+    """Return the round's MC-dropout passes; ``None`` where none are asked for or can differ."""
+    mc = config.acquisition.mc_dropout
+    # Random choice may train without dropout, or not at all; then there is nothing to average.
+    if not mc.passes or not config.adapter.lora_dropout or config.train.max_steps == 0:
+        return None
+    return Passes(adapted, mc, seed=config.seed, round_=t)
+
+
 def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     """Score the whole remaining pool and choose K of it; reads no answer unless gold is asked."""
     a, indices = config.acquisition, world.pool.unlabelled
@@ -243,9 +299,7 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     if world.scorer is None:
         chosen = world.pool.draw(count, seeding.generator(config.seed, "random", t))
         return Query(chosen, {}, notes, 0)
-    mc = a.mc_dropout
-    passes = Passes(adapted, mc, seed=config.seed, round_=t) if mc.passes else None
-    full_view = world.scorer.full(indices, passes)
+    full_view = world.scorer.full(indices, _passes(config, adapted, t))
     base_view = world.scorer.base_at(indices)
     full = full_view.score(a.measure, a.reduction)
     base = None if a.measure == "bald" else base_view.score(a.measure, a.reduction)

@@ -219,6 +219,9 @@ def check(config: Config) -> None:
             "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
             "set pool.rounds=1 or acquisition.mc_dropout.passes=0"
         )
+    unknown = [view for view in config.evaluation.views if view not in ("base", "full", "mc")]
+    if unknown:
+        raise InputError(f"evaluation.views holds base, full and mc, got '{unknown[0]}'")
     t = config.train
     if t.schedule_from == "test" and t.lr_scheduler_type != "linear":
         raise InputError(

@@ -6,7 +6,7 @@ Without dropout, whichever view of the model is on. The labels read here are the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,11 +30,15 @@ class Evaluation:
             ``accuracy_stderr``, ``ece``, ``nll`` (nats an example), ``brier``.
         predictions: One row an example, for ``predictions.jsonl``.
         tokens: Tokens through the model, padding not counted.
+        own: Generated answers behind their prompts, as tokens; empty for choices by likelihood.
+        gold: The gold targets likewise.
     """
 
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
     tokens: int
+    own: list[TokenRow] = field(default_factory=list)
+    gold: list[TokenRow] = field(default_factory=list)
 
 
 def evaluate(
@@ -60,7 +64,8 @@ def evaluate(
     """
     choices = task.labels is not None and by_likelihood
     judge = _by_likelihood if choices else partial(_by_generation, digits=digits)
-    rows, brier, tokens = judge(model, task, examples, answers, limits, progress)
+    found = judge(model, task, examples, answers, limits, progress)
+    rows = found.predictions
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
     confidence = np.array([row["confidence"] for row in rows])
     metrics = {
@@ -68,11 +73,11 @@ def evaluate(
         "accuracy_stderr": float(calibration.accuracy_stderr(correct)),
         "ece": calibration.expected_calibration_error(confidence, correct, bins=bins),
         "nll": float(np.mean([row["nll"] for row in rows])),
-        "brier": brier,
+        **found.metrics,
     }
     if not choices:
         metrics["accuracy_strict"] = float(np.mean([row["correct_strict"] for row in rows]))
-    return Evaluation(metrics, rows, tokens)
+    return replace(found, metrics=metrics)
 
 
 def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def _by_likelihood(
     answers: Sequence[Answer],
     limits: Limits,
     progress: bool,
-) -> tuple[list[dict[str, Any]], float, int]:
+) -> Evaluation:
     labels = list(task.labels or ())
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     log_probs = likelihood.choice_log_probs(
@@ -101,8 +106,10 @@ def _by_likelihood(
             _row(example, answer, labels[best])
             | {"correct": bool(best == right), "confidence": min(1.0, float(np.exp(row[best])))}
             | {"nll": float(-row[right]), "log_probs": [float(v) for v in row]}
+            | {"gold_choice": int(right)}
         )
-    return rows, calibration.brier(np.exp(log_probs), gold), sum(len(r) for g in groups for r in g)
+    metrics = {"brier": calibration.brier(np.exp(log_probs), gold)}
+    return Evaluation(metrics, rows, sum(len(r) for g in groups for r in g))
 
 
 def _by_generation(
@@ -114,7 +121,7 @@ def _by_generation(
     progress: bool,
     *,
     digits: bool,
-) -> tuple[list[dict[str, Any]], float, int]:
+) -> Evaluation:
     cut_to: dict[str, Any] = {"max_prompt_length": limits.max_prompt_length}
     asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens, **cut_to)
     prompts = asked.rows
@@ -154,4 +161,5 @@ def _by_generation(
         )
     confidence = [row["confidence"] for row in rows]
     brier = calibration.binary_brier(confidence, [row["correct"] for row in rows])
-    return rows, brier, sum(len(r) for part in (own, gold) for r in part)
+    tokens = sum(len(r) for part in (own, gold) for r in part)
+    return Evaluation({"brier": brier}, rows, tokens, own, gold)

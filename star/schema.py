@@ -201,6 +201,9 @@ class EvaluationConfig:
     max_prompt_length: Optional[int] = _key(
         None, "cut test prompts from the left to so many tokens (released code: 128)", ge=1
     )
+    views: list[str] = _key(
+        ("base", "full", "mc"), "whose calibration each round reports; full is always evaluated"
+    )
     ece_bins: int = _key(15, "equal-width bins of the calibration error", ge=1)
 
 

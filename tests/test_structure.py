@@ -40,17 +40,29 @@ ORDER = (
     "acquisition",
     "training",
     "calibration",
+    "temperature",
     "evaluation",
+    "views",
     "statistics",
+    "metrics",
     "round_files",
     "active_learning",
     "texts",
+    "replaying",
     "figures",
     "cli",
     "__main__",
 )
 # The science, to be reviewed alone: arrays and tensors, no models.
-PURE = ("seeding", "pool", "uncertainty", "acquisition", "calibration", "statistics")
+PURE = (
+    "seeding",
+    "pool",
+    "uncertainty",
+    "acquisition",
+    "calibration",
+    "temperature",
+    "statistics",
+)
 ARRAYS = {"numpy", "scipy", "sklearn", "torch"}
 HUGGING_FACE = {
     "accelerate",
@@ -138,6 +150,14 @@ def test_the_science_needs_no_hugging_face(module: str) -> None:
 def test_only_config_knows_omegaconf(module: str) -> None:
     tops = {name.partition(".")[0] for name in imports_of(MODULES[module])}
     assert module == "config" or "omegaconf" not in tops
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_evaluate_is_imported_by_metrics_alone(module: str) -> None:
+    # It takes seconds, and it serves those who ask for star.metrics by name.
+    tops = {name.partition(".")[0] for name in imports_of(MODULES[module])}
+    assert module == "metrics" or "evaluate" not in tops
+    assert "metrics" not in star_imports(MODULES[module])
 
 
 @pytest.mark.parametrize("module", MODULES)
