@@ -1,0 +1,89 @@
+"""Run many small configurations, several at once, and only those that are not finished.
+
+Used by ``probes.py`` and ``deviations.py``. A cell that fails is named at the end and stops no
+other; started again, only what is missing runs, and a run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+QUIET = ("tracking.progress=false", "tracking.save_adapters=none")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a name for its row, a configuration, a preset, ``key=value`` words, a seed."""
+
+    name: str
+    config: str
+    words: tuple[str, ...] = ()
+    preset: str | None = "star"
+    seed: int = 0
+
+    def folder(self, root: Path) -> Path:
+        """Return the run folder: one a name, family and seed."""
+        return root / Path(self.config).stem / self.name / f"seed{self.seed}"
+
+    def load(self, root: Path):  # noqa: ANN201  star is imported late, in the workers
+        """Return the cell's configuration, its run folder under ``root``."""
+        from star.config import load
+
+        place = [f"output_dir={root}", f"run_name={self.folder(root).relative_to(root)}"]
+        return load(
+            self.config,
+            [f"seed={self.seed}", *QUIET, *place, *self.words],
+            preset=self.preset,
+        )
+
+
+def _run(cell: Cell, root: Path) -> float:
+    start = time.monotonic()
+    from star.active_learning import run
+
+    run(cell.load(root))
+    return time.monotonic() - start
+
+
+def run_missing(cells: Iterable[Cell], root: Path, *, workers: int | None = None) -> list[Cell]:
+    """Run what has no ``result.json`` yet, one thread a process; return the cells that failed.
+
+    Args:
+        cells: In the order to run them.
+        root: Folder of the run folders.
+        workers: Processes at once; ``None`` = one a core.
+    """
+    todo = [cell for cell in cells if not (cell.folder(root) / "result.json").is_file()]
+    for cell in todo:
+        cell.load(root)  # a setting that is refused is refused before hours of work
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers when they load torch
+    workers = workers or len(os.sched_getaffinity(0))
+    failed: list[Cell] = []
+    # Spawned, so that no worker inherits threads of this process.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = {pool.submit(_run, cell, root): cell for cell in todo}
+        for done, job in enumerate(as_completed(jobs), 1):
+            cell = jobs[job]
+            try:
+                said = f"{job.result():.0f} s"
+            except Exception as error:  # whatever it is, the other cells go on
+                failed.append(cell)
+                said = f"failed: {error!r}"
+            name = cell.folder(root).relative_to(root)
+            print(f"[{done}/{len(todo)}] {name}: {said}", file=sys.stderr, flush=True)
+    return failed
+
+
+def say_failed(failed: Sequence[Cell]) -> int:
+    """Name the cells that failed on stderr; return the exit status."""
+    for cell in failed:
+        print(f"error: cell {cell.name}, {cell.config}, seed {cell.seed} failed", file=sys.stderr)
+    return 1 if failed else 0
