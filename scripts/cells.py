@@ -9,11 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 QUIET = ("tracking.progress=false", "tracking.save_adapters=none")
 
@@ -44,6 +46,18 @@ class Cell:
         )
 
 
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone: killed, it cannot say so."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _run(cell: Cell, root: Path) -> float:
     start = time.monotonic()
     from star.active_learning import run
@@ -68,7 +82,7 @@ def run_missing(cells: Iterable[Cell], root: Path, *, workers: int | None = None
     failed: list[Cell] = []
     # Spawned, so that no worker inherits threads of this process.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         jobs = {pool.submit(_run, cell, root): cell for cell in todo}
         for done, job in enumerate(as_completed(jobs), 1):
             cell = jobs[job]
@@ -80,6 +94,21 @@ def run_missing(cells: Iterable[Cell], root: Path, *, workers: int | None = None
             name = cell.folder(root).relative_to(root)
             print(f"[{done}/{len(todo)}] {name}: {said}", file=sys.stderr, flush=True)
     return failed
+
+
+def provenance(cells: Sequence[Cell], root: Path) -> dict[str, Any]:
+    """Return what made these runs: commits, versions, hardware, dates, seeds."""
+    from star.files import read_json
+
+    found: dict[str, Any] = {"seeds": sorted({cell.seed for cell in cells}), "runs": len(cells)}
+    for cell in cells:
+        told = read_json(cell.folder(root) / "environment.json")
+        for key in ("star", "hardware", "packages"):
+            if told.get(key) is not None and told[key] not in found.setdefault(key, []):
+                found[key].append(told[key])
+        found.setdefault("started", []).append(str(told.get("started", ""))[:10])
+    found["started"] = sorted(set(found.get("started", [])))
+    return found
 
 
 def say_failed(failed: Sequence[Cell]) -> int:

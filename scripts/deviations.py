@@ -4,19 +4,26 @@ python scripts/deviations.py [--runs DIR] [--output DIR] [--seeds N]
 
 On the embedded family ``arithmetic``: random choice, the three presets, and over preset ``star``
 each of the released code's faults alone. Five rounds from 20 to 200 labels; every row has the same
-seeds, so the same initial sets, as the others. Runs what is missing, then writes small result files
-and ``table.md``: the difference in the area under the learning curve to preset ``star``, paired by
-seed, with its 95 % t-interval, and, where the scores kept by the ``star`` runs are enough
-(``star replay``), the share of the query that would have been the same.
+seeds, so the same initial sets, as the others. Runs what is missing, then writes
+``deviations.json`` and ``table.md``: the difference to preset ``star`` in the area under the
+learning curve, paired by seed, with its 95 % t-interval, and, where the scores kept by the ``star``
+runs are enough (``star replay``), the share of the query that would have been the same.
 """
 
 from __future__ import annotations
 
-from cells import Cell
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, provenance, run_missing, say_failed
 
 CONFIG = "configs/tiny/arithmetic.yaml"
-# Fewer rounds and the same labels at the end as the file: 40 seconds a cell.
+WORDED = "configs/tiny/truefalse.yaml"
+# Fewer rounds than the file, and the same labels at the end.
 SIZES = ("pool.rounds=5", "pool.query_size=45", 'evaluation.views=["full"]')
+ONCE = ("pool.initial_size=100", "pool.rounds=2", "pool.query_size=20", "task.test_limit=20")
 A, T = "acquisition.", "train."
 ROWS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "star": ("star", ()),
@@ -28,19 +35,149 @@ ROWS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "dropout-off": ("star", (f"{A}mc_dropout.passes=0",)),
     "base-minmax": ("star", (f"{A}normalization=base_minmax",)),
     "sum": ("star", (f"{A}reduction=sum",)),
-    "max-entropy": ("star", (f"{A}measure=max_entropy",)),
-    "entropy-floor": ("star", (f"{A}measure=max_entropy", f"{A}entropy_floor=1.0e-6")),
+    # One query by the same adapter: only the ranking is asked for.
+    "max-entropy": ("star", (f"{A}measure=max_entropy", *ONCE)),
+    "entropy-floor": ("star", (f"{A}measure=max_entropy", f"{A}entropy_floor=1.0e-6", *ONCE)),
     "schedule-test": ("star", (f"{T}schedule_from=test",)),
     "unconstrained": ("star", ("regularizer.kind=none",)),
     "no-eos": ("star", (f"{T}append_eos=false",)),
     "loss-mask": ("star", (f"{T}loss_mask=released",)),
 }
+REPLAYED = {
+    "base-minmax": f"{A}normalization=base_minmax",
+    "no-normalization": f"{A}normalization=none",
+    "rank-normalization": f"{A}normalization=rank",
+    "sum": f"{A}reduction=sum",
+    "naive": f"{A}combine=none",
+    "lambda-of-ten-rounds": f"{A}base_weight.rounds=10",
+    "one-pass": f"{A}mc_dropout.passes=1",
+}
+# Answers in words, read as digits: the accuracy of the same model, both ways.
+DIGITS = {"words": "evaluation.extraction=task", "digits": "evaluation.extraction=digits"}
 
 
 def cells(seeds: int) -> list[Cell]:
     """Return all cells, seed by seed, so that an interrupted grid is whole for fewer seeds."""
+    generated = ("pool.rounds=1", f"{A}select=random", "evaluation.choice_by=generation")
     return [
-        Cell(name, CONFIG, (*SIZES, *words), preset, seed)
+        cell
         for seed in range(seeds)
-        for name, (preset, words) in ROWS.items()
+        for cell in [
+            *(Cell(n, CONFIG, (*SIZES, *w), preset, seed) for n, (preset, w) in ROWS.items()),
+            *(Cell(n, WORDED, (*generated, w), "star", seed) for n, w in DIGITS.items()),
+        ]
     ]
+
+
+def gather(done: list[Cell], root: Path) -> dict[str, Any]:
+    """Return what the finished runs say, as ``deviations.json`` holds it."""
+    from star.files import read_json
+    from star.replaying import replay
+
+    found: dict[str, Any] = {"runs": [], "replayed": [], "floor": []}
+    for cell in done:
+        run = cell.folder(root)
+        result = read_json(run / "result.json")
+        mark = {"task": result["task"], "name": cell.name, "seed": cell.seed}
+        curve = [[r["labeled"], r["accuracy"]] for r in result["rounds"]]
+        found["runs"].append(mark | {"label_free": result["label_free"], "auc": result["auc"]})
+        found["runs"][-1] |= {"curve": curve, "ece": result["rounds"][-1]["ece"]}
+        if cell.name == "star":
+            for name, word in REPLAYED.items():
+                rows = replay(run, [word])
+                mean = sum(row["overlap"] for row in rows) / len(rows)
+                chance = sum(row["chance"] for row in rows) / len(rows)
+                found["replayed"].append({**mark, "name": name, "word": word, "overlap": mean})
+                found["replayed"][-1]["chance"] = chance
+        if cell.name == "entropy-floor":
+            found["floor"].append(mark | _floor(run, Cell("max-entropy", CONFIG).folder(root), run))
+    return found
+
+
+def _floor(run: Path, plain: Path, clipped: Path) -> dict[str, float]:
+    from star.acquisition import spearman
+    from star.files import read_json, read_npz
+
+    plain = plain.with_name(run.name)
+    picked = [set(read_json(r / "rounds/00/selected.json")["indices"]) for r in (plain, clipped)]
+    scores = [read_npz(r / "rounds/00/scores.npz")["full"] for r in (plain, clipped)]
+    rho = spearman(*scores)
+    return {
+        "overlap": len(picked[0] & picked[1]) / len(picked[0]),
+        "rank_correlation": float("nan") if rho is None else rho,
+        "mean_added_nats": float((scores[1] - scores[0]).mean()),
+    }
+
+
+def make_table(found: dict[str, Any]) -> str:
+    """Return the Markdown tables of ``deviations.json``."""
+    from probe_report import said, table, where
+
+    rows, body = [r for r in found["runs"] if r["task"] == "arithmetic"], []
+    star = {r["seed"]: r for r in where(rows, name="star")}
+    for name, (preset, words) in ROWS.items():
+        mine = where(rows, name=name)
+        if not mine or ONCE[0] in words:
+            continue
+        change = [100 * (r["auc"] - star[r["seed"]]["auc"]) for r in mine if r["seed"] in star]
+        label = name + ("" if mine[0]["label_free"] else " (label-using)")
+        command = " ".join((f"--preset {preset}", *words))
+        final = said((100 * r["curve"][-1][1] for r in mine), ".1f")
+        auc = said((100 * r["auc"] for r in mine), ".1f")
+        versus = "" if name == "star" else said(change, "+.1f").replace("± +", "± ")
+        body.append([label, f"`{command}`", auc, versus, final, str(len(mine))])
+    head = ["row", "words", "AUC, %", "difference to star, points", "accuracy at 200, %", "n"]
+    parts = [table(head, body)]
+    replayed = [
+        [name, f"`star replay RUN {word}`"]
+        + [said(r[k] for r in where(found["replayed"], name=name)) for k in ("overlap", "chance")]
+        for name, word in REPLAYED.items()
+    ]
+    parts.append(table(["replayed", "command", "share of the query kept", "by chance"], replayed))
+    keys = ("overlap", "rank_correlation", "mean_added_nats")
+    floor = [said((r[k] for r in found["floor"]), ".4f") for k in keys]
+    head = ["", "share of the query kept", "rank correlation", "added nats a token"]
+    parts.append(table(head, [["entropy_floor = 1e-6", *floor]]))
+    both = [
+        [name, said(100 * r["curve"][0][1] for r in found["runs"] if r["name"] == name)]
+        for name in DIGITS
+    ]
+    parts.append(table(["truefalse, generated answers read as", "accuracy, %"], both))
+    told = found["provenance"]
+    parts.append(
+        f"{told['runs']} runs, seeds {told['seeds']}, {', '.join(told['started'])}, "
+        f"{told['hardware'][0]['cores']} cores ({told['hardware'][0]['cpu']}), commit "
+        f"{told['star'][0]['commit'][:10]}. Mean ± half of the 95 % t-interval over seeds; "
+        "differences are paired by seed."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    """Return the exit status: 0, 1 if a cell failed, 2 for what the user can mend."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/deviations"), help="run folders")
+    parser.add_argument("--output", type=Path, default=Path("scripts/results/deviations"))
+    parser.add_argument("--seeds", type=int, default=5)
+    words = parser.parse_args()
+    wanted = cells(words.seeds)
+    from star.errors import InputError
+    from star.files import write_json
+
+    try:
+        failed = run_missing(wanted, words.runs)
+        done = [c for c in wanted if (c.folder(words.runs) / "result.json").is_file()]
+        found = gather(done, words.runs) | {"provenance": provenance(done, words.runs)}
+        words.output.mkdir(parents=True, exist_ok=True)
+        write_json(words.output / "deviations.json", found)
+        text = make_table(found)
+        (words.output / "table.md").write_text(text, encoding="utf-8")
+        print(text)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return say_failed(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -148,13 +148,7 @@ def _draw(
     if not curves:
         raise InputError("a learning curve needs at least one result")
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    kinds = canvas.get_supported_filetypes()
-    if path.suffix.removeprefix(".").lower() not in kinds:
-        raise InputError(
-            f"cannot draw {path}: the ending must be one of {', '.join(sorted(kinds))}"
-        )
-
+    _refuse_ending(FigureCanvasAgg(figure), path)
     axes = figure.subplots()
     for i, (name, labels, accuracy, spread) in enumerate(curves):
         axes.errorbar(
@@ -179,3 +173,77 @@ def _draw(
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200)
     return path
+
+
+def panels_figure(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float | None, float | None]]]],
+    path: str | Path,
+    *,
+    x: str,
+    y: str,
+    log_x: bool = False,
+) -> Path:
+    """Draw panels side by side over one scale: lines of means with bands of their intervals.
+
+    Args:
+        panels: Title to series; a series is a name and its points (x, mean, low, high), in the
+            order of x. Without low and high a point has no band.
+        path: Where; see :func:`learning_curve_figure`.
+        x: Label of the horizontal axes.
+        y: Label of the vertical axis.
+        log_x: Logarithmic horizontal axes.
+
+    Raises:
+        InputError: No panel, or a file ending that stands for no kind of picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    if not panels:
+        raise InputError("a figure needs at least one panel")
+    figure = Figure(figsize=(3.4 * len(panels) + 0.4, 3.6), layout="constrained")
+    _refuse_ending(FigureCanvasAgg(figure), path)
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, series) in zip(every, panels.items(), strict=True):
+        for name, points in series.items():
+            places, means = [p[0] for p in points], [p[1] for p in points]
+            axes.plot(places, means, label=name, linewidth=1.6, markersize=4.5, **styles[name])
+            banded = [p for p in points if p[2] is not None]
+            axes.fill_between(
+                [p[0] for p in banded],
+                [p[2] for p in banded],
+                [p[3] for p in banded],
+                color=styles[name]["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        if log_x:
+            axes.set_xscale("log")
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    every[0].set_ylabel(y)
+    handles = {}
+    for axes in every:
+        lines, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", frameon=False,
+        ncols=min(4, len(handles)), handlelength=3.5,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _refuse_ending(canvas: Any, path: Path) -> None:
+    kinds = canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise InputError(
+            f"cannot draw {path}: the ending must be one of {', '.join(sorted(kinds))}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t
 
 
 def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
@@ -30,3 +31,28 @@ def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
     if n.size == 1:
         return float(a[0])
     return float(np.trapezoid(a, n) / (n[-1] - n[0]))
+
+
+def mean_interval(
+    values: ArrayLike, *, confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """Return the mean of independent values and its t-interval: (mean, low, high).
+
+    ``m ± t_{n−1} · s / √n``. Of differences paired by seed it is the paired t-interval. One value
+    has no interval: low and high are ``None``.
+
+    Args:
+        values: (n,), one a seed.
+        confidence: Coverage of the interval for normal values.
+
+    Raises:
+        ValueError: No value, or one that is not finite.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    if v.ndim != 1 or v.size == 0 or not np.isfinite(v).all():
+        raise ValueError(f"expected (n,) finite values with n > 0, got {v.tolist()}")
+    mean = float(v.mean())
+    if v.size == 1:
+        return mean, None, None
+    half = float(t.ppf((1 + confidence) / 2, v.size - 1) * v.std(ddof=1) / np.sqrt(v.size))
+    return mean, mean - half, mean + half

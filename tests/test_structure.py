@@ -49,6 +49,7 @@ ORDER = (
     "active_learning",
     "texts",
     "replaying",
+    "probes",
     "figures",
     "cli",
     "__main__",

@@ -1,0 +1,232 @@
+"""From ``probes.json`` to a table and a picture a probe; means and 95 % t-intervals over seeds.
+
+python scripts/probe_report.py scripts/results/probes
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from star.figures import panels_figure
+from star.files import read_json
+from star.statistics import mean_interval
+
+Row = Mapping[str, Any]
+Point = tuple[float, float, float | None, float | None]
+
+
+def tasks_of(rows: Iterable[Row]) -> list[str]:
+    """Return the tasks in the order they come."""
+    return list(dict.fromkeys(row["task"] for row in rows))
+
+
+def where(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """Return the rows that have these values."""
+    return [row for row in rows if all(row[k] == v for k, v in wanted.items())]
+
+
+def line(rows: list[Row], x: str, y: str) -> list[Point]:
+    """Return the mean and interval of ``y`` over seeds at each value of ``x``."""
+    points = []
+    for place in sorted({row[x] for row in rows}):
+        values = [row[y] for row in rows if row[x] == place and row[y] is not None]
+        if values:
+            points.append((place, *mean_interval(values)))
+    return points
+
+
+def said(values: Iterable[float | None], form: str = ".3f") -> str:
+    """Return ``mean ± half of the interval`` of what is known."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return "–"
+    mean, low, high = mean_interval(known)
+    if low is None or high is None:
+        return f"{mean:{form}}"
+    return f"{mean:{form}} ± {(high - low) / 2:{form}}"
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def gap(rows: list[Row], folder: Path) -> str:
+    """Return the table of probe (a) and draw it."""
+    views = {"base": "auroc_base", "full": "auroc_full", "MC-averaged": "auroc_mc"}
+    panels = {
+        task: {name: line(where(rows, task=task), "labeled", key) for name, key in views.items()}
+        for task in tasks_of(rows)
+    }
+    panels_figure(
+        panels, folder / "gap.png", x="labelled examples", y="AUROC of confidence against error"
+    )
+    keys = ("spearman", "top_k_overlap", "chance", "mean_difference")
+    keys += ("auroc_base", "auroc_full", "auroc_mc")
+    body = []
+    for task in tasks_of(rows):
+        for t in sorted({row["round"] for row in where(rows, task=task)}):
+            mine = where(rows, task=task, round=t)
+            labels = str(mine[0]["labeled"])
+            body.append([task, labels, *(said(row[key] for row in mine) for key in keys)])
+    head = ["task", "labels", "rank correlation", "overlap of the two top K", "by chance"]
+    head += ["mean difference full − base", "AUROC base", "AUROC full", "AUROC MC"]
+    return table(head, body)
+
+
+def beta(rows: list[Row], folder: Path) -> str:
+    """Return the table of probe (b) and draw it."""
+    kinds = {"decoupled": "decoupled", "loss": "in the loss"}
+    panels: dict[str, dict[str, list[Point]]] = {}
+    for task in tasks_of(rows):
+        series: dict[str, list[Point]] = {}
+        for kind, name in kinds.items():
+            some = [r for r in where(rows, task=task) if r["name"].startswith(kind)]
+            placed = [{**r, "beta": float(r["name"].partition("-")[2])} for r in some]
+            series[name] = line(placed, "beta", "ece")
+        naive = mean_interval([r["ece"] for r in where(rows, task=task, name="none")])
+        ends = [p[0] for points in series.values() for p in points]
+        series["no constraint"] = [(x, *naive) for x in (min(ends), max(ends))]
+        panels[task] = series
+    panels_figure(panels, folder / "beta.png", x="β", y="ECE on the test split", log_x=True)
+    body = []
+    for task in tasks_of(rows):
+        for name in dict.fromkeys(row["name"] for row in where(rows, task=task)):
+            mine = where(rows, task=task, name=name)
+            cells = [said(r[key] for r in mine) for key in ("accuracy", "ece", "nll", "auroc")]
+            body.append([task, name, said((r["norm_B"] for r in mine), ".2f"), *cells])
+    return table(["task", "constraint", "‖B‖", "accuracy", "ECE", "NLL", "AUROC"], body)
+
+
+def weights(rows: list[Row], folder: Path) -> str:
+    """Return the table of probe (c) and draw it."""
+    names = list(dict.fromkeys(row["normalization"] for row in rows))
+    panels = {
+        task: {
+            name: line(where(rows, task=task, normalization=name), "base_weight", "base")
+            for name in names
+        }
+        for task in tasks_of(rows)
+    }
+    panels_figure(
+        panels, folder / "weights.png", x="λ(t), nominal", y="rank correlation of blend and base"
+    )
+    body = []
+    for task in tasks_of(rows):
+        for weight in sorted({row["base_weight"] for row in rows}, reverse=True):
+            mine = where(rows, task=task, base_weight=weight)
+            cells = [
+                f"{said(r['base'] for r in where(mine, normalization=n))} / "
+                f"{said(r['full'] for r in where(mine, normalization=n))}"
+                for n in names
+            ]
+            if mine:
+                body.append([task, f"{weight:.2f}", *cells])
+    return table(["task", "λ", *(f"{n}: base / full" for n in names)], body)
+
+
+def dropout(rows: list[Row], folder: Path) -> str:
+    """Return the table of probe (d) and draw it."""
+    panels: dict[str, dict[str, list[Point]]] = {}
+    for task in tasks_of(rows):
+        series = {}
+        for masks in ("consistent", "token"):
+            placed = [
+                {"S": int(s), "rho": rho}
+                for row in where(rows, task=task, masks=masks)
+                for s, rho in row["stability"].items()
+            ]
+            series[masks] = line(placed, "S", "rho")
+        panels[task] = series
+    y = "rank correlation of S passes with S others"
+    panels_figure(panels, folder / "dropout.png", x="S", y=y, log_x=True)
+    body = []
+    for task in tasks_of(rows):
+        for masks in ("consistent", "token"):
+            mine = where(rows, task=task, masks=masks)
+            counts = ("1", "4") if mine else ()
+            steady = [said(r["stability"].get(s) for r in mine) for s in counts]
+            top = [said(r["top_k_stability"].get(s) for r in mine) for s in counts]
+            rest = [said(r.get(k) for r in mine) for k in ("spearman_without", "overlap_without")]
+            body.append([task, masks, said(r["spread"] for r in mine), *steady, *top, *rest])
+    head = ["task", "masks", "spread", "stability S = 1", "S = 4"]
+    head += ["same top K, S = 1", "S = 4", "rank correlation with no dropout", "same top K"]
+    return table(head, body)
+
+
+def picks(rows: list[Row], folder: Path) -> str:
+    """Return the tables of probe (e) and draw the kinds."""
+    body, shares, panels = [], [], {}
+    for task in tasks_of(rows):
+        mine = where(rows, task=task)
+        names = list(dict.fromkeys(row["name"] for row in mine))
+        for name in names:
+            some = where(mine, name=name)
+            lengths = said((r["prompt_words"] for r in some), ".1f")
+            body.append([task, name, lengths, said(r["repeats"] for r in some)])
+        pool = mine[0]
+        known = [f"{pool['pool_prompt_words']:.1f}", f"{pool['pool_repeats']:.3f}"]
+        body.append([task, "(the pool)", *known])
+        for one, two in combinations(names, 2):
+            shared = [_jaccard(mine, one, two, seed) for seed in {r["seed"] for r in mine}]
+            shares.append([task, f"{one}, {two}", said(shared)])
+        kinds = sorted(pool["pool_kinds"], key=pool["pool_kinds"].__getitem__)
+        panels[task] = {
+            name: [
+                (place, *mean_interval([r["kinds"].get(kind, 0.0) for r in where(mine, name=name)]))
+                for place, kind in enumerate(kinds)
+            ]
+            for name in names
+        }
+        panels[task]["pool"] = [(i, pool["pool_kinds"][k], None, None) for i, k in enumerate(kinds)]
+        numbered = ", ".join(f"{i} {kind}" for i, kind in enumerate(kinds))
+        body.append([task, f"(kinds, rarest first: {numbered})", "", ""])
+    if any(panels.values()):
+        y, x = "share of the queried examples", "kind, rarest in the pool first"
+        panels_figure(panels, folder / "picks.png", x=x, y=y)
+    first = table(["task", "strategy", "words a prompt", "repeats"], body)
+    return f"{first}\n\n{table(['task', 'strategies', 'Jaccard of what was queried'], shares)}"
+
+
+def _jaccard(rows: list[Row], one: str, two: str, seed: int) -> float | None:
+    sets = [set(r["queried"]) for n in (one, two) for r in where(rows, name=n, seed=seed)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1]) if len(sets) == 2 else None
+
+
+PROBES: dict[str, tuple[str, Callable[[list[Row], Path], str]]] = {
+    "gap": ("(a) Uncertainty gap", gap),
+    "beta": ("(b) Calibration and the constraint", beta),
+    "weights": ("(c) What λ weighs in effect", weights),
+    "dropout": ("(d) MC dropout", dropout),
+    "picks": ("(e) What gets picked", picks),
+}
+
+
+def write_report(folder: Path) -> str:
+    """Write ``table.md`` and the pictures into the folder of ``probes.json``; return the table."""
+    found = read_json(folder / "probes.json")
+    parts = []
+    for name, (title, make) in PROBES.items():
+        if found[name]:
+            parts.append(f"## {title}\n\n{make(found[name], folder)}")
+    told = found["provenance"]
+    machine = "; ".join(f"{h['cores']} cores, {h['cpu']}" for h in told["hardware"])
+    commits = ", ".join(
+        f"{s['commit'][:10]}{' with changes' if s['dirty'] else ''}" for s in told["star"]
+    )
+    parts.append(
+        f"{told['runs']} runs, seeds {told['seeds']}, {', '.join(told['started'])}, {machine}, "
+        f"commit {commits}. Mean ± half of the 95 % t-interval over seeds."
+    )
+    text = "\n\n".join(parts) + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    return text
+
+
+if __name__ == "__main__":
+    print(write_report(Path(sys.argv[1])))

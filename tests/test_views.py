@@ -1,0 +1,163 @@
+"""Calibration of base, full and MC-averaged predictions, against loops over single rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from star import adapter, calibration, views
+from star.admission import Limits, encode_choices
+from star.config import McDropoutConfig, TaskConfig
+from star.encoding import TokenRow
+from star.evaluation import Evaluation, evaluate
+from star.mc_dropout import Passes
+from star.models import LanguageModel
+from star.tasks.base import Answer, Example
+from star.tasks.jsonl import Jsonl
+
+LIMITS = Limits(max_new_tokens=4, batch_size=3)
+LABELS = ["true", "false", "red"]
+GOLD = ["true", "false", "red", "red", "true", "false", "red", "true"]
+CONFIG = replace(tiny.ADAPTER, lora_dropout=0.4)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> LanguageModel:
+    return tiny.load(tiny_llama)
+
+
+def world(choices: bool) -> tuple[Jsonl, list[Example], list[Answer]]:
+    task = Jsonl(TaskConfig(name="jsonl", choices=LABELS if choices else None))
+    rows = [
+        {"question": f"what {'eggs ' * i}{i} plus {9 - i} ?", "answer": answer}
+        for i, answer in enumerate(GOLD)
+    ]
+    pairs = [(task.example(r, 5 + i), task.answer(r, 5 + i)) for i, r in enumerate(rows)]
+    return task, [e for e, _ in pairs], [a for _, a in pairs]
+
+
+def judged(model: LanguageModel, choices: bool) -> Evaluation:
+    task, examples, answers = world(choices)
+    return evaluate(model, task, examples, answers, limits=LIMITS, by_likelihood=choices, bins=5)
+
+
+def compared(
+    model: LanguageModel, adapted: Any, base: Evaluation | None, choices: bool, **more: Any
+) -> tuple[Evaluation, views.Compared]:
+    tested = judged(model, choices)
+    passes = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1)
+    found = views.compare(
+        model, adapted, world(choices)[1], tested,
+        limits=LIMITS, bins=5, passes=passes, base=base, **more,
+    )  # fmt: skip
+    return tested, found
+
+
+def each_pass(model: LanguageModel, adapted: Any, row: TokenRow) -> list[float]:
+    """Return log p(continuation) under each of the three passes, the row alone."""
+    passes, logs = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1), []
+    with passes.installed():
+        for s in range(3):
+            passes.begin(s, [row.index], len(row))
+            found = tiny.naive_log_probs(model, row)
+            logs.append(sum(float(found[j, t]) for j, t in enumerate(row.continuation)))
+    return logs
+
+
+def test_choices(model: LanguageModel) -> None:
+    base = judged(model, True)
+    with tiny.learned(model, CONFIG) as adapted:
+        tested, found = compared(model, adapted, base, True)
+        rows = encode_choices(model, world(True)[1])
+        logs = np.array([[each_pass(model, adapted, one) for one in group] for group in rows])
+    p = np.exp(logs)  # (N, C, S)
+    p = (p / p.sum(axis=1, keepdims=True)).mean(axis=2)
+    gold = np.array([LABELS.index(g) for g in GOLD])
+    expected = calibration.summary(p.max(axis=1), p.argmax(axis=1) == gold, bins=5)
+    mc = found.calibration["mc"]
+    for key in ("accuracy", "ece", "auroc", "aurc"):
+        assert mc[key] == pytest.approx(expected[key], abs=1e-4), key
+    assert mc["nll"] == pytest.approx(-np.log(p[range(len(p)), gold]).mean(), rel=1e-4)
+    hot = np.eye(3)[gold]
+    assert mc["brier"] == pytest.approx(((p - hot) ** 2).sum(axis=1).mean(), rel=1e-3)
+    full, own = found.calibration["full"], [row["confidence"] for row in tested.predictions]
+    assert full["ece"] == tested.metrics["ece"] and full["nll"] == tested.metrics["nll"]
+    assert found.calibration["base"]["accuracy"] == base.metrics["accuracy"]
+    # What base and passes give to the full model's own choice.
+    for i, row in enumerate(tested.predictions):
+        best = LABELS.index(row["prediction"])
+        assert row["confidence_mc"] == pytest.approx(p[i, best], rel=1e-4)
+        base_p = np.exp(base.predictions[i]["log_probs"][best])
+        assert row["confidence_base"] == pytest.approx(base_p, rel=1e-6)
+    wrong = [not row["correct"] for row in tested.predictions]
+    shared = found.calibration["shared"]
+    assert shared["auroc_full"] == calibration.auroc(1 - np.array(own), wrong)
+    mine = [row["confidence_base"] for row in tested.predictions]
+    assert shared["auroc_base"] == calibration.auroc(1 - np.array(mine), wrong)
+    assert shared["auroc_base"] != shared["auroc_full"]
+    assert found.tokens == 3 * sum(len(row) for group in rows for row in group)
+
+
+def test_generated_answers(model: LanguageModel) -> None:
+    base = judged(model, False)
+    with tiny.learned(model, CONFIG) as adapted:
+        tested, found = compared(model, adapted, base, False)
+        own = [each_pass(model, adapted, row) for row in tested.own]
+        gold = [each_pass(model, adapted, row) for row in tested.gold]
+        with adapter.base_model(adapted):
+            plain = [
+                sum(
+                    float(tiny.naive_log_probs(model, r)[j, t])
+                    for j, t in enumerate(r.continuation)
+                )
+                for r in tested.own
+            ]
+    lengths = np.array([len(row.continuation) for row in tested.own])
+    confidence = np.exp(own).mean(axis=1) ** (1 / lengths)
+    for i, row in enumerate(tested.predictions):
+        assert row["confidence_mc"] == pytest.approx(confidence[i], rel=1e-4)
+        assert row["confidence_base"] == pytest.approx(np.exp(plain[i] / lengths[i]), rel=1e-4)
+    nll = -np.log(np.exp(gold).mean(axis=1)).mean()
+    assert found.calibration["mc"]["nll"] == pytest.approx(nll, rel=1e-4)
+    assert found.calibration["base"]["nll"] == base.metrics["nll"]
+    work = 3 * sum(len(r) for part in (tested.own, tested.gold) for r in part)
+    assert found.tokens == work + sum(len(r) for r in tested.own)
+
+
+@pytest.mark.parametrize("choices", [True, False])
+def test_only_what_is_asked_for(model: LanguageModel, choices: bool) -> None:
+    tested = judged(model, choices)
+    with tiny.learned(model, CONFIG) as adapted:
+        found = views.compare(model, adapted, world(choices)[1], tested, limits=LIMITS, bins=5)
+    assert found.calibration.keys() == {"full", "shared"} and found.tokens == 0
+    assert found.calibration["shared"].keys() == {"auroc_full"}
+
+
+def test_a_temperature_comes_from_the_held_out_rows_alone(model: LanguageModel) -> None:
+    with tiny.learned(model, CONFIG) as adapted:
+        held = judged(model, True)
+        tested, found = compared(model, adapted, None, True, validation=held)
+        scaled = found.calibration["full_scaled"]
+        # Fitted on the rows it is asked on, it cannot be worse there; the predictions stay.
+        assert scaled["nll"] <= found.calibration["full"]["nll"] + 1e-9
+        assert scaled["accuracy"] == found.calibration["full"]["accuracy"]
+        assert scaled["temperature"] != 1.0
+        # Other test rows, the same temperature.
+        some = replace(tested, predictions=tested.predictions[:4])
+        other = views.compare(
+            model, adapted, world(True)[1][:4], some, limits=LIMITS, bins=5, validation=held
+        )
+    assert other.calibration["full_scaled"]["temperature"] == scaled["temperature"]
+
+
+def test_a_temperature_of_generated_answers(model: LanguageModel) -> None:
+    with tiny.learned(model, CONFIG) as adapted:
+        held = judged(model, False)
+        _, found = compared(model, adapted, None, False, validation=held)
+    scaled, full = found.calibration["full_scaled"], found.calibration["full"]
+    assert scaled["accuracy"] == full["accuracy"] and 0.05 <= scaled["temperature"] <= 20
