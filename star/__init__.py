@@ -1,6 +1,7 @@
 """STAR: pool-based active learning for fine-tuning LLMs (arXiv 2403.01165).
 
-``star.run(config)`` runs the algorithm, ``star.score_texts(model, rows)`` scores texts.
+``star.run(config)`` runs the algorithm, ``star.score_texts(model, rows)`` scores texts,
+``star.replay(run, overrides)`` asks a run's scores what another strategy would have picked.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "run": "star.active_learning",
     "score_texts": "star.texts",
+    "replay": "star.replaying",
     "load_config": "star.config:load",
     "Config": "star.config",
     "InputError": "star.errors",
 }
-__all__ = ["Config", "InputError", "load_config", "run", "score_texts"]
+__all__ = ["Config", "InputError", "load_config", "replay", "run", "score_texts"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,39 @@ A run that was interrupted goes on after its last complete round when it is star
 keys, their defaults and meaning:
 """
 
+REPLAY_DESCRIPTION = """\
+Recompute each round's query from the score components a run has stored, under other settings and
+without a model, and compare it with what was picked. Each round is asked on the run's own
+unlabelled pool: the counterfactual does not go on to the next round. Without key=value the run's
+own selection comes back. Nothing in RUN is changed.
+"""
+
+REPLAY_NOTES = """\
+examples:
+  star replay runs/boolq/star-max_entropy/seed0-1a2b3c4d
+  star replay RUN acquisition.combine=none acquisition.measure=margin
+  star replay RUN acquisition.base_weight.schedule=constant acquisition.base_weight.value=0.2
+  star replay RUN acquisition.select=random --json rows.json
+
+keys that can be asked for:
+  acquisition.select (top_k, random), .measure, .reduction, .combine, .normalization
+  acquisition.base_weight.schedule, .value, .rounds, .decay
+  acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
+  pool.query_size
+What needs a model again cannot: continuation, entropy_floor, mc_dropout.masks, more passes; bald
+where a run has not stored it.
+
+columns:
+  N, K        unlabelled examples, and how many of them are picked
+  overlap     share of the K that the run picked too
+  chance      the overlap expected of K drawn at random
+  Jaccard     picked by both / picked by either
+  rank corr.  Spearman's rank correlation of the blended scores with the run's
+  lambda      nominal weight of the base view (combine=dynamic)
+  eff.        rank correlation of the blend with the base view, and with the full view
+  near ties   scores so close to the K-th that rounding could swap them
+"""
+
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
@@ -42,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     # argparse takes words behind an option for strangers: star run CONFIG --print-config seed=1
-    strangers = [word for word in rest if options.call is not _run or word.startswith("-")]
+    worded = "overrides" in options
+    strangers = [word for word in rest if not worded or word.startswith("-")]
     if strangers:
         parser.error(f"unrecognized arguments: {' '.join(strangers)}")
     if rest:
@@ -120,6 +154,18 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     score.add_argument("--device", default="auto")
     score.set_defaults(call=_score)
+
+    replay = verbs.add_parser(
+        "replay",
+        help="ask a run's stored scores what another strategy would have picked",
+        description=REPLAY_DESCRIPTION,
+        epilog=REPLAY_NOTES,
+        formatter_class=raw,
+    )
+    replay.add_argument("run", metavar="RUN", help="a run folder")
+    replay.add_argument("overrides", metavar="key=value", nargs="*", help="ask for another value")
+    replay.add_argument("--json", metavar="FILE", help="also write the rows, with the indices")
+    replay.set_defaults(call=_replay)
     return parser
 
 
@@ -158,6 +204,16 @@ def _score(options: argparse.Namespace) -> int:
         device=options.device,
         progress=sys.stderr.isatty(),
     )
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from star import replaying
+
+    rows = replaying.replay(options.run, options.overrides)
+    if options.json is not None:
+        replaying.write_rows(options.json, rows)
+    print(replaying.table(rows))
     return 0
 
 

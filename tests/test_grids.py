@@ -1,0 +1,127 @@
+"""The scripts that run grids: what is skipped, what fails, and what the reports are made of."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import cells  # noqa: E402
+import deviations  # noqa: E402
+import probe_report  # noqa: E402
+import probes  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the cells name configurations from there
+
+
+@pytest.mark.parametrize("grid", [probes.cells(2), deviations.cells(2)])
+def test_every_cell_is_a_configuration_and_a_folder_of_its_own(
+    grid: list[cells.Cell], tmp_path: Path
+) -> None:
+    folders = [cell.folder(tmp_path) for cell in grid]
+    assert len(set(folders)) == len(folders)
+    for cell in grid[: len(grid) // 2 : 7]:  # a load takes a while, the words are alike
+        config = cell.load(tmp_path)
+        assert config.seed == 0 and config.tracking.save_adapters == "none"
+        assert tmp_path / config.run_name == cell.folder(tmp_path)
+
+
+def test_smollm2s_cells(tmp_path: Path) -> None:
+    for cell in probes.smollm2_cells(tmp_path, 1):
+        assert cell.load(tmp_path).task.data_dir == str(tmp_path)
+
+
+def test_single_faults_differ_from_star_in_one_setting(tmp_path: Path) -> None:
+    from star.config import Config, fields_of, get
+
+    rows = {c.name: c.load(tmp_path) for c in deviations.cells(1) if c.config == deviations.CONFIG}
+    for name, one in rows.items():
+        other = rows["max-entropy" if name == "entropy-floor" else "star"]
+        differing = [
+            key
+            for key, _ in fields_of(Config)
+            if key != "run_name" and get(one, key) != get(other, key)
+        ]
+        if name not in ("star", "paper", "released", "max-entropy"):
+            assert len(differing) == 1, (name, differing)
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_stops_no_other(tmp_path: Path, capsys: Any) -> None:
+    quick = (
+        "task.pool_limit=30", "task.test_limit=4", "pool.initial_size=4", "pool.rounds=1",
+        "train.max_steps=1", "acquisition.select=random", 'evaluation.views=["full"]',
+    )  # fmt: skip
+    config = "configs/tiny/truefalse.yaml"
+    good = [cells.Cell("good", config, quick, "star", seed) for seed in (0, 1)]
+    bad = cells.Cell("bad", config, (*quick, "pool.initial_size=31"), "star")
+    assert cells.run_missing([good[0], bad, good[1]], tmp_path, workers=2) == [bad]
+    assert cells.say_failed([bad]) == 1
+    told = capsys.readouterr().err
+    assert "cell bad" in told and "failed" in told
+    stamps = [(c.folder(tmp_path) / "result.json").stat().st_mtime_ns for c in good]
+    assert cells.run_missing(good, tmp_path, workers=1) == []  # nothing to do
+    again = [(c.folder(tmp_path) / "result.json").stat().st_mtime_ns for c in good]
+    assert stamps == again
+    assert cells.provenance(good, tmp_path)["seeds"] == [0, 1]
+
+
+def told() -> dict[str, Any]:
+    star = {"version": "0", "commit": "0123456789abcdef", "dirty": False}
+    return {
+        "runs": 4, "seeds": [0, 1], "started": ["2026-01-01"], "star": [star],
+        "hardware": [{"cores": 2, "cpu": "a cpu"}],
+    }  # fmt: skip
+
+
+def test_the_report_of_the_probes(tmp_path: Path) -> None:
+    found: dict[str, Any] = {"provenance": told()}
+    found |= {key: [] for key in ("gap", "beta", "weights", "dropout", "picks")}
+    for seed in (0, 1):
+        mark = {"task": "choice", "name": "star", "seed": seed}
+        views = {"auroc_base": 0.5, "auroc_full": 0.7 + 0.2 * seed, "auroc_mc": None}
+        rest = {"spearman": 0.25, "top_k_overlap": 0.5, "chance": 0.1, "mean_difference": 0.0}
+        found["gap"].append({**mark, "round": 0, "labeled": 20, **views, **rest})
+        for name in ("none", "decoupled-5", "loss-0.01"):
+            numbers = {"accuracy": 0.5, "ece": 0.1, "nll": 1.0, "auroc": 0.6, "norm_B": 2.0}
+            found["beta"].append({**mark, "name": name, **numbers})
+        shares = {"kinds": {"a": 0.5, "b": 0.5}, "pool_kinds": {"a": 0.1, "b": 0.9}}
+        words = {"prompt_words": 9.0, "pool_prompt_words": 8.0, "repeats": 0.1, "pool_repeats": 0.4}
+        for name, queried in (("star", [1, 2]), ("random", [2, 3])):
+            found["picks"].append({**mark, "name": name, "queried": queried, **shares, **words})
+    (tmp_path / "probes.json").write_text(json.dumps(found))
+    text = probe_report.write_report(tmp_path)
+    # Two seeds, 0.7 and 0.9: t for one degree of freedom is 12.706, s / sqrt(2) = 0.1.
+    assert "0.800 ± 1.271" in text and "0.500 ± 0.000" in text
+    assert "| choice | star, random | 0.333 ± 0.000 |" in text
+    assert "0 a, 1 b" in text  # the rarest kind first
+    assert (tmp_path / "table.md").read_text() == text
+    assert {p.name for p in tmp_path.glob("*.png")} == {"gap.png", "beta.png", "picks.png"}
+    assert (tmp_path / "gap.png").stat().st_size > 5000
+
+
+def test_the_table_of_the_deviations() -> None:
+    runs = []
+    for seed, base in ((0, 0.5), (1, 0.7)):
+        for name, gain, free in (("star", 0.0, True), ("gold", 0.1, False), ("random", -0.1, True)):
+            runs.append(
+                {
+                    "task": "arithmetic", "name": name, "seed": seed, "label_free": free,
+                    "auc": base + gain, "curve": [[20, 0.1], [200, 0.9]], "ece": 0.1,
+                }
+            )  # fmt: skip
+    found = {"runs": runs, "replayed": [], "floor": [], "provenance": told()}
+    text = deviations.make_table(found)
+    # Paired by seed, the difference has no spread though the seeds do.
+    assert "| gold (label-using) | `--preset star acquisition.continuation=gold` |" in text
+    assert "| +10.0 ± 0.0 |" in text and "| -10.0 ± 0.0 |" in text
+    assert "2026-01-01" in text and "0123456789" in text
