@@ -50,12 +50,15 @@ def collect(runs: Path, output: Path) -> None:
     """Copy finished results, with what ran them."""
     for path in sorted(runs.glob("*/*/*/result.json")):
         result = read_json(path)
+        name = result["strategy"]
+        if not (result["label_free"] or name.endswith("-gold")):
+            name += "-label-using"  # a run may call itself as it likes, but not pass for another
         environment = read_json(path.parent / "environment.json")
         result["environment"] = {
             key: environment.get(key)
             for key in ("started", "star", "python", "packages", "hardware")
         }
-        target = output / result["task"] / result["strategy"] / f"seed{result['seed']}.json"
+        target = output / result["task"] / name / f"seed{result['seed']}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         write_json(target, result)
 

@@ -10,7 +10,7 @@ same numbers as one that was not.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,20 @@ from star import (
     acquisition,
     adapter,
     distributed,
-    models,
     seeding,
-    tasks,
     training,
     uncertainty,
     views,
 )
-from star.admission import Limits, admit, encode_rows, released_mask
+from star.admission import encode_rows, released_mask
 from star.config import Config, label_free
 from star.errors import InputError
 from star.evaluation import Evaluation, evaluate
 from star.mc_dropout import Passes
-from star.models import LanguageModel
-from star.pool import Oracle, Pool
 from star.records import RunFolder
-from star.round_files import Clock, Query, refuse_other_content, report, result, write_round
-from star.scoring import PoolScorer
-from star.tasks import TaskData
+from star.round_files import Clock, Query, report, result, write_round
 from star.tasks.base import Answer, Example
+from star.world import World, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +51,7 @@ def run(config: Config) -> Path:
         if folder.finished:
             logger.info("%s is finished already; nothing to do", folder.path)
             return folder.path
-        world = _prepare(config, folder)
+        world = prepare(config, folder)
         bought = _start(config, folder, world)
         if "base" in config.evaluation.views and world.complete < config.pool.rounds:
             world.base = _evaluate(config, world, world.test, world.test_answers)
@@ -90,81 +85,6 @@ def run(config: Config) -> Path:
             folder.write_result(result(config, folder))
         state.wait_for_everyone()
         return folder.path
-
-
-@dataclass
-class World:
-    """What a run works on: model, task, pool and oracle."""
-
-    model: LanguageModel
-    data: TaskData
-    pool: Pool
-    oracle: Oracle[Answer]
-    examples: dict[int, Example]  # by pool index
-    test: list[Example]
-    test_answers: list[Answer]
-    validation: list[int]  # pool indices, held out
-    base: Evaluation | None  # of the base model on the test split; None: not asked for
-    limits: Limits
-    scorer: PoolScorer | None  # None: nothing is scored (random choice)
-    complete: int  # rounds found complete on disk
-
-
-def _prepare(config: Config, folder: RunFolder) -> World:
-    """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
-    data = tasks.load(config.task)
-    for note in data.notes:
-        logger.warning("%s", note)
-    with (
-        distributed.state().main_process_first()
-    ):  # one process converts and caches, the others read
-        model = models.load(config.model, cache_dir=config.tracking.cache_dir)
-    if folder.write:
-        refuse_other_content(folder, data, model)
-        told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
-        folder.describe(model.info, told | {"counts": data.counts})
-    limits = Limits(
-        max_new_tokens=config.evaluation.max_new_tokens,
-        batch_size=config.evaluation.per_device_eval_batch_size,
-        max_prompt_length=config.evaluation.max_prompt_length,
-    )
-    rule = {"limits": limits, "overlong": config.task.overlong}
-    pooled, cut = admit(model, data.pool.examples, where="pool", **rule)
-    # Test rows always stay: leaving some out would change the question that is asked.
-    rule["overlong"] = "error" if config.task.overlong == "error" else "truncate"
-    test, cut_test = admit(model, data.test.examples, where="test", **rule)
-    for line in filter(None, (cut, cut_test)):
-        logger.warning("%s", line)
-    pool = Pool([example.index for example in pooled])
-    pool.require(config.pool.initial_size + config.task.validation_size)  # before hours of scoring
-    answers = zip(data.pool.examples, data.pool.answers, strict=True)
-    oracle = Oracle({example.index: answer for example, answer in answers})
-    scorer = None
-    if config.acquisition.select != "random":
-        scorer = PoolScorer(
-            model,
-            pooled,
-            config=config.acquisition,
-            limits=limits,
-            oracle=oracle,
-            cache=models.cache_root(config.tracking.cache_dir),
-            progress=config.tracking.progress,
-        )
-        scorer.base()  # now, while no adapter is there
-    return World(
-        model=model,
-        data=data,
-        pool=pool,
-        oracle=oracle,
-        examples={example.index: example for example in pooled},
-        test=test,
-        test_answers=data.test.answers,
-        validation=[],
-        base=None,
-        limits=limits,
-        scorer=scorer,
-        complete=folder.complete_rounds(),
-    )
 
 
 def _start(config: Config, folder: RunFolder, world: World) -> dict[int, Answer]:
@@ -236,7 +156,7 @@ def _evaluate(
 ) -> Evaluation:
     return evaluate(
         world.model,
-        world.data.task,
+        world.task,
         examples,
         answers,
         limits=world.limits,

@@ -43,7 +43,7 @@ def encode_rows(
     texts = [""] * len(examples) if continuations is None else list(continuations)
     encoded = encode(model.tokenizer, [e.prompt for e in examples], texts, eos=eos)
     rows = [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
-    cut = {}
+    cut: set[int] = set()
     if max_prompt_length is not None:
         cut = {i for i, row in enumerate(rows) if len(row.prompt) > max_prompt_length}
         rows = [replace(row, prompt=row.prompt[-max_prompt_length:]) for row in rows]

@@ -60,7 +60,8 @@ def evaluate(
     choices. Generated answers: the prediction is extracted from the greedy continuation; its
     confidence is the geometric mean of its tokens' probabilities, exp(mean log p), the
     length-normalised likelihood of Malinin & Gales 2021 (arXiv 2002.07650); ``nll`` is the gold
-    target's summed −log p; ``brier`` is (confidence − correct)².
+    target's summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold
+    answers are read as the released code reads them (``answers.digits_alone``).
     """
     choices = task.labels is not None and by_likelihood
     judge = _by_likelihood if choices else partial(_by_generation, digits=digits)
@@ -95,6 +96,7 @@ def _by_likelihood(
 ) -> Evaluation:
     labels = list(task.labels or ())
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
+    cut = _cut_prompts(model, examples, limits)
     log_probs = likelihood.choice_log_probs(
         model, groups, batch_size=limits.batch_size, progress=progress, desc="evaluate"
     )[:, 0]  # (N, C)
@@ -107,9 +109,18 @@ def _by_likelihood(
             | {"correct": bool(best == right), "confidence": min(1.0, float(np.exp(row[best])))}
             | {"nll": float(-row[right]), "log_probs": [float(v) for v in row]}
             | {"gold_choice": int(right)}
+            | ({"truncated": True} if example.index in cut else {})
         )
     metrics = {"brier": calibration.brier(np.exp(log_probs), gold)}
     return Evaluation(metrics, rows, sum(len(r) for g in groups for r in g))
+
+
+def _cut_prompts(model: LanguageModel, examples: Sequence[Example], limits: Limits) -> set[int]:
+    """Return the indices of questions that ``max_prompt_length`` cuts."""
+    if limits.max_prompt_length is None:
+        return set()
+    fitted = encode_rows(model, examples, None, max_prompt_length=limits.max_prompt_length)
+    return {examples[position].index for position in fitted.truncated}
 
 
 def _by_generation(

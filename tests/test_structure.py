@@ -46,6 +46,7 @@ ORDER = (
     "statistics",
     "metrics",
     "round_files",
+    "world",
     "active_learning",
     "texts",
     "replaying",

@@ -55,7 +55,10 @@ class Jsonl(Task):
         """Return the prompt of a row, and the choices of a choice task."""
         shown = {name: value for name, value in row.items() if name != self._answer}
         if "question" in self._prompt.names:
-            shown["question"] = column(row, self._question, hint="; set task.columns.question")
+            text = column(row, self._question, hint="; set task.columns.question")
+            stored = row[self._question]
+            as_stored = self._prompt.ending is not None and isinstance(stored, str)
+            shown["question"] = stored if as_stored else text
         choices = None
         if self._labels is not None:
             choices = tuple(f"{self._prompt.separator}{label}" for label in self._labels)

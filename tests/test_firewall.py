@@ -1,0 +1,416 @@
+"""Labels stay behind a door: what was not bought changes no query, and no code can reach it.
+
+(a) Whole runs on pools whose other answers are replaced; (b) the source and the objects in memory;
+(c) whatever did read labels says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import gc
+import importlib.util
+import itertools
+import types
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import runs
+import tiny
+
+from star import models
+from star.active_learning import run
+from star.admission import Limits
+from star.config import AcquisitionConfig, McDropoutConfig, TaskConfig, label_free, load
+from star.errors import InputError
+from star.files import write_json
+from star.mc_dropout import Passes
+from star.models import LanguageModel
+from star.pool import Oracle
+from star.scoring import PoolScorer
+from star.tasks import TASKS
+from star.tasks.base import Answer, Example
+
+ROOT = Path(__file__).parents[1]
+MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
+CONTINUATIONS = ("auto", "model", "base", "choices")
+SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")
+GOLD = ("acquisition.continuation=gold",)
+
+Words = tuple[str, ...]
+Runner = Callable[..., Path]
+
+
+# --- (a) whole runs ----------------------------------------------------------------------------
+
+
+def strategies() -> Iterator[Words]:
+    """Yield the words of every label-free strategy the configuration allows."""
+    yield ("acquisition.select=random",)
+    for measure, continuation, combine, masks in itertools.product(
+        MEASURES, CONTINUATIONS, ("none", "subtract", "dynamic"), ("consistent", "token")
+    ):
+        words = [f"acquisition.measure={measure}", f"acquisition.continuation={continuation}"]
+        words += [f"acquisition.combine={combine}", f"acquisition.mc_dropout.masks={masks}"]
+        if (combine, continuation) == ("subtract", "auto"):
+            words.append("task.choices=['true','false']")  # refused without choices
+        try:
+            load(None, [*words, "task.name=jsonl"])
+        except InputError:
+            continue
+        yield tuple(words)
+
+
+STRATEGIES = list(strategies())
+# Each measure, continuation, blend and kind of mask at least once.
+QUICK = [STRATEGIES[0]] + [
+    words
+    for words in STRATEGIES[1:]
+    if [word.partition("=")[2] for word in words[:4]]
+    in (
+        ["predictive_entropy", "model", "dynamic", "consistent"],
+        ["max_entropy", "base", "subtract", "token"],
+        ["margin", "choices", "none", "consistent"],
+        ["least_confidence", "auto", "dynamic", "token"],
+        ["bald", "base", "none", "consistent"],
+    )
+]
+
+
+def name(words: Words) -> str:
+    return "-".join(word.rpartition("=")[2] for word in words[:4])
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """Return ``go(*words, keep=None, preset=None) -> run folder``; one model serves all runs.
+
+    With ``keep`` all answers of the pool are others but those of the rows named. Every run has a
+    cache of its own: base scores that had read a label would else be hidden by the other pool's.
+    """
+    out = tmp_path_factory.mktemp("runs")
+    loaded = models.load(load(None, [f"model.name_or_path={tiny_llama}"]).model)
+    shared = pytest.MonkeyPatch()
+    shared.setattr(models, "load", lambda *_, **__: loaded)
+
+    @cache
+    def data(choices: bool, keep: tuple[int, ...] | None) -> Path:
+        folder = tmp_path_factory.mktemp("data")
+        return runs.write_data(folder, pool=16, test=3, choices=choices, keep=keep)
+
+    @cache
+    def go(*words: str, keep: tuple[int, ...] | None = None, preset: str | None = None) -> Path:
+        choices = "choices" in " ".join(words)
+        task = runs.CHOICES[:1] if choices else ()
+        own = f"tracking.cache_dir={tmp_path_factory.mktemp('cache')}"
+        every = runs.words(tiny_llama, data(choices, keep), out, *SMALL, *task, own, *words)
+        return run(load(None, every, preset=preset))
+
+    yield go
+    shared.undo()
+
+
+def blends(folder: Path, count: int) -> list[bytes]:
+    """Return the first scores of a run, to the bit."""
+    out = []
+    for t in range(count):
+        path = folder / f"rounds/{t:02d}/scores.npz"
+        if path.is_file():
+            with np.load(path) as stored:
+                out.append(b"".join(stored[key].tobytes() for key in sorted(stored.files)))
+    return out
+
+
+def check_blind(go: Runner, words: Words, preset: str | None = None) -> None:
+    folder = go(*words, preset=preset)
+    initial = runs.read(folder / "initial.json")["indices"]
+    first, second = runs.queries(folder)
+    assert len({*initial, *first, *second}) == 4 + 3 + 3
+    both = go(*words, keep=tuple(sorted({*initial, *first})), preset=preset)
+    only = go(*words, keep=tuple(initial), preset=preset)
+    assert len({folder, both, only}) == 3
+    assert runs.read(both / "initial.json") == runs.read(only / "initial.json")
+    # Bought labels are the same up to the second query, and then up to the first alone.
+    assert runs.queries(both) == [first, second] and runs.queries(only)[0] == first
+    assert blends(both, 2) == blends(folder, 2)
+    assert blends(only, 1) == blends(folder, 1)
+    # The answers were others: what is trained on after the first query shows it.
+    assert runs.losses(both) != runs.losses(folder) or words == STRATEGIES[0]
+    assert runs.losses(only) != runs.losses(folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=name(words), marks=() if words in QUICK else pytest.mark.slow)
+        for words in STRATEGIES
+    ],
+)
+def test_labels_that_were_not_bought_change_no_query(words: Words, runner: Runner) -> None:
+    assert label_free(load(None, ["task.name=jsonl", *words]))
+    check_blind(runner, words)
+
+
+@pytest.mark.parametrize("preset", ["paper", "star"])
+def test_nor_under_a_preset(preset: str, runner: Runner) -> None:
+    check_blind(runner, (), preset)
+
+
+def test_gold_reads_them_and_the_test_sees_it(runner: Runner) -> None:
+    folder = runner(*GOLD)
+    initial, first = runs.read(folder / "initial.json")["indices"], runs.queries(folder)[0]
+    both = runner(*GOLD, keep=tuple(sorted({*initial, *first})))
+    assert blends(both, 1) != blends(folder, 1)
+    with pytest.raises(AssertionError):
+        check_blind(runner, GOLD)
+
+
+def test_the_product_is_whole() -> None:
+    # 4 measures: none and dynamic on 4 continuations, subtract on all but model; bald: none on 4.
+    assert len(STRATEGIES) == 1 + 2 * (4 * (4 + 4 + 3) + 4)
+    assert len(QUICK) == 6
+
+
+# --- (b) the source, and the objects in memory -------------------------------------------------
+
+TREES = {
+    path.relative_to(ROOT / "star").as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "star").rglob("*.py"))
+}
+
+
+def calls(method: str) -> list[tuple[str, ast.Call]]:
+    return [
+        (path, node)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == method
+    ]
+
+
+def mentions(word: str) -> set[str]:
+    """Return the files in which a name, attribute or text contains ``word``; docstrings too."""
+    return {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and word in node.attr)
+        or (isinstance(node, ast.Name) and word in node.id)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and word in node.value)
+    }
+
+
+def functions_with(path: str, attribute: str) -> set[str]:
+    """Return the functions of a file that touch an attribute of this name."""
+    return {
+        node.name
+        for node in ast.walk(TREES[path])
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(n, ast.Attribute) and n.attr == attribute for n in ast.walk(node))
+    }
+
+
+def test_all_labels_are_asked_for_in_one_place() -> None:
+    [(path, call)] = calls("label_all")
+    assert path == "scoring.py"
+    [reason] = [word.value for word in call.keywords if word.arg == "reason"]
+    assert isinstance(reason, ast.Constant) and reason.value == "continuation=gold"
+    # Without the call's parentheses either: no getattr, no reference handed on.
+    assert mentions("label_all") == {"scoring.py", "pool.py"}
+    assert {path for path, _ in calls("label")} == {"active_learning.py"}
+    assert functions_with("active_learning.py", "label") == {"_start", "_buy"}
+
+
+def test_nobody_reaches_past_the_oracle() -> None:
+    assert mentions("__answers") == {"pool.py"}
+    # The rows' answers go into the oracle and into the test; no later function sees the pool's.
+    assert functions_with("active_learning.py", "answers") == set()
+    assert functions_with("world.py", "answers") == {"prepare"}
+    assert functions_with("world.py", "oracle") == set()
+    assert functions_with("active_learning.py", "oracle") == {"_start", "_buy"}
+    loop = {n.name: n for n in TREES["active_learning.py"].body if isinstance(n, ast.FunctionDef)}
+    names = {n.attr for n in ast.walk(loop["_query"]) if isinstance(n, ast.Attribute)}
+    assert not names & {"data", "answers", "oracle", "test_answers", "target", "gold", "stored"}
+    # What scores and chooses knows of answers only where gold is asked for.
+    for path in ("acquisition.py", "uncertainty.py", "likelihood.py", "generation.py"):
+        found = {n.attr for n in ast.walk(TREES[path]) if isinstance(n, ast.Attribute)}
+        assert not found & {"target", "gold", "stored"}, path
+    targets = [n for n in ast.walk(TREES["scoring.py"]) if isinstance(n, ast.Attribute)]
+    assert [n.attr for n in targets if n.attr in ("target", "gold", "stored")] == ["target"]
+
+
+def test_the_oracle_takes_one_reason() -> None:
+    oracle = Oracle({3: "a", 5: "b"})
+    for reason in ("", "gold", "continuation=model", "continuation=gold ", "Continuation=gold"):
+        with pytest.raises(PermissionError, match="without buying"):
+            oracle.label_all([3], reason=reason)
+    with pytest.raises(TypeError):
+        oracle.label_all([3])  # type: ignore[call-arg]
+    assert oracle.label_all([5, 3], reason="continuation=gold") == ["b", "a"] and not oracle.asked
+    assert "__answers" not in vars(oracle)
+
+
+ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "gsm8k": ({"question": "1 + 1", "answer": "2\n#### 2"}, {"answer": "so 3\n#### 3"}),
+    "boolq": ({"question": "is it", "answer": True}, {"answer": False}),
+    "openbookqa": (
+        {"question_stem": "why", "choices": {"label": [*"ABCD"], "text": [*"wxyz"]}}
+        | {"answerKey": "A"},
+        {"answerKey": "D"},
+    ),
+    "jsonl": ({"question": "is it", "answer": "yes"}, {"answer": "no"}),
+}
+
+
+@pytest.mark.parametrize("space", ["answer", "prompt"])
+@pytest.mark.parametrize("task", TASKS)
+def test_an_example_is_the_same_whatever_its_answer(task: str, space: Any) -> None:
+    assert [f.name for f in dataclasses.fields(Example)] == ["index", "prompt", "choices", "kind"]
+    made = TASKS[task](TaskConfig(name=task, trailing_space=space))  # type: ignore[arg-type]
+    if task in ROWS:
+        row, change = ROWS[task]
+        rows = [(row, row | change)]
+    else:  # of the same kind of row, another's answer
+        stored: list[dict[str, Any]] = made.rows("train")[:40]  # type: ignore[attr-defined]
+        other = {r["answer"] for r in stored}
+        rows = [(r, r | {"answer": sorted(other - {r["answer"]})[0]}) for r in stored]
+    for one, changed in rows:
+        assert made.answer(one, 0) != made.answer(changed, 0)
+        assert made.example(one, 0) == made.example(changed, 0)
+
+
+class Sealed(Oracle[Answer]):
+    """An oracle of which nothing can be had: no method, no attribute."""
+
+    def __getattribute__(self, attribute: str) -> NoReturn:
+        raise AssertionError(f"the oracle was asked for {attribute}")
+
+
+def reachable(start: object, *leave: object) -> Iterator[object]:
+    """Yield every object to be reached from ``start``, but through ``leave``, classes and modules.
+
+    Of functions only what they hold (closure, defaults), not the globals they can name.
+    """
+    seen, todo = {id(o) for o in leave}, [start]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, (type, types.ModuleType)):
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, types.FunctionType):
+            todo += [one.__closure__, one.__defaults__, one.__kwdefaults__]
+        else:
+            todo += gc.get_referents(one)
+
+
+EXAMPLES = [Example(7 * i, f"tom has {i} eggs", (" yes", " no")) for i in range(5)]
+ANSWERS = {e.index: Answer(" 1 2 3 4 5 pens", "5 pens", stored="#### 5") for e in EXAMPLES}
+
+
+def scorer_of(model: LanguageModel, oracle: Oracle[Answer], continuation: str) -> PoolScorer:
+    config = AcquisitionConfig(continuation=continuation)  # type: ignore[arg-type]
+    limits = Limits(max_new_tokens=3, batch_size=4)
+    return PoolScorer(model, EXAMPLES, config=config, limits=limits, oracle=oracle)
+
+
+@pytest.mark.parametrize("continuation", CONTINUATIONS)
+def test_a_scorer_needs_no_oracle(tiny_llama: Path, continuation: str) -> None:
+    model, oracle = tiny.load(tiny_llama), Sealed({})
+    scorer = scorer_of(model, oracle, continuation)
+    scorer.base()
+    with tiny.learned(model) as adapted:
+        passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+        scorer.full([e.index for e in EXAMPLES], passes)
+        scorer.base_at([7]), scorer.base_range("margin", "sum")
+    assert not any(one is oracle or isinstance(one, Answer) for one in reachable(scorer, model))
+    with pytest.raises(AssertionError, match="the oracle was asked for label_all"):
+        scorer_of(model, oracle, "gold")
+
+
+@pytest.mark.parametrize("continuation", [*CONTINUATIONS, "gold"])
+def test_a_scorer_keeps_no_oracle_and_no_answer(tiny_llama: Path, continuation: str) -> None:
+    model, oracle = tiny.load(tiny_llama), Oracle(ANSWERS)
+    scorer = scorer_of(model, oracle, continuation)
+    scorer.base()
+    held = list(reachable(scorer, model))
+    assert any(one is EXAMPLES[0] for one in held)  # or nothing was looked at
+    assert not any(one is oracle or isinstance(one, (Answer, Oracle)) for one in held)
+    # Under gold the tokens of the answers are what is scored; else not even those are there.
+    tokens = tuple(model.tokenizer(" 1 2 3 4 5 pens", add_special_tokens=False)["input_ids"])
+    assert (tokens in [o for o in held if isinstance(o, tuple)]) == (continuation == "gold")
+    assert oracle.asked == []
+
+
+def test_the_search_finds_what_is_hidden() -> None:
+    oracle = Oracle(ANSWERS)
+
+    def closure() -> object:
+        return oracle
+
+    class Slots:
+        __slots__ = ("kept",)
+
+    slots = Slots()
+    slots.kept = [{"deep": (closure,)}]  # type: ignore[attr-defined]
+    for holder in (closure, [oracle.label], {"a": {1: oracle}}, slots):
+        found = list(reachable(holder))
+        assert any(one is oracle for one in found) and any(isinstance(o, Answer) for o in found)
+    assert not any(isinstance(one, Answer) for one in reachable({"a": 1}, oracle))
+
+
+# --- (c) whatever read labels says so ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [(), GOLD, ("acquisition.select=random", *GOLD)])
+def test_every_result_and_score_file_says_whether_it_read_labels(
+    words: Words, runner: Runner
+) -> None:
+    folder = runner(*words)
+    free = words != GOLD
+    result = runs.read(folder / "result.json")
+    assert result["label_free"] is free
+    assert result["strategy"].endswith("-gold") is not free
+    files = sorted(folder.glob("rounds/*/scores.npz"))
+    assert len(files) == (0 if len(words) > 1 else 2)
+    for path in files:
+        with np.load(path) as stored:
+            assert stored["label_free"].dtype == bool and bool(stored["label_free"]) is free
+
+
+def test_the_table_of_the_families_has_no_row_that_read_labels(tmp_path: Path) -> None:
+    path = ROOT / "scripts" / "family_table.py"
+    spec = importlib.util.spec_from_file_location("family_table", path)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    for strategy, accuracy in (("star-predictive_entropy", 0.5), ("random", 0.25)):
+        for suffix, free in (("", True), ("-gold", False)):
+            point = {"labeled": 60, "accuracy": accuracy if free else 0.999}
+            target = tmp_path / "runs" / "choice" / f"{strategy}{suffix}" / "seed0"
+            target.mkdir(parents=True)
+            result = {"task": "choice", "strategy": f"{strategy}{suffix}", "seed": 0}
+            result |= {"label_free": free, "auc": point["accuracy"], "rounds": [point]}
+            write_json(target / "result.json", result)
+            write_json(target / "environment.json", {})
+    # A run that reads labels and calls itself by an honest strategy's name.
+    borrowed = tmp_path / "runs" / "choice" / "random" / "seed0-borrowed"
+    borrowed.mkdir()
+    honest = runs.read(tmp_path / "runs/choice/random/seed0/result.json")
+    write_json(borrowed / "result.json", honest | {"label_free": False, "auc": 0.999})
+    write_json(borrowed / "environment.json", {})
+    script.collect(tmp_path / "runs", tmp_path / "out")
+    table = script.make_table(tmp_path / "out")
+    assert "50.0 ± 0.0 (1)" in table and "25.0 ± 0.0 (1)" in table
+    assert "99.9" not in table and "gold" not in table
+    # The copies that the table is made from keep the mark.
+    kept = tmp_path / "out" / "choice" / "star-predictive_entropy-gold" / "seed0.json"
+    assert runs.read(kept)["label_free"] is False
+    assert runs.read(tmp_path / "out/choice/random/seed0.json")["label_free"] is True
