@@ -141,6 +141,7 @@ def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
     assert (notes["base_weight"] == 0.5) == ("acquisition.combine=dynamic" in words)
 
 
+@pytest.mark.slow  # test_firewall.py asks the same of fewer strategies, in more rounds
 @pytest.mark.parametrize("words", parameters(BLENDED))
 def test_only_gold_reads_what_was_not_bought(words: tuple[str, ...], runner: Runner) -> None:
     folder = runner(*words)

@@ -164,6 +164,8 @@ def other_value(key: str, item: dataclasses.Field) -> str:
         if isinstance(value, float):
             return str(value / 2 or 0.5)
         return str(value + 1)
+    if key == "evaluation.views":
+        return "[full]"
     if str(item.type).startswith("Literal["):
         words = [word.strip(" '") for word in str(item.type)[8:-1].split(",")]
         return next(word for word in words if word != value)
