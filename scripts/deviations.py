@@ -129,7 +129,7 @@ def make_table(found: dict[str, Any]) -> str:
         command = " ".join((f"--preset {preset}", *words))
         final = said((100 * r["curve"][-1][1] for r in mine), ".1f")
         auc = said((100 * r["auc"] for r in mine), ".1f")
-        versus = "" if name in ("star", "small-test") else said(change, "+.1f").replace("± +", "± ")
+        versus = "" if name in ("star", "small-test") else said(change, "+.1f")
         body.append([label, f"`{command}`", auc, versus, final, str(len(mine))])
     head = ["row", "words", "AUC, %", "difference to star, points", "accuracy at 200, %", "n"]
     parts = [table(head, body)]

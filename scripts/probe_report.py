@@ -47,7 +47,7 @@ def said(values: Iterable[float | None], form: str = ".3f") -> str:
     mean, low, high = mean_interval(known)
     if low is None or high is None:
         return f"{mean:{form}}"
-    return f"{mean:{form}} ± {(high - low) / 2:{form}}"
+    return f"{mean:{form}} ± {(high - low) / 2:{form.lstrip('+')}}"
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -83,24 +83,27 @@ def beta(rows: list[Row], folder: Path) -> str:
     """Return the table of probe (b) and draw it."""
     kinds = {"decoupled": "decoupled", "loss": "in the loss"}
     panels: dict[str, dict[str, list[Point]]] = {}
+    change: dict[tuple[str, str], list[float]] = {}  # paired by seed
     for task in tasks_of(rows):
-        series: dict[str, list[Point]] = {}
-        for kind, name in kinds.items():
-            some = [r for r in where(rows, task=task) if r["name"].startswith(kind)]
-            placed = [{**r, "beta": float(r["name"].partition("-")[2])} for r in some]
-            series[name] = line(placed, "beta", "ece")
-        naive = mean_interval([r["ece"] for r in where(rows, task=task, name="none")])
-        ends = [p[0] for points in series.values() for p in points]
-        series["no constraint"] = [(x, *naive) for x in (min(ends), max(ends))]
-        panels[task] = series
-    panels_figure(panels, folder / "beta.png", x="β", y="ECE on the test split", log_x=True)
+        plain = {r["seed"]: r["ece"] for r in where(rows, task=task, name="none")}
+        placed: dict[str, list[Row]] = {kind: [] for kind in kinds}
+        for row in where(rows, task=task):
+            kind, _, value = row["name"].partition("-")
+            if kind in kinds and row["seed"] in plain:
+                difference = row["ece"] - plain[row["seed"]]
+                change.setdefault((task, row["name"]), []).append(difference)
+                placed[kind].append({"beta": float(value), "ece": difference})
+        panels[task] = {name: line(placed[kind], "beta", "ece") for kind, name in kinds.items()}
+    y = "ECE, difference to no constraint"
+    panels_figure(panels, folder / "beta.png", x="β", y=y, log_x=True)
     body = []
     for task in tasks_of(rows):
         for name in dict.fromkeys(row["name"] for row in where(rows, task=task)):
             mine = where(rows, task=task, name=name)
             cells = [said(r[key] for r in mine) for key in ("accuracy", "ece", "nll", "auroc")]
+            cells.insert(2, "" if name == "none" else said(change.get((task, name), ()), "+.3f"))
             body.append([task, name, said((r["norm_B"] for r in mine), ".2f"), *cells])
-    return table(["task", "constraint", "‖B‖", "accuracy", "ECE", "NLL", "AUROC"], body)
+    return table(["task", "constraint", "‖B‖", "accuracy", "ECE", "to none", "NLL", "AUROC"], body)
 
 
 def weights(rows: list[Row], folder: Path) -> str:
@@ -161,7 +164,7 @@ def dropout(rows: list[Row], folder: Path) -> str:
 
 def picks(rows: list[Row], folder: Path) -> str:
     """Return the tables of probe (e) and draw the kinds."""
-    body, shares, panels = [], [], {}
+    body, shares, panels, names_of_kinds = [], [], {}, {}
     for task in tasks_of(rows):
         mine = where(rows, task=task)
         names = list(dict.fromkeys(row["name"] for row in mine))
@@ -176,6 +179,7 @@ def picks(rows: list[Row], folder: Path) -> str:
             shared = [_jaccard(mine, one, two, seed) for seed in {r["seed"] for r in mine}]
             shares.append([task, f"{one}, {two}", said(shared)])
         kinds = sorted(pool["pool_kinds"], key=pool["pool_kinds"].__getitem__)
+        names_of_kinds[task] = kinds
         panels[task] = {
             name: [
                 (place, *mean_interval([r["kinds"].get(kind, 0.0) for r in where(mine, name=name)]))
@@ -184,11 +188,9 @@ def picks(rows: list[Row], folder: Path) -> str:
             for name in names
         }
         panels[task]["pool"] = [(i, pool["pool_kinds"][k], None, None) for i, k in enumerate(kinds)]
-        numbered = ", ".join(f"{i} {kind}" for i, kind in enumerate(kinds))
-        body.append([task, f"(kinds, rarest first: {numbered})", "", ""])
-    if any(panels.values()):
+    if any(names_of_kinds.values()):
         y, x = "share of the queried examples", "kind, rarest in the pool first"
-        panels_figure(panels, folder / "picks.png", x=x, y=y)
+        panels_figure(panels, folder / "picks.png", x=x, y=y, ticks=names_of_kinds)
     first = table(["task", "strategy", "words a prompt", "repeats"], body)
     return f"{first}\n\n{table(['task', 'strategies', 'Jaccard of what was queried'], shares)}"
 

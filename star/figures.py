@@ -182,6 +182,7 @@ def panels_figure(
     x: str,
     y: str,
     log_x: bool = False,
+    ticks: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Draw panels side by side over one scale: lines of means with bands of their intervals.
 
@@ -192,6 +193,8 @@ def panels_figure(
         x: Label of the horizontal axes.
         y: Label of the vertical axis.
         log_x: Logarithmic horizontal axes.
+        ticks: Panel title to the names of the places x = 0, 1, …: the points then stand for
+            themselves, with bars instead of bands and no line from one to the next.
 
     Raises:
         InputError: No panel, or a file ending that stands for no kind of picture.
@@ -208,8 +211,16 @@ def panels_figure(
     styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, series) in zip(every, panels.items(), strict=True):
-        for name, points in series.items():
+        for i, (name, points) in enumerate(series.items()):
             places, means = [p[0] for p in points], [p[1] for p in points]
+            if ticks:
+                shift = 0.12 * (i - (len(series) - 1) / 2)  # beside one another, not behind
+                low = [p[1] - (p[1] if p[2] is None else p[2]) for p in points]
+                high = [(p[1] if p[3] is None else p[3]) - p[1] for p in points]
+                style = {**styles[name], "linestyle": "none", "markersize": 4.5}
+                places = [place + shift for place in places]
+                axes.errorbar(places, means, yerr=(low, high), label=name, elinewidth=0.8, **style)
+                continue
             axes.plot(places, means, label=name, linewidth=1.6, markersize=4.5, **styles[name])
             banded = [p for p in points if p[2] is not None]
             axes.fill_between(
@@ -222,6 +233,9 @@ def panels_figure(
             )
         axes.set_title(title)
         axes.set_xlabel(x)
+        if ticks:
+            names = ticks[title]
+            axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize="small")
         if log_x:
             axes.set_xscale("log")
         axes.grid(color="0.9", linewidth=0.6)
