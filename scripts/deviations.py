@@ -144,7 +144,7 @@ def make_table(found: dict[str, Any]) -> str:
     head = ["", "share of the query kept", "rank correlation", "added nats a token"]
     parts.append(table(head, [["entropy_floor = 1e-6", *floor]]))
     both = [
-        [name, said(100 * r["curve"][0][1] for r in found["runs"] if r["name"] == name)]
+        [name, said((100 * r["curve"][0][1] for r in found["runs"] if r["name"] == name), ".1f")]
         for name in DIGITS
     ]
     parts.append(table(["truefalse, generated answers read as", "accuracy, %"], both))

@@ -147,7 +147,7 @@ def dropout(rows: list[Row], folder: Path) -> str:
             series[masks] = line(placed, "S", "rho")
         panels[task] = series
     y = "rank correlation of S passes with S others"
-    panels_figure(panels, folder / "dropout.png", x="S", y=y, log_x=True)
+    panels_figure(panels, folder / "dropout.png", x="S", y=y)
     body = []
     for task in tasks_of(rows):
         for masks in ("consistent", "token"):
@@ -171,10 +171,12 @@ def picks(rows: list[Row], folder: Path) -> str:
         for name in names:
             some = where(mine, name=name)
             lengths = said((r["prompt_words"] for r in some), ".1f")
-            body.append([task, name, lengths, said(r["repeats"] for r in some)])
+            auc = said((100 * r["auc"] for r in some), ".1f")
+            label = name if some[0]["label_free"] else f"{name} (label-using)"
+            body.append([task, label, auc, lengths, said(r["repeats"] for r in some)])
         pool = mine[0]
         known = [f"{pool['pool_prompt_words']:.1f}", f"{pool['pool_repeats']:.3f}"]
-        body.append([task, "(the pool)", *known])
+        body.append([task, "(the pool)", "", *known])
         for one, two in combinations(names, 2):
             shared = [_jaccard(mine, one, two, seed) for seed in {r["seed"] for r in mine}]
             shares.append([task, f"{one}, {two}", said(shared)])
@@ -191,7 +193,7 @@ def picks(rows: list[Row], folder: Path) -> str:
     if any(names_of_kinds.values()):
         y, x = "share of the queried examples", "kind, rarest in the pool first"
         panels_figure(panels, folder / "picks.png", x=x, y=y, ticks=names_of_kinds)
-    first = table(["task", "strategy", "words a prompt", "repeats"], body)
+    first = table(["task", "strategy", "AUC, %", "words a prompt", "repeats"], body)
     return f"{first}\n\n{table(['task', 'strategies', 'Jaccard of what was queried'], shares)}"
 
 

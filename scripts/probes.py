@@ -107,7 +107,9 @@ def gather(done: list[Cell], root: Path) -> dict[str, Any]:
         kind, _, name = cell.name.partition("-")
         mark = {"task": Path(cell.config).stem, "name": name, "seed": cell.seed}
         if kind == "picks":
-            found["picks"].append(mark | probes.picks(run))
+            result = read_json(run / "result.json")
+            told = {"auc": result["auc"], "label_free": result["label_free"]}
+            found["picks"].append(mark | told | probes.picks(run))
             if name == "star":
                 found["gap"] += [mark | row for row in probes.gap(run)]
                 found["weights"] += [mark | row for row in probes.weights(run)]

@@ -96,7 +96,14 @@ def test_the_report_of_the_probes(tmp_path: Path) -> None:
             numbers = {"accuracy": 0.5, "ece": 0.1, "nll": 1.0, "auroc": 0.6, "norm_B": 2.0}
             found["beta"].append({**mark, "name": name, **numbers})
         shares = {"kinds": {"a": 0.5, "b": 0.5}, "pool_kinds": {"a": 0.1, "b": 0.9}}
-        words = {"prompt_words": 9.0, "pool_prompt_words": 8.0, "repeats": 0.1, "pool_repeats": 0.4}
+        words = {
+            "auc": 0.5,
+            "label_free": True,
+            "prompt_words": 9.0,
+            "pool_prompt_words": 8.0,
+            "repeats": 0.1,
+            "pool_repeats": 0.4,
+        }
         for name, queried in (("star", [1, 2]), ("random", [2, 3])):
             found["picks"].append({**mark, "name": name, "queried": queried, **shares, **words})
     (tmp_path / "probes.json").write_text(json.dumps(found))
