@@ -248,7 +248,7 @@ def panels_figure(
         handles |= dict(zip(labels, lines, strict=True))
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", frameon=False,
-        ncols=min(4, len(handles)), handlelength=3.5,
+        ncols=min(4, 2 * len(panels), len(handles)), handlelength=3.5,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
