@@ -46,6 +46,9 @@ ROWS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "unconstrained": ("star", ("regularizer.kind=none",)),
     "no-eos": ("star", (f"{T}append_eos=false",)),
     "loss-mask": ("star", (f"{T}loss_mask=released",)),
+    # The embedded tokenizer makes an <unk> of it: how much of `released` is that?
+    "prompt-space": ("star", ("task.trailing_space=prompt",)),
+    "released-no-space": ("released", ("task.trailing_space=answer",)),
 }
 REPLAYED = {
     "base-minmax": f"{A}normalization=base_minmax",
