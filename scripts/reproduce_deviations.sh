@@ -3,8 +3,8 @@
 #
 #   ./scripts/reproduce_deviations.sh [--seeds N]
 #
-# 95 runs of the embedded family arithmetic with 5 seeds: about 50 minutes on 2 cores. Finished runs
-# are not run again. Results: scripts/results/deviations/.
+# 105 runs of the embedded families with 5 seeds: they took 55 minutes on 2 cores beside other work.
+# Finished runs are not run again. Results: scripts/results/deviations/.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$STAR_ROOT"
