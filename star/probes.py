@@ -58,7 +58,8 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
     """
     config, rounds = _scored(Path(run))
     a = config.acquisition
-    answers = a.continuation in ("auto", "model") and not _by_choices(config)
+    choices = a.continuation == "auto" and tasks.is_choice(config.task)
+    answers = a.continuation in ("auto", "model") and not choices
     rows = []
     for t, scores, metrics in rounds:
         base, full, index = scores["base"], scores["full"], scores["index"]
@@ -79,13 +80,6 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _by_choices(config: Config) -> bool:
-    """Whether ``continuation: auto`` scores choices: the task has labels to choose from."""
-    return config.acquisition.continuation == "auto" and bool(
-        tasks.TASKS[config.task.name](config.task).labels
-    )
 
 
 def weights(run: str | Path) -> list[dict[str, Any]]:

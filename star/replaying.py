@@ -24,7 +24,7 @@ from star.errors import InputError, nearest
 from star.files import read_npz, write_json
 from star.pool import Pool
 from star.records import RunFolder
-from star.tasks import TASKS
+from star.tasks import is_choice
 
 Array = NDArray[np.float64]
 
@@ -178,7 +178,7 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
             "acquisition.measure=bald is stored over all passes together; leave "
             f"acquisition.mc_dropout.passes at {kept}, got {wanted}"
         )
-    if new.combine == "subtract" and new.continuation == "auto" and not _is_choice(ran):
+    if new.combine == "subtract" and new.continuation == "auto" and not is_choice(ran.task):
         raise InputError(
             "acquisition.combine=subtract needs one continuation for both views, and each view of "
             "this run scored its own (acquisition.continuation=auto); replay none or dynamic"
@@ -190,10 +190,6 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
             f"combine=dynamic alone; the scores of this run (combine={old.combine}) cannot answer "
             f"for combine={new.combine}, replay another measure"
         )
-
-
-def _is_choice(config: Config) -> bool:
-    return TASKS[config.task.name](config.task).labels is not None
 
 
 def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, Any]:

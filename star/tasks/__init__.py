@@ -72,6 +72,11 @@ class TaskData:
     counts: dict[str, int]
 
 
+def is_choice(config: TaskConfig) -> bool:
+    """Whether the task has labels to choose from; else its answers are generated."""
+    return TASKS[config.name](config).labels is not None
+
+
 def load(config: TaskConfig) -> TaskData:
     """Return the pool (split ``train``) and the test questions (``task.test_split``) of a task.
 
