@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from types import ModuleType
 
 import torch
 import transformers
@@ -28,14 +27,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from star.config import TaskConfig
-from star.tasks import arithmetic, choice, families, truefalse
+from star.tasks import TASKS, families
 from star.tasks.base import Task
 
-FAMILIES: dict[str, tuple[type[Task], ModuleType]] = {
-    "arithmetic": (arithmetic.Arithmetic, arithmetic),
-    "truefalse": (truefalse.TrueFalse, truefalse),
-    "choice": (choice.Choice, choice),
-}
 ROW_SHARES = {"arithmetic": 0.22, "truefalse": 0.5, "choice": 0.28}
 """Part of the pretraining rows; worked solutions are learnt from fewer rows than bare labels."""
 
@@ -103,13 +97,19 @@ def build_model(
     return model
 
 
+def family(name: str) -> families.Family:
+    """Return what makes the rows of a family."""
+    found = TASKS[name].family
+    assert found is not None
+    return found
+
+
 def pretraining_texts(rows: int) -> list[tuple[str, str]]:
     """Return ``rows`` (prompt, continuation) pairs; no continuation for language only."""
     pairs = []
-    for task_class, module in FAMILIES.values():
-        head, tail = task_class.template.split("{question}")
-        share = ROW_SHARES[task_class.name]
-        for row in module.generate("pretrain", round(rows * share)):
+    for name, share in ROW_SHARES.items():
+        head, tail = TASKS[name].template.split("{question}")
+        for row in family(name).pretraining_rows(round(rows * share)):
             question, answer = row["question"], row["answer"]
             pairs.append(
                 (f"{head}{question}{tail}", f" {answer}") if answer else (head + question, "")
@@ -251,8 +251,8 @@ def main() -> None:
 
     pairs = pretraining_texts(arguments.rows)
     stored = {
-        name: {split: module.generate(split, 300) for split in ("dev", "test")}
-        for name, (_, module) in FAMILIES.items()
+        name: {split: family(name).generate(split, 300) for split in ("dev", "test")}
+        for name in ROW_SHARES
     }
     tokenizer = build_tokenizer([prompt + target for prompt, target in pairs])
     model = build_model(tokenizer, hidden=arguments.hidden, layers=arguments.layers)
@@ -281,11 +281,11 @@ def main() -> None:
         seed=arguments.seed,
         log=steps,
     )
-    for name, (task_class, module) in FAMILIES.items():
-        task = task_class(TaskConfig(name=name))
+    for name in ROW_SHARES:
+        task = TASKS[name](TaskConfig(name=name))
         lessons = [
             row
-            for row in module.generate("pretrain", 1000)
+            for row in family(name).pretraining_rows(1000)
             if row["answer"] in (task.labels or (row["answer"],)) and row["answer"]
         ]
         log[f"{name}_accuracy"] = {

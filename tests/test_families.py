@@ -6,23 +6,19 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
+from star import tasks
 from star.config import TaskConfig
 from star.errors import InputError
-from star.tasks import arithmetic, choice, families, truefalse
+from star.tasks import choice, families, truefalse
 from star.tasks.base import Task
 
 ASSET = Path(families.__file__).parents[1] / "assets" / "tiny"
-CASES: dict[str, tuple[type[Task], ModuleType]] = {
-    "arithmetic": (arithmetic.Arithmetic, arithmetic),
-    "truefalse": (truefalse.TrueFalse, truefalse),
-    "choice": (choice.Choice, choice),
-}
+FAMILIES = {name: kind.family for name, kind in tasks.TASKS.items() if kind.family is not None}
 OPERATIONS = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -32,11 +28,11 @@ OPERATIONS = {
 GAINS = {"finds", "buys", "gets", "wins", "earns", "receives", "collects"}
 LOSSES = {"loses", "sells", "drops", "lends", "donates", "misplaces", "discards"}
 
-family = pytest.mark.parametrize("name", list(CASES))
+family = pytest.mark.parametrize("name", list(FAMILIES))
 
 
 def make(name: str, **settings: object) -> Task:
-    return CASES[name][0](TaskConfig(name=name, **settings))
+    return tasks.TASKS[name](TaskConfig(name=name, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +42,33 @@ def tokenizer():
 
 @family
 def test_rows_are_the_same_at_every_call(name):
-    task = make(name)
+    made = FAMILIES[name]
     for split in ("train", "test"):
-        assert task.rows(split) == task.rows(split)
-    module = CASES[name][1]
-    assert module.generate("pretrain", 50) == module.generate("pretrain", 50)
+        assert made.rows(split) == made.rows(split)
+    assert made.pretraining_rows(50) == made.pretraining_rows(50)
 
 
 @family
 def test_sizes_and_balance(name):
-    task, module = make(name), CASES[name][1]
-    train, test = task.rows("train"), task.rows("test")
+    made = FAMILIES[name]
+    train, test = made.rows("train"), made.rows("test")
     assert len(train) == families.POOL_SIZE
-    assert len(test) == module.TEST_SIZE
+    assert len(test) == made.test_size
     counts = Counter(row["kind"] for row in test)
-    assert set(counts) == {*module.EASY, *module.HARD}
+    assert set(counts) == {*made.easy, *made.hard}
     assert max(counts.values()) - min(counts.values()) <= 1
-    hard = sum(row["kind"] in module.HARD for row in train)
+    hard = sum(row["kind"] in made.hard for row in train)
     assert hard == round(families.POOL_SIZE * families.HARD_FRACTION)
-    uniform = Counter(row["kind"] for row in make(name, pool_mix="uniform").rows("train"))
+    uniform = Counter(row["kind"] for row in made.rows("train", "uniform"))
     assert max(uniform.values()) - min(uniform.values()) <= 1
+    loaded = tasks.load(TaskConfig(name=name, pool_mix="uniform")).pool.examples
+    assert Counter(example.kind for example in loaded) == uniform
 
 
 @family
 def test_kinds_are_spread_over_the_pool(name):
-    rows = make(name).rows("train")
-    hard = CASES[name][1].HARD
+    rows = FAMILIES[name].rows("train")
+    hard = FAMILIES[name].hard
     halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     fractions = [sum(row["kind"] in hard for row in half) / len(half) for half in halves]
     assert fractions == pytest.approx([families.HARD_FRACTION] * 2, abs=0.08)
@@ -79,13 +76,13 @@ def test_kinds_are_spread_over_the_pool(name):
 
 @family
 def test_no_question_twice_and_none_in_two_splits(name):
-    module = CASES[name][1]
+    made = FAMILIES[name]
     splits = {
-        "train": make(name).rows("train"),
-        "uniform": make(name, pool_mix="uniform").rows("train"),
-        "dev": module.generate("dev", 200),
-        "test": make(name).rows("test"),
-        "pretrain": module.generate("pretrain", 5000),
+        "train": made.rows("train"),
+        "uniform": made.rows("train", "uniform"),
+        "dev": made.generate("dev", 200),
+        "test": made.rows("test"),
+        "pretrain": made.pretraining_rows(5000),
     }
     questions = {split: {row["question"] for row in rows} for split, rows in splits.items()}
     for split in ("train", "uniform", "dev", "test"):
@@ -99,18 +96,18 @@ def test_no_question_twice_and_none_in_two_splits(name):
 
 @family
 def test_hard_kinds_have_no_answers_in_pretraining(name):
-    module = CASES[name][1]
-    rows = module.generate("pretrain", 5000)
+    made = FAMILIES[name]
+    rows = made.pretraining_rows(5000)
     answered = {row["kind"] for row in rows if row["answer"]}
-    assert answered == set(module.LESSONS)
+    assert answered == set(made.lessons)
     assert any(not row["answer"] for row in rows)
-    assert not answered & set(module.HARD)
+    assert not answered & set(made.hard)
 
 
 @family
 def test_prompt_target_and_extraction(name):
     task = make(name)
-    for index, row in enumerate(task.rows("test")):
+    for index, row in enumerate(task.family.rows("test")):
         example, answer = task.example(row, index), task.answer(row, index)
         assert example.index == index
         assert example.kind == row["kind"]
@@ -130,13 +127,13 @@ def test_labels_of_a_choice_task_are_balanced(name):
     if task.labels is None:
         assert example_without_choices(task)
         return
-    counts = Counter(row["answer"] for row in task.rows("train"))
+    counts = Counter(row["answer"] for row in task.family.rows("train"))
     expected = families.POOL_SIZE / len(task.labels)
     assert all(abs(counts[label] - expected) < 0.2 * families.POOL_SIZE for label in task.labels)
 
 
 def example_without_choices(task: Task) -> bool:
-    return task.example(task.rows("test")[0], 0).choices is None
+    return task.example(task.family.rows("test")[0], 0).choices is None
 
 
 def test_extraction_from_other_texts():
@@ -187,7 +184,7 @@ def arithmetic_by_hand(question: str) -> int:
 
 def test_arithmetic_answers_are_right():
     task = make("arithmetic")
-    for index, row in enumerate(task.rows("train") + task.rows("test")):
+    for index, row in enumerate(task.family.rows("train") + task.family.rows("test")):
         answer = task.answer(row, index)
         assert int(answer.gold) == arithmetic_by_hand(row["question"])
         steps = re.findall(r"(\d+) ([+\-*/]) (\d+) = (\d+)\.", answer.target)
@@ -199,7 +196,7 @@ def test_arithmetic_answers_are_right():
 
 def test_truefalse_answers_are_right():
     task = make("truefalse")
-    for row in task.rows("train") + task.rows("test"):
+    for row in task.family.rows("train") + task.family.rows("test"):
         text = row["question"]
         spots = dict(re.findall(r"(\w+) is in the (\w+)\.", text))
         purses = {n: int(v) for n, v in re.findall(r"(\w+) has (\d+) \w+\.", text)}
@@ -220,7 +217,7 @@ def test_truefalse_answers_are_right():
 def test_choice_answers_are_right():
     class_of = {member: name for name, members in choice.MEMBERS.items() for member in members}
     task = make("choice")
-    for row in task.rows("train") + task.rows("test"):
+    for row in task.family.rows("train") + task.family.rows("test"):
         question, listed = row["question"].split("?")
         options = dict(re.findall(r"([A-D])\) (\w+)", listed))
         assert len(options) == 4
@@ -249,7 +246,7 @@ def test_choice_answers_are_right():
 @family
 def test_every_word_is_known_and_texts_survive_tokenisation(name, tokenizer):
     task = make(name)
-    for row in task.rows("train") + task.rows("test"):
+    for row in task.family.rows("train") + task.family.rows("test"):
         prompt, target = task.example(row, 0).prompt, task.answer(row, 0).target
         both = tokenizer([prompt, target])["input_ids"]
         assert tokenizer.unk_token_id not in both[0] + both[1]

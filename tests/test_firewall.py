@@ -277,7 +277,7 @@ def test_an_example_is_the_same_whatever_its_answer(task: str, space: Any) -> No
         row, change = ROWS[task]
         rows = [(row, row | change)]
     else:  # of the same kind of row, another's answer
-        stored: list[dict[str, Any]] = made.rows("train")[:40]  # type: ignore[attr-defined]
+        stored: list[dict[str, Any]] = made.family.rows("train")[:40]
         other = {r["answer"] for r in stored}
         rows = [(r, r | {"answer": sorted(other - {r["answer"]})[0]}) for r in stored]
     for one, changed in rows:

@@ -123,8 +123,7 @@ def load(config: TaskConfig) -> TaskData:
 
 def _read(task: Task, split: str, limit: int | None) -> Table:
     config = task.config
-    generate = getattr(task, "rows", None)
-    if generate is not None:
+    if task.family is not None:
         if config.data_dir is not None:
             raise InputError(
                 f"task.name={task.name} is generated and reads no files; remove task.data_dir, "
@@ -132,7 +131,7 @@ def _read(task: Task, split: str, limit: int | None) -> Table:
             )
         if split not in ("train", "test"):
             raise InputError(f"task.test_split of {task.name} must be test or train, got '{split}'")
-        rows = generate(split)[:limit]
+        rows: list[Mapping[str, Any]] = [*task.family.rows(split, config.pool_mix)[:limit]]
         places = [
             f"{task.name}, split {split}, row {number} (from 0)" for number in range(len(rows))
         ]

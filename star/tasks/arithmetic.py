@@ -10,15 +10,11 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, ClassVar
 
-from star.config import TaskConfig
 from star.errors import InputError
-from star.tasks import families
 from star.tasks.answers import FINAL_ANSWER, MARKER, final_number
-from star.tasks.base import Answer, Example, Task
-from star.tasks.families import ITEMS, MAX_NUMBER, NAMES, Maker, Mix, Row, Split, pick
-from star.tasks.prompts import Template, column
-
-TEST_SIZE = 210
+from star.tasks.base import Answer, Task
+from star.tasks.families import ITEMS, MAX_NUMBER, NAMES, Family, Maker, pick, pick_two
+from star.tasks.prompts import column
 
 _GAINS = ("finds", "buys", "gets", "wins")
 _LOSSES = ("loses", "sells", "drops", "lends")
@@ -115,7 +111,7 @@ def _story(plan: str) -> Maker:
 def _compare(rng: Random, narrow: bool) -> tuple[str, str]:
     """``Bob has 5 more coins than Ann. ... together?``"""
     while True:
-        (name, friend), item = families.pick_two(rng, NAMES, narrow), pick(rng, ITEMS, narrow)
+        (name, friend), item = pick_two(rng, NAMES, narrow), pick(rng, ITEMS, narrow)
         start, amount = rng.randint(2, 30), rng.randint(1, 20)
         operator, word = rng.choice((("+", "more"), ("-", "fewer")))
         other = apply((start, operator, amount))
@@ -178,37 +174,20 @@ LESSONS: dict[str, tuple[float, Maker]] = {
 }
 
 
-def generate(split: Split, size: int, *, mix: Mix = "planted") -> list[Row]:
-    """Return ``size`` rows of a split, the same at every call."""
-    if split == "pretrain":
-        return families.pretraining_rows(
-            "arithmetic", size, lessons=LESSONS, unanswered=TALK, unanswered_fraction=0.1
-        )
-    return families.stored_rows("arithmetic", split, size, easy=EASY, hard=HARD, mix=mix)
-
-
 class Arithmetic(Task):
     """Word problems whose worked solutions end in ``The final answer is N``."""
 
     name: ClassVar[str] = "arithmetic"
     version: ClassVar[int] = 1
+    family: ClassVar[Family] = Family(
+        "arithmetic",
+        test_size=210,
+        easy=EASY,
+        hard=HARD,
+        lessons=LESSONS,
+        unanswered=TALK,
+    )
     template: ClassVar[str] = "Problem: {question} Solution:"
-
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._prompt = Template.parse(
-            config.prompt or self.template, hidden=("answer",), space=config.trailing_space
-        )
-
-    def rows(self, split: str) -> list[Row]:
-        """Return all rows of ``train`` or ``test``."""
-        if split == "train":
-            return generate("train", families.POOL_SIZE, mix=self.config.pool_mix)
-        return generate("test", TEST_SIZE)
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row."""
-        return Example(index=index, prompt=self._prompt.fill(row), kind=row.get("kind"))
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the worked solution and its final number."""
@@ -216,7 +195,7 @@ class Arithmetic(Task):
         gold = final_number(text, strict=True)
         if gold is None:
             raise InputError(f"the answer must end in 'The final answer is N', got {text[-40:]!r}")
-        target = f"{self._prompt.separator}{text}"
+        target = self.continuation(text)
         # As GSM8K, whose shape this family has, would store it.
         return Answer(target=target, gold=gold, stored=target.replace(FINAL_ANSWER, MARKER))
 

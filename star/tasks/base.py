@@ -7,12 +7,15 @@ travel in one object, so code that holds examples alone cannot read a label.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from star.config import TaskConfig
+from star.errors import InputError
+from star.tasks.answers import first_label
+from star.tasks.families import Family
+from star.tasks.prompts import Template, column
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,23 @@ class Answer:
     stored: str | None = None
 
 
-class Task(ABC):
+class Task:
     """A benchmark: where its rows are, what the model sees, and when an answer is right.
 
-    Class attributes:
+    A choice task whose column ``answer`` holds the label is its attributes alone; a task that is
+    answered by generation brings :meth:`answer` and :meth:`extract` of its own.
+
+    Attributes:
         name: Value of ``task.name``.
         version: Raised when prompt, target or extraction change meaning, so that results of
             different versions are never compared unknowingly. Part of every cache key.
         hub_id, hub_config: Data set on the Hugging Face Hub, ``None`` for generated families.
         hub_splits: Names of splits that are called otherwise on the Hub.
-        fields: Columns each stored row must have.
+        family: Of a generated family, what makes its rows.
         template: Default prompt; ``{column}`` stands for a column of the row.
+        separator: What continuations begin with if the prompt does not end in white space.
+        hidden: Columns that hold the answer.
+        labels: Canonical answers in the order of ``Example.choices``; ``None`` if answers are free.
     """
 
     name: ClassVar[str]
@@ -69,26 +78,49 @@ class Task(ABC):
     hub_config: ClassVar[str | None] = None
     hub_revision: ClassVar[str] = "main"
     hub_splits: ClassVar[Mapping[str, str]] = {}
-    fields: ClassVar[tuple[str, ...]] = ("question", "answer")
+    family: ClassVar[Family | None] = None
     template: ClassVar[str]
+    separator: ClassVar[str] = " "
+    hidden: tuple[str, ...] = ("answer",)
+    labels: tuple[str, ...] | None = None
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
+        self.prompt = Template.parse(
+            config.prompt or self.template,
+            hidden=self.hidden,
+            separator=self.separator,
+            space=config.trailing_space,
+        )
 
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """Canonical answers in the order of ``Example.choices``; ``None`` if answers are free."""
-        return None
+    def continuation(self, text: str) -> str:
+        """Return ``text`` as it goes on behind a prompt."""
+        return f"{self.prompt.separator}{text}"
 
-    @abstractmethod
+    def columns(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a template may show of a stored row."""
+        return row
+
     def example(self, row: Mapping[str, Any], index: int) -> Example:
         """Return what a model may see of a stored row."""
+        return Example(
+            index=index,
+            prompt=self.prompt.fill(self.columns(row)),
+            choices=tuple(map(self.continuation, self.labels)) if self.labels else None,
+            kind=row.get("kind") if self.family else None,
+        )
 
-    @abstractmethod
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the row's label. Raises ``InputError`` for an empty or unreadable answer."""
+        return self._label(column(row, "answer"))
 
-    @abstractmethod
+    def _label(self, gold: str) -> Answer:
+        assert self.labels, f"task {self.name} has no labels, so it must read its answers itself"
+        if gold not in self.labels:
+            allowed = f"{', '.join(self.labels[:-1])} or {self.labels[-1]}"
+            raise InputError(f"the answer must be {allowed}, got {gold[:40]!r}")
+        return Answer(target=self.continuation(gold), gold=gold)
+
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the canonical final answer in a generated text, or ``None`` if there is none.
 
@@ -96,6 +128,8 @@ class Task(ABC):
             text: Generated continuation, without special tokens.
             strict: Accept only the form the targets are written in; else the most plausible answer.
         """
+        assert self.labels, f"task {self.name} has no labels, so it must read its answers itself"
+        return first_label(text, self.labels, strict=strict)
 
     def is_correct(self, prediction: str | None, gold: str, *, strict: bool = False) -> bool:
         """Whether an extracted answer equals the gold one; no answer is never correct.

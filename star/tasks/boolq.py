@@ -6,13 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from star.config import TaskConfig
-from star.errors import InputError
-from star.tasks.answers import first_label
-from star.tasks.base import Answer, Example, Task
-from star.tasks.prompts import Template, column
+from star.tasks.base import Answer, Task
+from star.tasks.prompts import column
 
-LABELS = ("true", "false")
 _WORDING = re.compile(
     r"Please answer the following question with true or false, question: (?P<question>.*?)"
     r"\??\s*Answer format: true/false",
@@ -41,35 +37,17 @@ class Boolq(Task):
         "Answer format: true/false\nThe correct answer is"
     )
 
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._prompt = Template.parse(
-            config.prompt or self.template, hidden=("answer",), space=config.trailing_space
-        )
+    labels = ("true", "false")
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """``true`` and ``false``."""
-        return LABELS
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row and the two continuations."""
+    def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row with its question bare."""
         stored = column(row, "question")
         worded = _WORDING.fullmatch(stored)
         bare = (worded["question"] if worded else stored).strip().removesuffix("?").rstrip()
-        prompt = self._prompt.fill({**row, "question": bare})
-        choices = tuple(f"{self._prompt.separator}{label}" for label in LABELS)
-        return Example(index=index, prompt=prompt, choices=choices)
+        return {**row, "question": bare}
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the label as the continuation of ``The correct answer is``."""
         text = column(row, "answer")
         found = _ANSWER.fullmatch(text)
-        if found is None:
-            raise InputError(f"the answer must be true or false, got {text[:40]!r}")
-        gold = found[1].lower()
-        return Answer(target=f"{self._prompt.separator}{gold}", gold=gold)
-
-    def extract(self, text: str, *, strict: bool) -> str | None:
-        """Return the label a generated text answers with."""
-        return first_label(text, LABELS, strict=strict)
+        return self._label(found[1].lower() if found else text)

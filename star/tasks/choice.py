@@ -9,17 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from star.config import TaskConfig
-from star.errors import InputError
-from star.tasks import families
-from star.tasks.answers import first_label
-from star.tasks.base import Answer, Example, Task
-from star.tasks.families import Maker, Mix, Row, Split
-from star.tasks.prompts import Template, column
+from star.tasks.base import Task
+from star.tasks.families import Family, Maker
 
-TEST_SIZE = 210
 LABELS = ("A", "B", "C", "D")
 
 MEMBERS = {
@@ -173,56 +167,18 @@ def _talk(rng: Random, narrow: bool) -> tuple[str, str]:
     return " ".join(f"{question.partition('?')[0]}?" for question in asked), ""
 
 
-def generate(split: Split, size: int, *, mix: Mix = "planted") -> list[Row]:
-    """Return ``size`` rows of a split, the same at every call."""
-    if split == "pretrain":
-        return families.pretraining_rows(
-            "choice",
-            size,
-            lessons=LESSONS,
-            unanswered={"talk": _talk},
-            unanswered_fraction=0.1,
-        )
-    return families.stored_rows("choice", split, size, easy=EASY, hard=HARD, mix=mix)
-
-
 class Choice(Task):
     """A question with four lettered options."""
 
     name: ClassVar[str] = "choice"
     version: ClassVar[int] = 1
+    family: ClassVar[Family] = Family(
+        "choice",
+        test_size=210,
+        easy=EASY,
+        hard=HARD,
+        lessons=LESSONS,
+        unanswered={"talk": _talk},
+    )
     template: ClassVar[str] = "Question: {question} Answer:"
-
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._prompt = Template.parse(
-            config.prompt or self.template, hidden=("answer",), space=config.trailing_space
-        )
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Canonical answers."""
-        return LABELS
-
-    def rows(self, split: str) -> list[Row]:
-        """Return all rows of ``train`` or ``test``."""
-        if split == "train":
-            return generate("train", families.POOL_SIZE, mix=self.config.pool_mix)
-        return generate("test", TEST_SIZE)
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row and the four letters to compare."""
-        choices = tuple(f"{self._prompt.separator}{label}" for label in LABELS)
-        prompt = self._prompt.fill(row)
-        return Example(index=index, prompt=prompt, choices=choices, kind=row.get("kind"))
-
-    def answer(self, row: Mapping[str, Any], index: int) -> Answer:
-        """Return the letter as continuation."""
-        gold = column(row, "answer")
-        if gold not in LABELS:
-            raise InputError(f"the answer must be A, B, C or D, got {gold[:40]!r}")
-        return Answer(target=f"{self._prompt.separator}{gold}", gold=gold)
-
-    def extract(self, text: str, *, strict: bool) -> str | None:
-        """Return the letter a generated text answers with."""
-        return first_label(text, LABELS, strict=strict)
+    labels = LABELS

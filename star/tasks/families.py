@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
@@ -30,6 +31,9 @@ HARD_FRACTION = 0.25
 
 NARROW_FRACTION = 0.6
 """Part of a planted pool's easy rows drawn from a few words, i.e. near-duplicates."""
+
+UNANSWERED_FRACTION = 0.1
+"""Part of the pretraining rows without an answer."""
 
 NARROW_WORDS = 2
 """How many words of each list near-duplicates are drawn from."""
@@ -68,83 +72,79 @@ def pick_two(rng: Random, words: Sequence[str], narrow: bool) -> list[str]:
     return rng.sample(words[:NARROW_WORDS] if narrow else words, 2)
 
 
-def stored_rows(
-    family: str,
-    split: Split,
-    size: int,
-    *,
-    easy: Mapping[str, Maker],
-    hard: Mapping[str, Maker],
-    mix: Mix,
-) -> list[Row]:
-    """Return the rows of a train, dev or test split, in a fixed shuffled order.
+@dataclass(frozen=True)
+class Family:
+    """The kinds of question of a family, and the rows that are made of them.
 
-    Dev and test are balanced over all kinds, and so is a ``uniform`` pool; in a ``planted`` pool
-    the hard kinds are a minority and many easy rows near-duplicates. No question occurs twice.
-
-    Args:
-        family: Name, part of the random stream's key.
-        split: Which split.
-        size: Number of rows.
+    Attributes:
+        name: Part of the random streams' keys.
+        test_size: Rows of the test split.
         easy: Kind to maker, kinds the base model was pretrained on.
         hard: Kind to maker, kinds it was not.
-        mix: Mix of the train split; other splits are always balanced.
+        lessons: Kind to (relative weight, maker) of the pretraining rows with answers.
+        unanswered: Kind to maker of what pretraining meets as language only, without answers.
     """
-    planted = split == "train" and mix == "planted"
-    kinds = {**easy, **hard}
-    if planted:
-        num_hard = round(size * HARD_FRACTION)
-        counts = _shares(num_hard, list(hard)) | _shares(size - num_hard, list(easy))
-    else:
-        counts = _shares(size, list(kinds))
-    rng = Random(f"{family}/{split}/{mix if split == 'train' else 'balanced'}")
-    rows: list[Row] = []
-    seen: set[str] = set()
-    for kind, count in counts.items():
-        made = 0
-        while made < count:
-            narrow = planted and kind in easy and rng.random() < NARROW_FRACTION
-            question, answer = kinds[kind](rng, narrow)
-            if question in seen or split_of(question) != split:
-                continue
-            seen.add(question)
-            rows.append({"question": question, "answer": answer, "kind": kind})
-            made += 1
-    rng.shuffle(rows)
-    return rows
 
+    name: str
+    test_size: int
+    easy: Mapping[str, Maker]
+    hard: Mapping[str, Maker]
+    lessons: Mapping[str, tuple[float, Maker]]
+    unanswered: Mapping[str, Maker]
 
-def pretraining_rows(
-    family: str,
-    size: int,
-    *,
-    lessons: Mapping[str, tuple[float, Maker]],
-    unanswered: Mapping[str, Maker],
-    unanswered_fraction: float,
-) -> list[Row]:
-    """Return rows to pretrain on; those of the hard kinds have an empty answer.
+    def rows(self, split: str, mix: Mix = "planted") -> list[Row]:
+        """Return all rows of ``train`` or ``test``, the same at every call."""
+        if split == "train":
+            return self.generate("train", POOL_SIZE, mix)
+        return self.generate("test", self.test_size)
 
-    Args:
-        family: Name, part of the random stream's key.
-        size: Number of rows; a question may occur more than once.
-        lessons: Kind to (relative weight, maker) of the rows with answers.
-        unanswered: Kind to maker of the hard kinds, met as language only.
-        unanswered_fraction: Part of the rows without an answer.
-    """
-    rng = Random(f"{family}/pretrain")
-    names = list(lessons)
-    weights = [lessons[name][0] for name in names]
-    rows: list[Row] = []
-    while len(rows) < size:
-        if rng.random() < unanswered_fraction:
-            kind = rng.choice(list(unanswered))
-            question, answer = unanswered[kind](rng, False)[0], ""
+    def generate(self, split: Split, size: int, mix: Mix = "planted") -> list[Row]:
+        """Return the rows of a train, dev or test split, in a fixed shuffled order.
+
+        Dev and test are balanced over all kinds, and so is a ``uniform`` pool; in a ``planted``
+        pool the hard kinds are a minority and many easy rows near-duplicates. No question occurs
+        twice.
+        """
+        planted = split == "train" and mix == "planted"
+        kinds = {**self.easy, **self.hard}
+        if planted:
+            num_hard = round(size * HARD_FRACTION)
+            counts = _shares(num_hard, list(self.hard))
+            counts |= _shares(size - num_hard, list(self.easy))
         else:
-            kind = rng.choices(names, weights)[0]
-            question, answer = lessons[kind][1](rng, rng.random() < 0.4)
-        if split_of(question) == "pretrain":
-            rows.append({"question": question, "answer": answer, "kind": kind})
-    return rows
+            counts = _shares(size, list(kinds))
+        rng = Random(f"{self.name}/{split}/{mix if split == 'train' else 'balanced'}")
+        rows: list[Row] = []
+        seen: set[str] = set()
+        for kind, count in counts.items():
+            made = 0
+            while made < count:
+                narrow = planted and kind in self.easy and rng.random() < NARROW_FRACTION
+                question, answer = kinds[kind](rng, narrow)
+                if question in seen or split_of(question) != split:
+                    continue
+                seen.add(question)
+                rows.append({"question": question, "answer": answer, "kind": kind})
+                made += 1
+        rng.shuffle(rows)
+        return rows
+
+    def pretraining_rows(self, size: int) -> list[Row]:
+        """Return rows to pretrain on, where a question may occur more than once."""
+        rng = Random(f"{self.name}/pretrain")
+        names = list(self.lessons)
+        weights = [weight for weight, _ in self.lessons.values()]
+        rows: list[Row] = []
+        while len(rows) < size:
+            if rng.random() < UNANSWERED_FRACTION:
+                kind = rng.choice(list(self.unanswered))
+                question, answer = self.unanswered[kind](rng, False)[0], ""
+            else:
+                kind = rng.choices(names, weights)[0]
+                question, answer = self.lessons[kind][1](rng, rng.random() < 0.4)
+            if split_of(question) == "pretrain":
+                rows.append({"question": question, "answer": answer, "kind": kind})
+        return rows
 
 
 def _shares(total: int, kinds: Sequence[str]) -> dict[str, int]:

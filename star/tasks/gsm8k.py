@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from star.config import TaskConfig
 from star.errors import InputError
 from star.tasks.answers import FINAL_ANSWER, MARKER, final_number
-from star.tasks.base import Answer, Example, Task
-from star.tasks.prompts import Template, column
+from star.tasks.base import Answer, Task
+from star.tasks.prompts import column
 
 
 class Gsm8k(Task):
@@ -29,18 +28,7 @@ class Gsm8k(Task):
         "First think step by step and then answer the final number.\n"
     )
 
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._prompt = Template.parse(
-            config.prompt or self.template,
-            hidden=("answer",),
-            separator="\n",
-            space=config.trailing_space,
-        )
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row."""
-        return Example(index=index, prompt=self._prompt.fill(row))
+    separator: ClassVar[str] = "\n"
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the worked solution and its final number."""
@@ -49,7 +37,7 @@ class Gsm8k(Task):
         gold = final_number(number, strict=False) if marker else None
         if gold is None:
             raise InputError(f"the answer must end in '{MARKER} NUMBER', got {text[-40:]!r}")
-        start = f"{self._prompt.separator}{solution}"
+        start = self.continuation(solution)
         target = f"{start}{FINAL_ANSWER} {number.strip()}"
         return Answer(target=target, gold=gold, stored=f"{start}{MARKER} {number.strip()}")
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from star.config import TaskConfig
 from star.errors import InputError, nearest
 from star.tasks.answers import canonical_number, final_number, first_label
-from star.tasks.base import Answer, Example, Task
-from star.tasks.prompts import Template, column
+from star.tasks.base import Answer, Task
+from star.tasks.prompts import column
 
 ROLES = ("question", "answer")
 
@@ -31,7 +31,6 @@ class Jsonl(Task):
     template: ClassVar[str] = "{question}\nAnswer:"
 
     def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
         given = dict(config.columns or {})
         for role in given:
             if role not in ROLES:
@@ -40,49 +39,41 @@ class Jsonl(Task):
                 )
         self._question = given.get("question", "question")
         self._answer = given.get("answer", "answer")
-        hidden = {self._answer} - ({"question"} if self._question != self._answer else set())
-        self._prompt = Template.parse(
-            config.prompt or self.template, hidden=hidden, space=config.trailing_space
-        )
-        self._labels = _labels(config.choices)
+        # The answers stand in a column called question: `{question}` is the other one.
+        renamed = self._answer == "question" != self._question
+        self.hidden = () if renamed else (self._answer,)
+        super().__init__(config)
+        self.labels = _labels(config.choices)
 
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """The choices as given."""
-        return self._labels
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row, and the choices of a choice task."""
+    def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the columns but the answer's, the question under the name ``question`` too."""
         shown = {name: value for name, value in row.items() if name != self._answer}
-        if "question" in self._prompt.names:
+        if "question" in self.prompt.names:
             text = column(row, self._question, hint="; set task.columns.question")
             stored = row[self._question]
-            as_stored = self._prompt.ending is not None and isinstance(stored, str)
+            as_stored = self.prompt.ending is not None and isinstance(stored, str)
             shown["question"] = stored if as_stored else text
-        choices = None
-        if self._labels is not None:
-            choices = tuple(f"{self._prompt.separator}{label}" for label in self._labels)
-        return Example(index=index, prompt=self._prompt.fill(shown), choices=choices)
+        return shown
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the answer as text; of a choice task it must be one of the choices."""
         text = column(row, self._answer, hint="; set task.columns.answer")
-        if self._labels is not None and text not in self._labels:
+        if self.labels is not None and text not in self.labels:
             raise InputError(
-                f"the answer must be one of task.choices ({', '.join(self._labels)}), "
-                f"got {text[:80]!r}{nearest(text, self._labels)}"
+                f"the answer must be one of task.choices ({', '.join(self.labels)}), "
+                f"got {text[:80]!r}{nearest(text, self.labels)}"
             )
-        return Answer(target=f"{self._prompt.separator}{text}", gold=text)
+        return Answer(target=self.continuation(text), gold=text)
 
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the label a text answers with, or without choices the text itself."""
-        if self._labels is not None:
-            return first_label(text, self._labels, strict=strict)
+        if self.labels is not None:
+            return first_label(text, self.labels, strict=strict)
         return text.strip() or None
 
     def is_correct(self, prediction: str | None, gold: str, *, strict: bool = False) -> bool:
         """Whether an extracted answer equals the gold one, see the class."""
-        if prediction is None or strict or self._labels is not None:
+        if prediction is None or strict or self.labels is not None:
             return prediction == gold
         number = canonical_number(gold)
         if number is not None:

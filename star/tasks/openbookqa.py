@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from star.config import TaskConfig
 from star.errors import InputError
-from star.tasks.answers import first_label
-from star.tasks.base import Answer, Example, Task
-from star.tasks.prompts import Template, column
+from star.tasks.base import Answer, Task
+from star.tasks.prompts import column
 
 LABELS = ("A", "B", "C", "D")
 _WORDING = re.compile(
@@ -39,35 +37,16 @@ class Openbookqa(Task):
         "{question}\nAnswerA: {A}\nAnswerB: {B}\nAnswerC: {C}\nAnswerD: {D}\nThe correct answer is"
     )
 
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._prompt = Template.parse(
-            config.prompt or self.template,
-            hidden=("answer", "answerKey"),
-            space=config.trailing_space,
-        )
+    hidden = ("answer", "answerKey")
+    labels = LABELS
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The four letters."""
-        return LABELS
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row and the four letters as continuations."""
-        parts = _hub_parts(row) if "question_stem" in row else _worded_parts(row)
-        choices = tuple(f"{self._prompt.separator}{label}" for label in LABELS)
-        return Example(index=index, prompt=self._prompt.fill(parts), choices=choices)
+    def columns(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Return the bare question and the options."""
+        return _hub_parts(row) if "question_stem" in row else _worded_parts(row)
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the letter as the continuation of ``The correct answer is``."""
-        gold = column(row, "answerKey" if "question_stem" in row else "answer")
-        if gold not in LABELS:
-            raise InputError(f"the answer must be A, B, C or D, got {gold[:40]!r}")
-        return Answer(target=f"{self._prompt.separator}{gold}", gold=gold)
-
-    def extract(self, text: str, *, strict: bool) -> str | None:
-        """Return the letter a generated text answers with."""
-        return first_label(text, LABELS, strict=strict)
+        return self._label(column(row, "answerKey" if "question_stem" in row else "answer"))
 
 
 def _hub_parts(row: Mapping[str, Any]) -> dict[str, str]:

@@ -7,19 +7,12 @@ asked about with words (``outside``, ``meet``, ``miss``) whose formal counterpar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from star.config import TaskConfig
-from star.errors import InputError
-from star.tasks import families
-from star.tasks.answers import first_label
-from star.tasks.base import Answer, Example, Task
-from star.tasks.families import ITEMS, MAX_NUMBER, NAMES, PLACES, Maker, Mix, Row, Split, pick
-from star.tasks.prompts import Template, column
+from star.tasks.base import Task
+from star.tasks.families import ITEMS, MAX_NUMBER, NAMES, PLACES, Family, Maker, pick
 
-TEST_SIZE = 240
 LABELS = ("true", "false")
 
 Spots = dict[str, str]
@@ -157,52 +150,18 @@ LESSONS: dict[str, tuple[float, Maker]] = {
 }
 
 
-def generate(split: Split, size: int, *, mix: Mix = "planted") -> list[Row]:
-    """Return ``size`` rows of a split, the same at every call."""
-    if split == "pretrain":
-        return families.pretraining_rows(
-            "truefalse", size, lessons=LESSONS, unanswered=UNANSWERED, unanswered_fraction=0.1
-        )
-    return families.stored_rows("truefalse", split, size, easy=EASY, hard=HARD, mix=mix)
-
-
 class TrueFalse(Task):
     """A short passage and a question about it, answered by true or false."""
 
     name: ClassVar[str] = "truefalse"
     version: ClassVar[int] = 1
+    family: ClassVar[Family] = Family(
+        "truefalse",
+        test_size=240,
+        easy=EASY,
+        hard=HARD,
+        lessons=LESSONS,
+        unanswered=UNANSWERED,
+    )
     template: ClassVar[str] = "Passage: {question} Answer:"
-
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._prompt = Template.parse(
-            config.prompt or self.template, hidden=("answer",), space=config.trailing_space
-        )
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Canonical answers."""
-        return LABELS
-
-    def rows(self, split: str) -> list[Row]:
-        """Return all rows of ``train`` or ``test``."""
-        if split == "train":
-            return generate("train", families.POOL_SIZE, mix=self.config.pool_mix)
-        return generate("test", TEST_SIZE)
-
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the prompt of a row and the two continuations to compare."""
-        choices = tuple(f"{self._prompt.separator}{label}" for label in LABELS)
-        prompt = self._prompt.fill(row)
-        return Example(index=index, prompt=prompt, choices=choices, kind=row.get("kind"))
-
-    def answer(self, row: Mapping[str, Any], index: int) -> Answer:
-        """Return the label as continuation."""
-        gold = column(row, "answer")
-        if gold not in LABELS:
-            raise InputError(f"the answer must be true or false, got {gold[:40]!r}")
-        return Answer(target=f"{self._prompt.separator}{gold}", gold=gold)
-
-    def extract(self, text: str, *, strict: bool) -> str | None:
-        """Return the label a generated text answers with."""
-        return first_label(text, LABELS, strict=strict)
+    labels = LABELS
