@@ -1,17 +1,19 @@
 """Run many small configurations, several at once, and only those that are not finished.
 
-Used by ``probes.py`` and ``deviations.py``. A cell that fails is named at the end and stops no
+A grid script (``probes.py``, ``deviations.py``) is its cells, what it gathers from their runs, and
+a report of that; :func:`carry_out` is the rest. A cell that fails is named at the end and stops no
 other; started again, only what is missing runs, and a run that was interrupted goes on.
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ class Cell:
     name: str
     config: str
     words: tuple[str, ...] = ()
-    preset: str | None = "star"
+    preset: str = "star"
     seed: int = 0
 
     def folder(self, root: Path) -> Path:
@@ -116,3 +118,46 @@ def say_failed(failed: Sequence[Cell]) -> int:
     for cell in failed:
         print(f"error: cell {cell.name}, {cell.config}, seed {cell.seed} failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def options(about: str | None, name: str) -> argparse.ArgumentParser:
+    """Return the options that every grid has; results go to ``scripts/results/NAME``."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs") / name, help="run folders")
+    parser.add_argument("--output", type=Path, default=Path("scripts/results") / name)
+    parser.add_argument("--seeds", type=int, default=5)
+    return parser
+
+
+def carry_out(
+    wanted: Sequence[Cell],
+    root: Path,
+    output: Path,
+    gather: Callable[[list[Cell], Path], dict[str, Any]],
+    write_report: Callable[[Path], str],
+) -> int:
+    """Run what is missing, write what the finished runs say, report it; return the exit status.
+
+    Args:
+        wanted: All cells.
+        root: Folder of the run folders.
+        output: The JSON file to write.
+        gather: Finished cells and ``root`` to the file's content.
+        write_report: Writes ``table.md`` and pictures beside the file, returns the table.
+
+    Returns:
+        0, 1 if a cell failed, 2 for what the user can mend.
+    """
+    from star.errors import InputError
+    from star.files import write_json
+
+    try:
+        failed = run_missing(wanted, root)
+        done = [cell for cell in wanted if (cell.folder(root) / "result.json").is_file()]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, gather(done, root) | {"provenance": provenance(done, root)})
+        print(write_report(output.parent))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return say_failed(failed)

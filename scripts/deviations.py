@@ -12,12 +12,11 @@ runs are enough (``star replay``), the share of the query that would have been t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, provenance, run_missing, say_failed
+from cells import Cell, carry_out, options
 
 CONFIG = "configs/tiny/arithmetic.yaml"
 WORDED = "configs/tiny/truefalse.yaml"
@@ -26,7 +25,7 @@ SIZES = ("pool.rounds=5", "pool.query_size=45", 'evaluation.views=["full"]')
 ONCE = ("pool.initial_size=100", "pool.rounds=2", "pool.query_size=20", "task.test_limit=20")
 SMALL = ("task.test_limit=53",)
 A, T = "acquisition.", "train."
-ROWS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "star": ("star", ()),
     "random": ("star", (f"{A}select=random",)),
     "paper": ("paper", ()),
@@ -118,7 +117,7 @@ def _floor(run: Path, plain: Path, clipped: Path) -> dict[str, float]:
 
 def make_table(found: dict[str, Any]) -> str:
     """Return the Markdown tables of ``deviations.json``."""
-    from probe_report import said, table, where
+    from probe_report import made_by, said, table, where
 
     rows, body = [r for r in found["runs"] if r["task"] == "arithmetic"], []
     star, small = ({r["seed"]: r for r in where(rows, name=n)} for n in ("star", "small-test"))
@@ -151,40 +150,24 @@ def make_table(found: dict[str, Any]) -> str:
         for name in DIGITS
     ]
     parts.append(table(["truefalse, generated answers read as", "accuracy, %"], both))
-    told = found["provenance"]
-    parts.append(
-        f"{told['runs']} runs, seeds {told['seeds']}, {', '.join(told['started'])}, "
-        f"{told['hardware'][0]['cores']} cores ({told['hardware'][0]['cpu']}), commit "
-        f"{told['star'][0]['commit'][:10]}. Mean ± half of the 95 % t-interval over seeds; "
-        "differences are paired by seed."
-    )
+    parts.append(f"{made_by(found['provenance'])} Differences are paired by seed.")
     return "\n\n".join(parts) + "\n"
+
+
+def write_report(folder: Path) -> str:
+    """Write ``table.md`` into the folder of ``deviations.json``; return the table."""
+    from star.files import read_json
+
+    text = make_table(read_json(folder / "deviations.json"))
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def main() -> int:
     """Return the exit status: 0, 1 if a cell failed, 2 for what the user can mend."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/deviations"), help="run folders")
-    parser.add_argument("--output", type=Path, default=Path("scripts/results/deviations"))
-    parser.add_argument("--seeds", type=int, default=5)
-    words = parser.parse_args()
-    wanted = cells(words.seeds)
-    from star.errors import InputError
-    from star.files import write_json
-
-    try:
-        failed = run_missing(wanted, words.runs)
-        done = [c for c in wanted if (c.folder(words.runs) / "result.json").is_file()]
-        found = gather(done, words.runs) | {"provenance": provenance(done, words.runs)}
-        words.output.mkdir(parents=True, exist_ok=True)
-        write_json(words.output / "deviations.json", found)
-        text = make_table(found)
-        (words.output / "table.md").write_text(text, encoding="utf-8")
-        print(text)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return say_failed(failed)
+    words = options(__doc__, "deviations").parse_args()
+    output = words.output / "deviations.json"
+    return carry_out(cells(words.seeds), words.runs, output, gather, write_report)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,18 @@ def table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def made_by(told: Mapping[str, Any]) -> str:
+    """Return what made the runs (``cells.provenance``), in words."""
+    machine = "; ".join(f"{h['cores']} cores, {h['cpu']}" for h in told["hardware"])
+    commits = ", ".join(
+        f"{s['commit'][:10]}{' with changes' if s['dirty'] else ''}" for s in told["star"]
+    )
+    return (
+        f"{told['runs']} runs, seeds {told['seeds']}, {', '.join(told['started'])}, {machine}, "
+        f"commit {commits}. Mean ± half of the 95 % t-interval over seeds."
+    )
+
+
 def gap(rows: list[Row], folder: Path) -> str:
     """Return the table of probe (a) and draw it."""
     views = {"base": "auroc_base", "full": "auroc_full", "MC-averaged": "auroc_mc"}
@@ -218,15 +230,7 @@ def write_report(folder: Path) -> str:
     for name, (title, make) in PROBES.items():
         if found[name]:
             parts.append(f"## {title}\n\n{make(found[name], folder)}")
-    told = found["provenance"]
-    machine = "; ".join(f"{h['cores']} cores, {h['cpu']}" for h in told["hardware"])
-    commits = ", ".join(
-        f"{s['commit'][:10]}{' with changes' if s['dirty'] else ''}" for s in told["star"]
-    )
-    parts.append(
-        f"{told['runs']} runs, seeds {told['seeds']}, {', '.join(told['started'])}, {machine}, "
-        f"commit {commits}. Mean ± half of the 95 % t-interval over seeds."
-    )
+    parts.append(made_by(found["provenance"]))
     text = "\n\n".join(parts) + "\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
     return text

@@ -14,12 +14,11 @@ picture a probe from that file alone (``probe_report.py``):
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, provenance, run_missing, say_failed
+from cells import Cell, carry_out, options
 
 FAMILIES = ("arithmetic", "truefalse", "choice")
 SIZES = ("pool.rounds=5", "pool.query_size=45")
@@ -129,29 +128,13 @@ def gather(done: list[Cell], root: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Return the exit status: 0, 1 if a cell failed, 2 for what the user can mend."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/probes"), help="run folders")
-    parser.add_argument("--output", type=Path, default=Path("scripts/results/probes"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = options(__doc__, "probes")
     parser.add_argument("--smollm2", type=Path, metavar="SST2_FOLDER", help="SmolLM2 instead")
     words = parser.parse_args()
     wanted = smollm2_cells(words.smollm2, words.seeds) if words.smollm2 else cells(words.seeds)
-    from star.errors import InputError
-    from star.files import write_json
+    from probe_report import write_report
 
-    try:
-        failed = run_missing(wanted, words.runs)
-        done = [c for c in wanted if (c.folder(words.runs) / "result.json").is_file()]
-        found = gather(done, words.runs) | {"provenance": provenance(done, words.runs)}
-        words.output.mkdir(parents=True, exist_ok=True)
-        write_json(words.output / "probes.json", found)
-        from probe_report import write_report
-
-        print(write_report(words.output))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return say_failed(failed)
+    return carry_out(wanted, words.runs, words.output / "probes.json", gather, write_report)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,20 @@ def test_a_cell_that_fails_stops_no_other(tmp_path: Path, capsys: Any) -> None:
     assert cells.provenance(good, tmp_path)["seeds"] == [0, 1]
 
 
+def test_what_a_grid_leaves_behind(tmp_path: Path, capsys: Any) -> None:
+    output = tmp_path / "new" / "grid.json"
+
+    def report(folder: Path) -> str:
+        return f"found {json.loads((folder / 'grid.json').read_text())['found']}"
+
+    assert cells.carry_out([], tmp_path, output, lambda done, _: {"found": done}, report) == 0
+    assert capsys.readouterr().out == "found []\n"
+    assert json.loads(output.read_text())["provenance"]["runs"] == 0
+    refused = [cells.Cell("bad", "configs/tiny/choice.yaml", ("train.max_stesp=1",))]
+    assert cells.carry_out(refused, tmp_path, output, lambda *_: {}, report) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
 def told() -> dict[str, Any]:
     star = {"version": "0", "commit": "0123456789abcdef", "dirty": False}
     return {
