@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from star import models
 from star.active_learning import run
 from star.config import load
 
@@ -70,6 +75,46 @@ def words(model: Path, data: Path, out: Path, *more: str) -> list[str]:
 def go(model: Path, data: Path, out: Path, *more: str) -> Path:
     """Run to the end and return the run folder."""
     return run(load(None, words(model, data, out, *more)))
+
+
+Runner = Callable[..., Path]
+
+
+@contextmanager
+def runner(
+    model: Path, folders: pytest.TempPathFactory, *settings: str, pool: int, test: int
+) -> Iterator[Runner]:
+    """Give ``go(*words, keep=None, preset=None) -> run folder``.
+
+    Equal calls run once, and one model serves all runs. Every run has a cache of its own: base
+    scores that had read a label would else be hidden by another run's.
+
+    Args:
+        model: Folder of the model.
+        folders: Where data and runs go.
+        settings: Words of every run; those of ``go`` come behind them.
+        pool: Rows of the train split.
+        test: Rows of the test split.
+    """
+    out = folders.mktemp("runs")
+    loaded = models.load(load(None, [f"model.name_or_path={model}"]).model)
+
+    @cache
+    def data(choices: bool, keep: tuple[int, ...] | None) -> Path:
+        folder = folders.mktemp("data")
+        return write_data(folder, pool=pool, test=test, choices=choices, keep=keep)
+
+    @cache
+    def go(*more: str, keep: tuple[int, ...] | None = None, preset: str | None = None) -> Path:
+        choices = "choices" in " ".join(more)
+        own = f"tracking.cache_dir={folders.mktemp('cache')}"
+        task = CHOICES[:1] if choices else ()
+        every = words(model, data(choices, keep), out, *settings, *task, own, *more)
+        return run(load(None, every, preset=preset))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", lambda *_, **__: loaded)
+        yield go
 
 
 def read(path: Path) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import runs
+from runs import Runner
 
 from star import models, tasks
 from star.admission import Limits
@@ -49,44 +49,10 @@ STRATEGIES = list(strategies())
 QUICK = [words for i, words in enumerate(STRATEGIES, start=-1) if i < 0 or i % 2 == i // 2 % 2]
 
 
-def parameters(quick: list[tuple[str, ...]]) -> list[object]:
-    marks = dict.fromkeys(quick, ())
-    return [
-        pytest.param(words, id=_name(words), marks=marks.get(words, pytest.mark.slow))
-        for words in STRATEGIES
-    ]
-
-
-# How the views are blended reads no more than the views themselves.
-BLENDED = [words for words in QUICK if "acquisition.combine=subtract" not in words]
-BLENDED = [w for w in BLENDED if "acquisition.combine=none" not in w or "bald" in w[0]]
-Runner = Callable[..., Path]
-
-
 @pytest.fixture(scope="module")
 def runner(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    """Return ``go(*words, keep=None) -> run folder``; equal calls run once, one model serves all.
-
-    With ``keep`` all answers of the pool are others but those of the rows named.
-    """
-    out = tmp_path_factory.mktemp("runs")
-    loaded = models.load(load(None, [f"model.name_or_path={tiny_llama}"]).model)
-    shared = pytest.MonkeyPatch()
-    shared.setattr(models, "load", lambda *_, **__: loaded)
-
-    @cache
-    def data(choices: bool, keep: tuple[int, ...] | None) -> Path:
-        folder = tmp_path_factory.mktemp("data")
-        return runs.write_data(folder, pool=14, test=3, choices=choices, keep=keep)
-
-    @cache
-    def go(*words: str, keep: tuple[int, ...] | None = None) -> Path:
-        choices = "acquisition.continuation=choices" in words
-        task = runs.CHOICES[:1] if choices else ()
-        return runs.go(tiny_llama, data(choices, keep), out, *SMALL, *task, *words)
-
-    yield go
-    shared.undo()
+    with runs.runner(tiny_llama, tmp_path_factory, *SMALL, pool=14, test=3) as go:
+        yield go
 
 
 def test_every_strategy_is_here() -> None:
@@ -95,7 +61,13 @@ def test_every_strategy_is_here() -> None:
     assert {words[:3] for words in QUICK} == {words[:3] for words in STRATEGIES}
 
 
-@pytest.mark.parametrize("words", parameters(QUICK))
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=_name(words), marks=() if words in QUICK else pytest.mark.slow)
+        for words in STRATEGIES
+    ],
+)
 def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
     folder = runner(*words)
     gold, random = "acquisition.continuation=gold" in words, len(words) == 1
@@ -139,28 +111,6 @@ def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
     notes = runs.read(first / "metrics.json")["query"]
     assert notes["size"] == 3 and notes["effective_weight"]["full"] is not None
     assert (notes["base_weight"] == 0.5) == ("acquisition.combine=dynamic" in words)
-
-
-@pytest.mark.slow  # test_firewall.py asks the same of fewer strategies, in more rounds
-@pytest.mark.parametrize("words", parameters(BLENDED))
-def test_only_gold_reads_what_was_not_bought(words: tuple[str, ...], runner: Runner) -> None:
-    folder = runner(*words)
-    kept = runs.read(folder / "initial.json")["indices"]
-    other = runner(*words, keep=tuple(kept))
-    assert other != folder
-    changed = runs.queries(other) != runs.queries(folder)
-    arrays = []
-    for path in (folder, other):
-        if len(words) > 1:
-            with np.load(path / "rounds/00/scores.npz") as stored:
-                arrays.append(stored["blended"].tobytes())
-    if "acquisition.continuation=gold" in words:
-        assert arrays[0] != arrays[1]
-        if "acquisition.measure=predictive_entropy" in words:
-            assert changed
-    else:
-        assert not changed
-        assert arrays[:1] == arrays[1:]
 
 
 def test_a_seed_decides(runner: Runner) -> None:

@@ -7,8 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ import numpy as np
 import pytest
 import runs
 import torch
+from runs import Runner
 
 import star
-from star import models, replaying, seeding
+from star import replaying, seeding
 from star.cli import main
 from star.config import Config, fields_of, load
 from star.errors import InputError
@@ -28,28 +28,12 @@ SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num
 BASE = "acquisition.continuation=base"
 BALD = ("acquisition.measure=bald", "acquisition.combine=none")
 RELEASED = ("acquisition.normalization=base_minmax", "acquisition.mc_dropout.passes=0")
-Runner = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def runner(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    """Return ``go(*words) -> run folder``; equal calls run once, one model serves all."""
-    out = tmp_path_factory.mktemp("runs")
-    loaded = models.load(load(None, [f"model.name_or_path={tiny_llama}"]).model)
-    shared = pytest.MonkeyPatch()
-    shared.setattr(models, "load", lambda *_, **__: loaded)
-
-    @cache
-    def data(choices: bool) -> Path:
-        return runs.write_data(tmp_path_factory.mktemp("data"), pool=20, test=2, choices=choices)
-
-    @cache
-    def go(*words: str) -> Path:
-        choices = runs.CHOICES[0] in words
-        return runs.go(tiny_llama, data(choices), out, *SMALL, *words)
-
-    yield go
-    shared.undo()
+    with runs.runner(tiny_llama, tmp_path_factory, *SMALL, pool=20, test=2) as go:
+        yield go
 
 
 @pytest.fixture
