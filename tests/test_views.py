@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from star import adapter, calibration, views
+from star import adapter, calibration, temperature, views
 from star.admission import Limits, encode_choices
 from star.config import McDropoutConfig, TaskConfig
 from star.encoding import TokenRow
@@ -156,8 +156,22 @@ def test_a_temperature_comes_from_the_held_out_rows_alone(model: LanguageModel) 
 
 
 def test_a_temperature_of_generated_answers(model: LanguageModel) -> None:
+    found, bins = judged(model, False), 5
+
+    def planted(confidence: list[float], correct: list[bool]) -> Evaluation:
+        rows = [{"confidence": c, "correct": k} for c, k in zip(confidence, correct, strict=True)]
+        kept = [old | new for old, new in zip(found.predictions, rows, strict=False)]
+        return replace(found, predictions=kept)
+
+    # The tiny model's own answers are all wrong, and no temperature but the bound fits them.
+    held = [0.9, 0.99, 0.8, 0.95, 0.7], [True, False, True, True, False]
+    tested = [0.6, 0.9, 0.97, 0.8], [True, True, False, True]
     with tiny.learned(model, CONFIG) as adapted:
-        held = judged(model, False)
-        _, found = compared(model, adapted, None, False, validation=held)
-    scaled, full = found.calibration["full_scaled"], found.calibration["full"]
-    assert scaled["accuracy"] == full["accuracy"] and 0.05 <= scaled["temperature"] <= 20
+        scaled = views.compare(
+            model, adapted, world(False)[1][:4], planted(*tested),
+            limits=LIMITS, bins=bins, validation=planted(*held),
+        ).calibration["full_scaled"]  # fmt: skip
+    fitted = temperature.fit_confidence_temperature(*held)
+    assert 1.5 < fitted < 20 and scaled.pop("temperature") == fitted
+    honest = temperature.scale_confidence(tested[0], fitted)
+    assert scaled == calibration.summary(honest, tested[1], bins=bins)
