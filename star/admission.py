@@ -16,6 +16,7 @@ class Limits:
 
     max_new_tokens: int
     batch_size: int
+    batch_tokens: int = 4096
     max_prompt_length: int | None = None  # of test prompts; None = what the model allows
 
 

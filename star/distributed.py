@@ -7,11 +7,13 @@ many processes there are. One process takes the same path without any communicat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -25,16 +27,36 @@ def state() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def share(count: int) -> list[int]:
+def share(count: int) -> range:
     """Return the positions of 0 … ``count`` − 1 that this process works on."""
     here = state()
-    return list(range(here.process_index, count, here.num_processes))
+    return range(here.process_index, count, here.num_processes)
 
 
 def collect(mine: Mapping[int, T], count: int) -> list[T]:
     """Return every process's results in the order of their positions, on every process."""
     merged = dict(mine) if state().num_processes == 1 else dict(gather_object(list(mine.items())))
     return [merged[position] for position in range(count)]
+
+
+def collect_arrays(
+    mine: Mapping[str, NDArray[Any]], places: range, count: int
+) -> dict[str, NDArray[Any]]:
+    """Return every process's rows of some arrays in the order of their positions, on every process.
+
+    Args:
+        mine: Name to an array with one row for each position of this process.
+        places: Those positions, as :func:`share` gives them.
+        count: Of all positions.
+    """
+    if state().num_processes == 1:
+        return dict(mine)
+    whole: dict[str, NDArray[Any]] = {}
+    for start, part in gather_object([(places.start, dict(mine))]):
+        for name, rows in part.items():
+            table = whole.setdefault(name, np.empty((count, *rows.shape[1:]), rows.dtype))
+            table[start :: places.step] = rows
+    return whole
 
 
 def everyone(flag: bool) -> bool:

@@ -1,8 +1,8 @@
-"""Text to token ids: prompt and continuation, the truncation rule, batches of like length."""
+"""Text to token ids: prompt and continuation, the truncation rule, padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,13 +130,6 @@ def fit(rows: Sequence[TokenRow], *, max_length: int, reserve: int, overlong: st
                 )
             )
     return Fitted(kept, truncated, dropped)
-
-
-def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield positions in batches of like length, longest first (so memory peaks at the start)."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> Tensor:

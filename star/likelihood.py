@@ -1,15 +1,17 @@
 """Scores of continuations under the model in view: one forward pass, all measures, row order.
 
-The vocabulary head is applied at continuation positions only and in chunks, so memory does not grow
-with prompt length or pool size. No autograd, no mask of the base model's own: what a row scores
-depends on the row, the weights and, with MC dropout, the pass alone.
+Each quantity is computed once: rows of like length share a batch without padding, the vocabulary
+head is applied at continuation positions only and in chunks, an adapter is folded into the weights
+once a pass, and all measures come from one exponential a word. No autograd, no mask of the base
+model's own: what a row scores depends on the row, the weights and, with MC dropout, the pass alone.
+Memory does not grow with the pool beyond its tokens and S sums a measure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,25 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from star import uncertainty
-from star.distributed import collect, is_main, share
-from star.encoding import TokenRow, length_batches, pad
+from star import adapter, uncertainty
+from star.batches import Batch, halving, length_batches, lengths_of
+from star.distributed import collect_arrays, is_main, share
+from star.encoding import TokenRow
 from star.errors import InputError
 from star.mc_dropout import Passes
 from star.models import LanguageModel
 
 Array = NDArray[np.float64]
 
-# Log-probabilities held at once, in elements: 2^25 float32 are 128 MiB.
-CHUNK_ELEMENTS = 2**25
-
-
-@dataclass(frozen=True)
-class _Batch:
-    rows: list[int]  # (B,) positions in the caller's list
-    counts: list[int]  # (B,) continuation tokens of each row
-    targets: Tensor  # (P,) continuation token ids, row after row
-    hidden: Tensor  # (S, P, H) hidden states that predict them
+# Logits held at once, in elements: 2^23 float32 are 32 MiB, and still enough rows for a fast
+# matrix product.
+CHUNK_ELEMENTS = 2**23
+# Tokens in a forward pass. More make no product faster and spill more activations out of the cache.
+BATCH_TOKENS = 4096
 
 
 def token_scores(
@@ -43,6 +41,7 @@ def token_scores(
     rows: Sequence[TokenRow],
     *,
     batch_size: int,
+    batch_tokens: int = BATCH_TOKENS,
     passes: Passes | None = None,
     bald: bool = False,
     entropy_floor: float = 0.0,
@@ -54,7 +53,8 @@ def token_scores(
     Args:
         model: With the adapter on or off; without dropout unless ``passes`` are given.
         rows: N rows with a continuation of at least one token.
-        batch_size: Rows in a forward pass; changes no ranking.
+        batch_size: Rows in a forward pass at most; changes no ranking.
+        batch_tokens: Tokens in a forward pass at most (one row may have more); changes no ranking.
         passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
         bald: Also the mutual information over the passes, shape (N, 1).
         entropy_floor: Of ``max_entropy``, see there.
@@ -68,22 +68,25 @@ def token_scores(
         InputError: A score is NaN or infinite (names the row).
     """
 
-    def reduce(batch: _Batch) -> dict[str, Array]:
-        owner = torch.repeat_interleave(torch.tensor(batch.counts)).to(model.device)
-        size = (batch.hidden.shape[0], len(batch.rows))
-        sums = {m: torch.zeros(size, dtype=torch.float64) for m in uncertainty.MEASURES}
-        if bald:
-            sums["bald"] = torch.zeros((1, len(batch.rows)), dtype=torch.float64)
-        for place, log_probs in _chunks(model, batch.hidden):
-            targets = batch.targets[place].expand(log_probs.shape[:-1])
-            values = uncertainty.all_measures(log_probs, targets, entropy_floor)
-            if bald:
-                values["bald"] = uncertainty.bald(log_probs).unsqueeze(0)
-            for name, value in values.items():
-                sums[name].index_add_(1, owner[place].cpu(), value.double().cpu())
-        return {name: total.numpy() for name, total in sums.items()}
+    def measures(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+        sums = _Sums(batch)
+        for place in _chunks(model, hidden):
+            logits, targets = model.logits(hidden[place]), batch.targets[place]
+            if entropy_floor > 0:
+                values = uncertainty.all_measures(logits.log_softmax(-1), targets, entropy_floor)
+            else:
+                values = uncertainty.from_logits(logits, targets)
+            sums.add(place, values)
+        return sums.totals
 
-    return _run(model, rows, batch_size, passes, reduce, progress, desc)
+    def mutual(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+        sums = _Sums(batch)
+        for place in _chunks(model, hidden[0], hidden.shape[0]):
+            sums.add(place, {"bald": uncertainty.bald(model.log_probs(hidden[:, place]))})
+        return sums.totals
+
+    limits = (batch_size, batch_tokens)
+    return _run(model, rows, limits, passes, measures, mutual if bald else None, progress, desc)
 
 
 def choice_log_probs(
@@ -91,6 +94,7 @@ def choice_log_probs(
     rows: Sequence[Sequence[TokenRow]],
     *,
     batch_size: int,
+    batch_tokens: int = BATCH_TOKENS,
     passes: Passes | None = None,
     progress: bool = False,
     desc: str = "score",
@@ -98,40 +102,43 @@ def choice_log_probs(
     """Return the normalised log-likelihoods of each example's choices, in nats: (N, S, C).
 
     ``p(c | x) = exp ℓ_c / Σ_c' exp ℓ_c'`` with ℓ_c the summed log-likelihood of the choice's
-    tokens. Where the choices differ in their last token alone, their common beginning cancels and
-    one forward pass serves all of them.
+    tokens. Where the choices differ in their last token alone, their common beginning cancels, and
+    so does the sum over the vocabulary: one forward pass serves all of them, and the head's rows of
+    the C tokens are enough.
 
     Args:
         model: With the adapter on or off.
         rows: (N, C) rows; the C rows of an example share its prompt.
-        batch_size: Rows in a forward pass.
+        batch_size: Rows in a forward pass at most.
+        batch_tokens: Tokens in a forward pass at most.
         passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
         progress: Show a bar.
         desc: What the bar says.
     """
     if not rows:
         return np.zeros((0, passes.count if passes else 1, 0))
+    limits = (batch_size, batch_tokens)
     if all(_differ_in_last_token(group) for group in rows):
-        candidates = torch.tensor([[r.continuation[-1] for r in group] for group in rows])
-        heads = [_last_only(group[0]) for group in rows]
+        # The target of a row stands for its place in `rows`, which is all its candidates hang on.
+        heads = [_last_only(group[0], place) for place, group in enumerate(rows)]
+        tokens = sorted({row.continuation[-1] for group in rows for row in group})
+        column = {token: i for i, token in enumerate(tokens)}
+        words = torch.tensor(tokens, device=model.device)
+        wanted = torch.tensor([[column[r.continuation[-1]] for r in group] for group in rows])
 
-        def reduce(batch: _Batch) -> dict[str, Array]:
-            wanted = candidates[batch.rows].to(model.device)
-            parts = [
-                log_probs.gather(-1, wanted[place].expand(log_probs.shape[0], -1, -1))
-                for place, log_probs in _chunks(model, batch.hidden)
-            ]
-            values = torch.cat(parts, dim=1).double().cpu().numpy()  # (S, B, C)
-            return {str(c): values[..., c] for c in range(values.shape[-1])}
+        def candidates(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+            logits = model.logits(hidden, words)  # (B, W)
+            mine = logits.gather(-1, wanted[batch.targets.cpu()].to(logits.device))
+            return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
 
-        found = _run(model, heads, batch_size, passes, reduce, progress, desc)
+        found = _run(model, heads, limits, passes, candidates, None, progress, desc)
         scores = np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
     else:
         flat = [row for group in rows for row in group]
-        found = token_scores(
-            model, flat, batch_size=batch_size, passes=passes, progress=progress, desc=desc
-        )
-        nll = found["predictive_entropy"]  # (N * C, S)
+        nll = token_scores(
+            model, flat, batch_size=batch_size, batch_tokens=batch_tokens, passes=passes,
+            progress=progress, desc=desc,
+        )["predictive_entropy"]  # fmt: skip  # (N * C, S)
         scores = -nll.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
     return torch.from_numpy(np.ascontiguousarray(scores)).log_softmax(-1).numpy()
 
@@ -155,81 +162,106 @@ def _differ_in_last_token(group: Sequence[TokenRow]) -> bool:
     return len(heads) == 1 and all(row.continuation for row in group)
 
 
-def _last_only(row: TokenRow) -> TokenRow:
+def _last_only(row: TokenRow, place: int) -> TokenRow:
     """Return the row with all but the continuation's last token counted to the prompt."""
-    return TokenRow(row.index, row.prompt + row.continuation[:-1], row.continuation[-1:])
+    return TokenRow(row.index, row.prompt + row.continuation[:-1], (place,))
 
 
-def _chunks(model: LanguageModel, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (positions, log-probabilities (S, p, V)) over (S, P, H) hidden states."""
-    passes, positions, _ = hidden.shape
+class _Sums:
+    """Sums over the tokens of each row of a batch, in float64."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._rows = len(batch.counts)
+        self._owner = torch.repeat_interleave(torch.tensor(batch.counts))
+        self.totals: dict[str, Array] = {}
+
+    def add(self, place: slice, values: dict[str, Tensor]) -> None:
+        """Add (p,) values of the tokens at ``place``."""
+        for name, value in values.items():
+            total = self.totals.setdefault(name, np.zeros(self._rows))
+            torch.from_numpy(total).index_add_(0, self._owner[place], value.double().cpu())
+
+
+def _chunks(model: LanguageModel, hidden: Tensor, passes: int = 1) -> Iterator[slice]:
+    """Yield slices of the (P, H) hidden states' positions, for the head."""
     vocabulary = model.causal.get_output_embeddings().weight.shape[0]
     step = max(1, CHUNK_ELEMENTS // (vocabulary * passes))
-    for start in range(0, positions, step):
-        place = slice(start, min(start + step, positions))
-        yield place, model.log_probs(hidden[:, place])
+    for start in range(0, len(hidden), step):
+        yield slice(start, min(start + step, len(hidden)))
+
+
+Reduce = Callable[[Batch, Tensor], dict[str, Array]]
 
 
 @torch.inference_mode()
 def _run(
     model: LanguageModel,
     rows: Sequence[TokenRow],
-    batch_size: int,
+    limits: tuple[int, int],
     passes: Passes | None,
-    reduce: Any,
+    reduce: Reduce,
+    together: Reduce | None,
     progress: bool,
     desc: str,
 ) -> dict[str, Array]:
-    """Run ``reduce`` on batches of like length, shared among processes; results in row order."""
+    """Run ``reduce`` on batches of like length, shared among processes; results in row order.
+
+    Args:
+        model: What computes.
+        rows: N rows.
+        limits: Rows, and tokens, in a batch.
+        passes: One after the other over all rows, so that a sub-network is made once.
+        reduce: A batch and its (P, H) hidden states under one pass to (B,) values.
+        together: A batch and its (S, P, H) hidden states under all passes to (B,) values; then all
+            passes over a batch come before the next batch.
+        progress: Show a bar.
+        desc: What it says.
+
+    Returns:
+        Name to (N, S), or (N, 1) for what ``together`` gives.
+    """
     mine = share(len(rows))
-    done: dict[int, dict[str, Array]] = {}
+    lengths = lengths_of(rows)[mine.start :: mine.step]
+    count = passes.count if passes else 1
+    found: dict[str, Array] = {}
+
+    def work(places: list[int], columns: Sequence[int]) -> int:
+        batch = model.lay_out([rows[mine[i]] for i in places])
+        states = []
+        for s in columns:
+            if passes:
+                passes.begin(s)
+                passes.aim(batch)
+            hidden = model.predict(batch)
+            keep(places, s, count, reduce(batch, hidden))
+            states += [hidden] if together else []
+        if together:
+            keep(places, 0, 1, together(batch, torch.stack(states)))
+        return sum(int(lengths[i]) for i in places) * len(columns)
+
+    def keep(places: list[int], column: int, width: int, values: dict[str, Array]) -> None:
+        for name, value in values.items():
+            _require_finite(name, value, [mine[i] for i in places], rows)
+            table = found.setdefault(name, np.empty((len(mine), width)))
+            table[places, column] = value
+
     bar = tqdm(
-        total=sum(len(rows[i]) for i in mine) * (passes.count if passes else 1),
-        desc=desc,
-        unit="tok",
-        unit_scale=True,
-        leave=False,
+        total=int(lengths.sum()) * count,
+        desc=desc, unit="tok", unit_scale=True, leave=False,
         disable=not progress or not is_main(),
-    )
-    for places in length_batches([len(rows[i]) for i in mine], batch_size):
-        batch = _forward(model, rows, [mine[i] for i in places], passes)
-        values = reduce(batch)  # name to (S, B)
-        for column, position in enumerate(batch.rows):
-            one = {name: value[:, column] for name, value in values.items()}
-            _require_finite(one, rows[position])
-            done[position] = one
-        bar.update(sum(len(rows[i]) for i in batch.rows) * batch.hidden.shape[0])
+    )  # fmt: skip
+    with adapter.folded(model.causal) if passes is None else nullcontext():
+        for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
+            for done in halving(length_batches(lengths, *limits), partial(work, columns=columns)):
+                bar.update(done)
     bar.close()
-    ordered = collect(done, len(rows))
-    names = ordered[0].keys() if ordered else ()
-    return {name: np.stack([one[name] for one in ordered]) for name in names}
+    return collect_arrays(found, mine, len(rows))
 
 
-def _forward(
-    model: LanguageModel, rows: Sequence[TokenRow], places: list[int], passes: Passes | None
-) -> _Batch:
-    chosen = [rows[i] for i in places]
-    # The last token predicts nothing that is asked for, so it is not fed.
-    ids = pad([(r.prompt + r.continuation)[:-1] for r in chosen], model.pad_id).to(model.device)
-    owner = [b for b, r in enumerate(chosen) for _ in r.continuation]
-    position = [len(r.prompt) - 1 + j for r in chosen for j in range(len(r.continuation))]
-    hidden = []
-    for s in range(passes.count if passes else 1):
-        if passes:
-            passes.begin(s, [r.index for r in chosen], ids.shape[1])
-        hidden.append(model.hidden(ids)[owner, position])
-    return _Batch(
-        rows=places,
-        counts=[len(r.continuation) for r in chosen],
-        targets=torch.tensor([t for r in chosen for t in r.continuation], device=model.device),
-        hidden=torch.stack(hidden),
-    )
-
-
-def _require_finite(values: dict[str, Array], row: TokenRow) -> None:
-    for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise InputError(
-                f"score {name} of row {row.index} is {value.tolist()}; the model's output is not "
-                "finite (lower train.learning_rate, or use float32 or bfloat16)"
-            )
+def _require_finite(name: str, values: Array, places: list[int], rows: Sequence[TokenRow]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise InputError(
+            f"score {name} of row {rows[places[wrong[0]]].index} is {values[wrong[0]]}; the "
+            "model's output is not finite (lower train.learning_rate, or use float32 or bfloat16)"
+        )

@@ -12,8 +12,8 @@ throughout, so the base model's own dropout stays off.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from star import adapter, seeding
+from star.batches import Batch
 from star.config import McDropoutConfig
 from star.errors import InputError
 
@@ -38,6 +39,7 @@ class Passes:
                 or a merged adapter (which skips dropout): all passes would be equal.
         """
         self.count = config.passes
+        self._adapted = adapted
         self._layers = dict(adapter.layers(adapted))
         self._kind = config.masks
         self._key = (seed, round_)
@@ -56,46 +58,49 @@ class Passes:
     @contextmanager
     def installed(self) -> Iterator[Passes]:
         """Put the masks in place; weights and modules are restored at the end, come what may."""
-        weights = {n: layer.lora_A[adapter.NAME].weight.data for n, layer in self._layers.items()}
-        dropouts = {n: layer.lora_dropout[adapter.NAME] for n, layer in self._layers.items()}
+        self._a = {n: layer.lora_A[adapter.NAME].weight.data for n, layer in self._layers.items()}
+        self._dropouts = {n: layer.lora_dropout[adapter.NAME] for n, layer in self._layers.items()}
+        self._pass: int | None = None
+        fold = adapter.Folded(self._adapted)
+        self._fold = fold if self._kind == "consistent" and fold.possible else None
         try:
-            if self._kind == "consistent":
-                self._masked = [self._sub_network(s, weights, dropouts) for s in range(self.count)]
-            else:
-                self._tokens = {n: _TokenMask(dropouts[n].p).eval() for n in self._layers}
+            if self._kind == "token":
+                self._tokens = {n: _TokenMask(self._dropouts[n].p).eval() for n in self._layers}
                 for name, layer in self._layers.items():
                     layer.lora_dropout[adapter.NAME] = self._tokens[name]
-            yield self
+            with self._fold or nullcontext():
+                yield self
         finally:
             for name, layer in self._layers.items():
-                layer.lora_A[adapter.NAME].weight.data = weights[name]
-                layer.lora_dropout[adapter.NAME] = dropouts[name]
+                layer.lora_A[adapter.NAME].weight.data = self._a[name]
+                layer.lora_dropout[adapter.NAME] = self._dropouts[name]
 
-    def begin(self, pass_: int, indices: Sequence[int], width: int) -> None:
-        """Make the next forward pass the ``pass_``-th sub-network.
-
-        Args:
-            pass_: 0 … S − 1.
-            indices: (B,) pool indices of the batch's rows.
-            width: T, its padded length in tokens.
-        """
-        if self._kind == "consistent":
-            for name, layer in self._layers.items():
-                layer.lora_A[adapter.NAME].weight.data = self._masked[pass_][name]
+    def begin(self, pass_: int) -> None:
+        """Make the next forward passes those of the ``pass_``-th sub-network, 0 … S − 1."""
+        if self._pass == pass_:
             return
-        for name, mask in self._tokens.items():
-            key = seeding.derive(self._key[0], "mc_dropout", self._key[1], pass_, name)
-            mask.aim(key, indices, width)
+        self._pass = pass_
+        if self._fold is not None:
+            self._fold.show(self._sub_network(pass_))
+        elif self._kind == "consistent":
+            for name, masked in self._sub_network(pass_).items():
+                self._layers[name].lora_A[adapter.NAME].weight.data = masked
 
-    def _sub_network(
-        self, pass_: int, weights: dict[str, Tensor], dropouts: dict[str, nn.Dropout]
-    ) -> dict[str, Tensor]:
+    def aim(self, batch: Batch) -> None:
+        """Say which rows the next forward pass sees; ``token`` masks are functions of that."""
+        if self._kind == "token":
+            for name, mask in self._tokens.items():
+                key = seeding.derive(self._key[0], "mc_dropout", self._key[1], self._pass, name)
+                mask.aim(key, batch)
+
+    def _sub_network(self, pass_: int) -> dict[str, Tensor]:
+        """Return A·diag(m)/(1 − p) of every adapted module."""
         masked = {}
-        for name, weight in weights.items():
-            p = dropouts[name].p
+        for name, weight in self._a.items():
+            p = self._dropouts[name].p
             stream = seeding.generator(self._key[0], "mc_dropout", self._key[1], pass_, name)
             keep = torch.rand(weight.shape[1], generator=stream) >= p
-            masked[name] = weight * (keep.to(weight) / (1.0 - p)).to(weight.device)
+            masked[name] = weight * (keep.to(weight.dtype) / (1.0 - p)).to(weight.device)
         return masked
 
 
@@ -107,19 +112,17 @@ class _TokenMask(nn.Module):
         self.p = p
         self._rows: Tensor | None = None
 
-    def aim(self, key: int, indices: Sequence[int], width: int) -> None:
-        """Set the (B, T) hash keys of the next batch."""
+    def aim(self, key: int, batch: Batch) -> None:
+        """Set the hash keys of the next batch's places, in the shape of its ids."""
         low, high = _signed(key & 0xFFFFFFFF), _signed(key >> 32)
-        example = torch.tensor(np.asarray(indices, dtype=np.int64).astype(np.int32))
-        position = torch.arange(width, dtype=torch.int32)
-        rows = _mix(_mix(example ^ low) ^ high)  # (B,)
-        self._rows = _mix(rows[:, None] ^ _mix(position ^ high)[None, :])  # (B, T)
+        rows = _mix(_mix(batch.examples.to(torch.int32) ^ low) ^ high)
+        self._rows = _mix(rows ^ _mix(batch.positions.to(torch.int32) ^ high))
 
     def forward(self, x: Tensor) -> Tensor:
         if self._rows is None or self._rows.shape != x.shape[:-1]:
             got = None if self._rows is None else tuple(self._rows.shape)
             raise RuntimeError(f"token masks aimed at {got}, the module sees {tuple(x.shape)}")
-        rows = self._rows.to(x.device)
+        rows = self._rows
         feature = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device)
         bits = _mix(rows[..., None] ^ _mix(feature))  # (B, T, F), uniform over int32
         keep = bits >= int(self.p * 2**32) - 2**31

@@ -14,17 +14,22 @@ import logging
 import os
 import struct
 import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from star import distributed
+from star import distributed, packing
+from star.batches import Batch, lay_out
 from star.config import ModelConfig
+from star.encoding import TokenRow
 from star.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -52,6 +57,7 @@ class LanguageModel:
         max_length: Tokens that fit the model's positions.
         stop_ids: Token ids that end a generated answer.
         pad_id: Token id to fill batches with; never attended to.
+        packable: Whether rows may be laid end to end (``packing``), or have to be padded.
     """
 
     causal: nn.Module
@@ -61,26 +67,57 @@ class LanguageModel:
     max_length: int
     stop_ids: frozenset[int]
     pad_id: int
+    packable: bool = False
 
     @property
     def device(self) -> torch.device:
         return next(self.causal.parameters()).device
 
-    def hidden(self, input_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor, **more: Any) -> Tensor:
         """Return the body's last hidden states, (B, T) ids padded on the right to (B, T, H).
 
         No attention mask: attention is causal, so padding on the right is never looked at.
         """
         body = getattr(self.causal, self.causal.base_model_prefix)
-        output: Tensor = body(input_ids=input_ids, use_cache=False).last_hidden_state
+        output: Tensor = body(input_ids=input_ids, use_cache=False, **more).last_hidden_state
         return output
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return float32 logits over the vocabulary, (P, H) to (P, V).
+    def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
+        """Return rows as a batch for :meth:`predict`: packed where the model can, else padded."""
+        return lay_out(rows, packed=self.packable, pad_id=self.pad_id, device=self.device)
+
+    def packing(self) -> AbstractContextManager[None]:
+        """Return the context packed batches need, where a backward pass may recompute them."""
+        return packing.attention(self.causal) if self.packable else nullcontext()
+
+    def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
+        """Return the hidden states that predict the batch's continuation tokens, (P, H).
+
+        With a ``cache``, which needs a packed batch, the rows' keys and values are stored there.
+        """
+        if not batch.runs:
+            return self.hidden(batch.ids).flatten(0, 1)[batch.predicting]
+        with packing.attention(self.causal):
+            told = {"position_ids": batch.positions, "star_rows": cache or packing.Rows(batch)}
+            return self.hidden(batch.ids, **told)[0, batch.predicting]
+
+    def step(self, tokens: Tensor, cache: packing.Cache) -> Tensor:
+        """Return the hidden states behind (B,) next tokens of the rows in the cache, (B, H)."""
+        with packing.attention(self.causal):
+            told = {"position_ids": cache.lengths.unsqueeze(0), "star_rows": cache}
+            return self.hidden(tokens.unsqueeze(0), **told)[0]
+
+    def logits(self, hidden: Tensor, of: Tensor | None = None) -> Tensor:
+        """Return float32 logits over the vocabulary, (P, H) to (P, V), or of the (W,) words ``of``.
 
         For chosen positions only: the whole (B, T, V) block is what makes scoring dear.
         """
-        logits: Tensor = self.causal.get_output_embeddings()(hidden).float()
+        head = self.causal.get_output_embeddings()
+        if of is None:
+            logits = head(hidden).float()
+        else:  # some words alone: their rows of the head
+            bias = getattr(head, "bias", None)
+            logits = linear(hidden, head.weight[of], None if bias is None else bias[of]).float()
         config = self.causal.config
         scale = getattr(config, "logit_scale", None)  # Cohere multiplies, Granite divides
         if scale is not None:
@@ -145,6 +182,7 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
         pad_id=tokenizer.eos_token_id if pad is None else pad,
     )
     _check_head(model, config)
+    model.packable = config.attn_implementation == "sdpa" and _packs(model, config)
     return model
 
 
@@ -324,3 +362,23 @@ def _check_head(model: LanguageModel, config: ModelConfig) -> None:
     if not torch.allclose(whole, parts, rtol=tolerance, atol=tolerance):
         kind = type(model.causal).__name__
         raise InputError(f"{kind} changes its logits in a way star does not know; please report it")
+
+
+@torch.inference_mode()
+def _packs(model: LanguageModel, config: ModelConfig) -> bool:
+    """Whether rows laid end to end have the hidden states each has alone."""
+    ids = [tuple(i % model.causal.config.vocab_size for i in range(n, 3 * n)) for n in (4, 3, 3)]
+    rows = [TokenRow(0, one[:1], one[1:]) for one in ids]
+    batches = [
+        lay_out(part, packed=packed, pad_id=model.pad_id, device=model.device)
+        for packed, part in ((True, rows), *((False, [row]) for row in rows))
+    ]
+    try:
+        together, *alone = [model.predict(batch).float() for batch in batches]
+    except (packing.NotPackable, TypeError, RuntimeError) as error:
+        logger.info("rows of this model are padded, not packed: %s", _first_line(error))
+        return False
+    # By the norm: hidden states of some tokens are hundreds of times larger than others'.
+    tolerance = 1e-3 if config.dtype == "float32" else 1e-1
+    apart = torch.cat(alone)
+    return bool((together - apart).norm() <= tolerance * apart.norm())

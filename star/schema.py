@@ -191,6 +191,11 @@ class AcquisitionConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     per_device_eval_batch_size: int = _key(64, "rows per forward pass in scoring too", ge=1)
+    max_batch_tokens: int = _key(
+        4096,
+        "tokens per forward pass at most, in scoring too; a row of its own may have more",
+        ge=1,
+    )
     max_new_tokens: int = _key(256, "limit of a generated answer, tokens", ge=1)
     choice_by: Literal["likelihood", "generation"] = _key(
         "likelihood", "how choice tasks are judged"

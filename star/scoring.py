@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from star import likelihood
 from star.admission import Limits, encode_choices, encode_rows
+from star.batches import Ragged, Rows
 from star.config import AcquisitionConfig
 from star.distributed import everyone, is_main
 from star.encoding import TokenRow
@@ -35,7 +37,8 @@ from star.tasks.base import Answer, Example
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-VERSION = 1  # of the scores' meaning; part of the cache key
+VERSION = 2  # of the scores' meaning; part of the cache key
+ENCODED_AT_ONCE = 10_000  # examples whose texts are tokenised together; all others stay arrays
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ class View:
     Attributes:
         sums: Measure name to (N, S) sums over the continuation's tokens.
         num_tokens: (N,) tokens of the continuation; 1 where the choices are scored.
-        continuations: (N,) token ids that were scored; empty where the choices are.
+        continuations: N lists of token ids that were scored; empty ones where the choices are.
         tokens: Logical work of making it: tokens through the model, cached or not.
     """
 
     sums: dict[str, Array]
     num_tokens: NDArray[np.int64]
-    continuations: list[tuple[int, ...]]
+    continuations: Ragged
     tokens: int
 
     def score(self, measure: str, reduction: str) -> Array:
@@ -64,7 +67,7 @@ class View:
         return View(
             {name: value[list(places)] for name, value in self.sums.items()},
             self.num_tokens[list(places)],
-            [self.continuations[i] for i in places],
+            Ragged(self.continuations[i] for i in places),
             self.tokens,
         )
 
@@ -77,7 +80,7 @@ class PoolScorer:
         examples: All examples of the pool, labelled ones too: the base view then depends on the
             pool alone, not on what a strategy bought.
         config: ``acquisition``.
-        limits: ``max_new_tokens`` and ``batch_size``.
+        limits: ``max_new_tokens`` and the sizes of batches.
         oracle: Asked for answers by ``continuation: gold`` alone.
         cache: Folder of base scores; ``None`` keeps none on disk.
         progress: Show bars.
@@ -97,29 +100,39 @@ class PoolScorer:
         config = replace(config, continuation=continuation_of(config, examples))
         self._model, self._config, self._limits = model, config, limits
         self._cache, self._progress = cache, progress
-        self._examples = list(examples)
-        self._place = {example.index: i for i, example in enumerate(self._examples)}
-        self._prompts: list[TokenRow] = []  # kinds that make their own continuation
-        self._targets: list[TokenRow] = []  # gold
-        self._choices: list[list[TokenRow]] = []
-        if config.continuation == "choices":
-            if any(e.choices is None for e in self._examples):
-                raise InputError(
-                    "acquisition.continuation=choices needs a choice task; set it to model or base"
-                )
-            self._choices = encode_choices(model, self._examples)
-        elif config.continuation == "gold":
-            answers = oracle.label_all(self._place, reason="continuation=gold")
-            texts = [answer.target for answer in answers]
-            fitted = encode_rows(model, self._examples, texts)
-            self._targets = fitted.rows
-        else:
-            fitted = encode_rows(model, self._examples, None, reserve=limits.max_new_tokens)
-            self._prompts = fitted.rows
-        if config.continuation != "choices" and fitted.truncated:
-            # `admit` makes room for the choices, or for an answer of max_new_tokens: not for both.
-            logger.warning("scoring: %d rows are cut to fit the model", len(fitted.truncated))
+        self._indices = np.fromiter((e.index for e in examples), np.int64, len(examples))
+        self._order = np.argsort(self._indices)
         self._base: View | None = None
+        # What is scored: prompts where a view answers them itself, else whole rows; of a choice
+        # task the rows of an example's choices, one example after the other.
+        self._choices = 0
+        truncated = 0
+
+        def encoded() -> Iterator[TokenRow]:
+            nonlocal truncated
+            for start in range(0, len(examples), ENCODED_AT_ONCE):
+                part = examples[start : start + ENCODED_AT_ONCE]
+                if config.continuation == "choices":
+                    self._choices = len(part[0].choices or ())
+                    yield from (r for group in encode_choices(model, part) for r in group)
+                    continue
+                texts, reserve = None, limits.max_new_tokens
+                if config.continuation == "gold":
+                    asked = [e.index for e in part]
+                    answers = oracle.label_all(asked, reason="continuation=gold")
+                    texts, reserve = [answer.target for answer in answers], 0
+                fitted = encode_rows(model, part, texts, reserve=reserve)
+                truncated += len(fitted.truncated)
+                yield from fitted.rows
+
+        if config.continuation == "choices" and any(e.choices is None for e in examples):
+            raise InputError(
+                "acquisition.continuation=choices needs a choice task; set it to model or base"
+            )
+        self._rows = Rows(encoded())
+        if truncated:
+            # `admit` makes room for the choices, or for an answer of max_new_tokens: not for both.
+            logger.warning("scoring: %d rows are cut to fit the model", truncated)
 
     def base(self) -> View:
         """Return the base view of all examples: computed once a run, and cached on disk by content.
@@ -128,12 +141,12 @@ class PoolScorer:
         """
         if self._base is None:
             path = None if self._cache is None else self._cache / "base" / f"{self._key()}.npz"
-            stored = None if path is None else _read_view(path, len(self._examples))
+            stored = None if path is None else _read_view(path, len(self._indices))
             # Scoring is shared work: all processes read, or all score. A cache on one machine's own
             # disk, or a file that appears in between, must not divide them.
             self._base = stored if everyone(stored is not None) else None
             if self._base is None:
-                self._base = self._score(range(len(self._examples)), None, "base")
+                self._base = self._score(range(len(self._indices)), None, "base")
                 if path is not None and is_main():
                     _write_view(path, self._base)
         return self._base
@@ -145,23 +158,29 @@ class PoolScorer:
             indices: (N,) pool indices.
             passes: The round's MC-dropout passes; ``None`` = one pass without dropout.
         """
-        view = self._score([self._place[i] for i in indices], passes, "full")
+        view = self._score(self._places(indices), passes, "full")
         if passes is not None:
             check_spread(np.concatenate([v for k, v in view.sums.items() if k != "bald"]))
         return view
 
     def base_at(self, indices: Sequence[int]) -> View:
         """Return the base view of the examples with these pool indices."""
-        return self.base().at([self._place[i] for i in indices])
+        return self.base().at(self._places(indices))
 
     def base_range(self, measure: str, reduction: str) -> tuple[float, float]:
         """Return the least and the largest base score over all examples, labelled ones too."""
         scores = self.base().score(measure, reduction)
         return float(scores.min()), float(scores.max())
 
+    def _places(self, indices: Sequence[int]) -> list[int]:
+        """Return where the examples with these pool indices stand here."""
+        found = np.searchsorted(self._indices, indices, sorter=self._order)
+        return self._order[found].tolist()  # type: ignore[no-any-return]
+
     def _score(self, places: Sequence[int], passes: Passes | None, name: str) -> View:
         options: dict[str, Any] = {
             "batch_size": self._limits.batch_size,
+            "batch_tokens": self._limits.batch_tokens,
             "progress": self._progress,
             "desc": f"score {name}",
         }
@@ -169,47 +188,45 @@ class PoolScorer:
         # The released code clips under its dynamic strategies alone, and there the full view alone.
         clipped = name == "full" and self._config.combine == "dynamic"
         floor = self._config.entropy_floor if clipped else 0.0
-        if self._choices:
-            groups = [self._choices[i] for i in places]
+        count = len(places)
+        if self._config.continuation == "choices":
+            width = self._choices
+            groups = [self._rows[i * width : (i + 1) * width] for i in places]
             with passes.installed() if passes else nullcontext():
                 log_probs = likelihood.choice_log_probs(
                     self._model, groups, passes=passes, **options
                 )
             tokens = work * sum(len(row) for group in groups for row in group)
-            count = len(groups)
             sums = likelihood.choice_measures(log_probs, entropy_floor=floor) if count else {}
-            return View(sums, np.ones(count, dtype=np.int64), [()] * count, tokens)
+            return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), tokens)
         rows = self._continued(places, name)
-        generated = sum(len(r) for r in rows) if self._config.continuation == "model" else 0
+        continuations = Ragged(row.continuation for row in rows)
+        generated = int(rows.lengths.sum()) if self._config.continuation == "model" else 0
         bald = passes is not None and self._config.measure == "bald"
         with passes.installed() if passes else nullcontext():
             sums = likelihood.token_scores(
                 self._model, rows, passes=passes, bald=bald, entropy_floor=floor, **options
             )
-        return View(
-            sums,
-            np.array([len(r.continuation) for r in rows], dtype=np.int64),
-            [r.continuation for r in rows],
-            work * sum(len(r) for r in rows) + generated,
-        )
+        tokens = work * int(rows.lengths.sum()) + generated
+        return View(sums, continuations.lengths, continuations, tokens)
 
-    def _continued(self, places: Sequence[int], name: str) -> list[TokenRow]:
+    def _continued(self, places: Sequence[int], name: str) -> Rows:
         """Return the rows to score, each with its continuation."""
-        if self._targets:
-            return [self._targets[i] for i in places]
+        if self._config.continuation == "gold":
+            return Rows(self._rows[i] for i in places)
         if self._config.continuation == "base" and name == "full":
-            answers = [self.base().continuations[i] for i in places]
+            answers: Sequence[tuple[int, ...]] = [self.base().continuations[i] for i in places]
         else:  # the view's own greedy answer, without dropout
             answers = generate(
                 self._model,
-                [self._prompts[i].prompt for i in places],
+                [self._rows[i].prompt for i in places],
                 max_new_tokens=self._limits.max_new_tokens,
                 batch_size=self._limits.batch_size,
                 progress=self._progress,
                 desc=f"generate {name}",
             )
-        prompts = [self._prompts[i] for i in places]
-        return [TokenRow(p.index, p.prompt, a) for p, a in zip(prompts, answers, strict=True)]
+        asked = zip(places, answers, strict=True)
+        return Rows(replace(self._rows[i], continuation=answer) for i, answer in asked)
 
     def _key(self) -> str:
         """Return the hash of all that decides the base view, and of nothing else."""
@@ -219,9 +236,8 @@ class PoolScorer:
             "version": VERSION,
             "model": self._model.fingerprint,
             "max_new_tokens": self._limits.max_new_tokens if own else None,
-            "rows": [(r.index, r.prompt) for r in self._prompts]
-            + [(r.index, r.prompt, r.continuation) for r in self._targets]
-            + [(r.index, r.prompt, r.continuation) for group in self._choices for r in group],
+            "choices": self._choices,
+            "rows": self._rows.digest(),
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -245,11 +261,9 @@ def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> s
 
 
 def _write_view(path: Path, view: View) -> None:
-    flat = [t for c in view.continuations for t in c]
-    lengths = [len(c) for c in view.continuations]
-    arrays = {f"sum_{name}": value for name, value in view.sums.items()}
+    arrays: dict[str, Any] = {f"sum_{name}": value for name, value in view.sums.items()}
     arrays |= {"num_tokens": view.num_tokens, "tokens": np.array(view.tokens)}
-    arrays |= {"flat": np.array(flat, dtype=np.int64), "lengths": np.array(lengths, dtype=np.int64)}
+    arrays |= {"flat": view.continuations.tokens, "ends": view.continuations.ends}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_npz(path, **arrays)
@@ -263,15 +277,15 @@ def _read_view(path: Path, count: int) -> View | None:
         return None
     try:
         stored = read_npz(path)
-        ends = np.cumsum(stored["lengths"])
-        flat = stored["flat"].tolist()
+        ends, flat = stored["ends"], stored["flat"]
         view = View(
             {k.removeprefix("sum_"): v for k, v in stored.items() if k.startswith("sum_")},
             stored["num_tokens"],
-            [tuple(flat[e - n : e]) for e, n in zip(ends, stored["lengths"], strict=True)],
+            Ragged(flat[start:end] for start, end in pairwise(ends)),
             int(stored["tokens"]),
         )
-        whole = {len(v) for v in (*view.sums.values(), view.num_tokens, ends)} == {count}
+        tables = (*view.sums.values(), view.num_tokens, view.continuations)
+        whole = {len(table) for table in tables} == {count}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         logger.warning("base scores in %s cannot be read (%s); scoring again", path, error)
         return None

@@ -53,6 +53,7 @@ def prepare(config: Config, folder: RunFolder) -> World:
     limits = Limits(
         max_new_tokens=config.evaluation.max_new_tokens,
         batch_size=config.evaluation.per_device_eval_batch_size,
+        batch_tokens=config.evaluation.max_batch_tokens,
         max_prompt_length=config.evaluation.max_prompt_length,
     )
     rule = {"limits": limits, "overlong": config.task.overlong}

@@ -17,7 +17,7 @@ from star.distributed import collect, is_main, share
 
 
 def test_one_process_has_it_all() -> None:
-    assert share(3) == [0, 1, 2] and is_main()
+    assert list(share(3)) == [0, 1, 2] and is_main()
     assert collect({1: "b", 0: "a"}, 2) == ["a", "b"]
     assert collect({}, 0) == []
 

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers import models as tokenizer_models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from star.encoding import TokenRow, encode, fit, length_batches, pad
+from star.batches import length_batches
+from star.encoding import TokenRow, encode, fit, pad
 from star.errors import InputError
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from star import adapter, likelihood
+from star.batches import Batch, lay_out
 from star.config import McDropoutConfig
 from star.encoding import TokenRow
 from star.errors import InputError
@@ -83,7 +84,7 @@ def test_everything_is_put_back_after_an_exception(adapted: Any, masks: str) -> 
     modules = dict(adapted.named_modules())
     before = weights()
     with pytest.raises(RuntimeError, match="mine"), passes_of(adapted, masks).installed() as passes:
-        passes.begin(1, [0], 5)
+        passes.begin(1)
         raise RuntimeError("mine")
     after = weights()
     assert all(
@@ -203,11 +204,17 @@ def test_a_consistent_pass_is_a_fixed_sub_network(model: LanguageModel, adapted:
 FEATURES, TOKENS = 512, 256
 
 
+def batch_of(*indices: int, tokens: int = TOKENS) -> Batch:
+    rows = [TokenRow(index, (1,) * tokens) for index in indices]
+    return lay_out(rows, packed=False, pad_id=0, device=torch.device("cpu"))
+
+
 def token_masks(adapted: Any, pass_: int = 0, **key: int) -> dict[str, Tensor]:
     """Return each module's boolean (B, T, F) masks of two examples."""
     passes = passes_of(adapted, "token", **key)
     with passes.installed():
-        passes.begin(pass_, [3, 4], TOKENS)
+        passes.begin(pass_)
+        passes.aim(batch_of(3, 4))
         ones = torch.ones(2, TOKENS, FEATURES)
         return {n: m.lora_dropout["default"](ones) > 0 for n, m in adapter.layers(adapted)}
 
@@ -222,7 +229,8 @@ def independent(one: Tensor, two: Tensor) -> bool:
 def test_token_masks_keep_the_right_share_and_scale(adapted: Any) -> None:
     passes = passes_of(adapted, "token")
     with passes.installed():
-        passes.begin(0, [3, 4], TOKENS)
+        passes.begin(0)
+        passes.aim(batch_of(3, 4))
         _, layer = next(adapter.layers(adapted))
         out = layer.lora_dropout["default"](torch.ones(2, TOKENS, FEATURES))
     assert out.unique().tolist() == pytest.approx([0, 1 / 0.7])
@@ -257,7 +265,8 @@ def test_a_forward_pass_that_was_not_announced_is_a_fault(
     with passes_of(adapted, "token").installed() as passes:
         with pytest.raises(RuntimeError, match="aimed at None"):
             model.hidden(torch.tensor([[1, 2, 3]]))
-        passes.begin(0, [0], 4)
+        passes.begin(0)
+        passes.aim(batch_of(0, tokens=4))
         with pytest.raises(RuntimeError, match=r"aimed at \(1, 4\)"):
             model.hidden(torch.tensor([[1, 2, 3]]))
 

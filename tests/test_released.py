@@ -21,6 +21,7 @@ from torch import Tensor
 
 from star import acquisition, active_learning, config, uncertainty, world
 from star.admission import Limits
+from star.models import LanguageModel
 from star.pool import Oracle, Pool
 from star.records import RunFolder
 from star.round_files import Query
@@ -70,8 +71,11 @@ class Lookup:
     device = torch.device("cpu")
     pad_id, max_length, fingerprint, tokenizer = 0, 64, "by hand", Words()
     causal = SimpleNamespace(
-        get_output_embeddings=lambda: SimpleNamespace(weight=torch.zeros(len(LETTERS), 1))
+        get_output_embeddings=lambda: SimpleNamespace(weight=torch.zeros(len(LETTERS), 1)),
+        named_modules=lambda: iter(()),
     )
+    packable = False
+    lay_out, predict = LanguageModel.lay_out, LanguageModel.predict
 
     def __init__(self) -> None:
         self.view: str | int = "base"  # or a round: its full view
@@ -80,13 +84,8 @@ class Lookup:
         index = (ids[:, :1] - len(LETTERS)).expand_as(ids)
         return torch.stack([index, torch.arange(ids.shape[1]).expand_as(ids)], dim=-1)
 
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        return torch.stack(
-            [
-                torch.stack([shares(self.view, int(i))[int(j)] for i, j in one]).log()
-                for one in hidden
-            ]
-        )
+    def logits(self, hidden: Tensor) -> Tensor:
+        return torch.stack([shares(self.view, int(i))[int(j)] for i, j in hidden]).log()
 
 
 def shares(view: str | int, index: int) -> Tensor:

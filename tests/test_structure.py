@@ -29,6 +29,8 @@ ORDER = (
     "pool",
     "distributed",
     "encoding",
+    "batches",
+    "packing",
     "models",
     "adapter",
     "mc_dropout",

@@ -63,7 +63,7 @@ def each_pass(model: LanguageModel, adapted: Any, row: TokenRow) -> list[float]:
     passes, logs = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1), []
     with passes.installed():
         for s in range(3):
-            passes.begin(s, [row.index], len(row))
+            passes.begin(s)
             found = tiny.naive_log_probs(model, row)
             logs.append(sum(float(found[j, t]) for j, t in enumerate(row.continuation)))
     return logs

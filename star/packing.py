@@ -1,0 +1,183 @@
+"""Attention over rows laid end to end, each row alone: no padding, and no row sees another.
+
+Given to transformers as an attention function. It is told of the rows by a keyword that the model
+hands down to its attention layers unseen; a model that does not hand it down, or whose attention
+needs more than a causal mask (sliding windows, soft caps, sinks), is found out when it is loaded,
+and takes padded batches instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from star.batches import Batch
+
+NAME = "star_packed"
+
+
+class Rows:
+    """What the attention layers are told: how the rows of a packed batch lie."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.runs = batch.runs
+
+    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Return (1, T, heads, D); q: (1, heads, T, D), k and v with as many heads or fewer."""
+        out, start = [], 0
+        for count, length in self.runs:
+            end = start + count * length
+
+            def cut(x: Tensor, start: int = start, end: int = end, count: int = count) -> Tensor:
+                # (1, h, T, D) to (rows, h, length, D), without a copy
+                return x[0, :, start:end].unflatten(1, (count, -1)).transpose(0, 1)
+
+            one = scaled_dot_product_attention(
+                cut(q), cut(k), cut(v), is_causal=True, scale=scale, enable_gqa=_grouped(q, k)
+            )
+            out.append(one.transpose(1, 2).flatten(0, 1))  # (rows * length, heads, D)
+            start = end
+        return torch.cat(out).unsqueeze(0)
+
+
+class Cache:
+    """Keys and values of rows that grow by a token a step; a finished row leaves without a trace.
+
+    Row b has its tokens in the first ``lengths[b]`` of ``capacity`` places: no padding on the left,
+    and every row at its own position.
+
+    Args:
+        batch: The rows to begin with, packed; the first forward pass is theirs, each later one the
+            (1, B) next tokens of those that are left, at ``lengths``.
+        capacity: Tokens that fit in a row.
+    """
+
+    def __init__(self, batch: Batch, capacity: int) -> None:
+        self._first: Rows | None = Rows(batch)
+        self._size = (sum(count for count, _ in batch.runs), capacity)
+        self._stored: dict[int, list[Tensor]] = {}  # layer to keys, values: (B, heads, capacity, D)
+        lengths = [length for count, length in batch.runs for _ in range(count)]
+        self.lengths = torch.tensor(lengths, device=batch.ids.device)  # (B,) tokens stored
+        self._mask: Tensor | None = None
+
+    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Store k and v, and return (1, T, heads, D) attention over what each row has stored."""
+        if self._first is not None:
+            self._store_first(module, k, v)
+            return self._first.attend(module, q, k, v, scale)
+        rows, heads = len(self.lengths), k.shape[1]
+        keys, values = self._stored[_layer(module)]
+        every = torch.arange(rows, device=q.device)
+        keys[every, :, self.lengths] = k[0].transpose(0, 1)
+        values[every, :, self.lengths] = v[0].transpose(0, 1)
+        seen = self._seen()
+        # The heads that share a key head are its queries: no key is copied.
+        shared = q[0].transpose(0, 1).unflatten(1, (heads, -1))  # (B, key heads, group, D)
+        out = scaled_dot_product_attention(
+            shared,
+            keys[:, :, : seen.shape[-1]],
+            values[:, :, : seen.shape[-1]],
+            attn_mask=seen.expand(-1, heads, shared.shape[2], -1),
+            scale=scale,
+        )
+        return out.flatten(1, 2).unsqueeze(0)
+
+    def advance(self, tokens: int = 1) -> None:
+        """Count the tokens of the forward pass that has ended."""
+        if self._first is None:
+            self.lengths = self.lengths + tokens
+        self._first, self._mask = None, None
+
+    def keep(self, places: list[int]) -> list[int]:
+        """Drop all rows but these; return the row that now is at each place.
+
+        A hole is filled from the end, so that little is moved.
+        """
+        kept, rows = set(places), list(range(len(self.lengths)))
+        holes = [place for place in rows[: len(kept)] if place not in kept]
+        movers = [place for place in rows[len(kept) :] if place in kept]
+        for hole, mover in zip(holes, movers, strict=True):
+            rows[hole] = mover
+            for pair in self._stored.values():
+                for table in pair:
+                    table[hole] = table[mover]
+        for layer, pair in self._stored.items():
+            self._stored[layer] = [table[: len(kept)] for table in pair]
+        rows = rows[: len(kept)]
+        self.lengths = self.lengths[rows]
+        return rows
+
+    def _seen(self) -> Tensor:
+        """Return (B, 1, 1, longest) what each row's new token looks at, itself included."""
+        if self._mask is None:
+            places = torch.arange(int(self.lengths.max()) + 1, device=self.lengths.device)
+            self._mask = (places <= self.lengths[:, None])[:, None, None]
+        return self._mask
+
+    def _store_first(self, module: nn.Module, k: Tensor, v: Tensor) -> None:
+        rows, capacity = self._size
+        # Zeros: a place that is masked out still takes part with weight 0, and 0 · NaN is NaN.
+        tables = [x.new_zeros(rows, x.shape[1], capacity, x.shape[3]) for x in (k, v)]
+        self._stored[_layer(module)] = tables
+        assert self._first is not None
+        for table, new in zip(tables, (k, v), strict=True):
+            row = start = 0
+            for count, length in self._first.runs:
+                end = start + count * length
+                part = new[0, :, start:end].unflatten(1, (count, length)).transpose(0, 1)
+                table[row : row + count, :, :length] = part
+                row, start = row + count, end
+
+
+def _layer(module: nn.Module) -> int:
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    return layer
+
+
+def _grouped(q: Tensor, k: Tensor) -> bool:
+    return q.shape[1] != k.shape[1]
+
+
+@torch.compiler.disable
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    star_rows: Any = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    more = [k for k in ("sliding_window", "softcap", "s_aux", "position_bias") if others.get(k)]
+    if star_rows is None or attention_mask is not None or dropout or more:
+        raise NotPackable(f"attention of {type(module).__name__} needs {more or 'its own masks'}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return star_rows.attend(module, query, key, value, scale), None
+
+
+class NotPackable(RuntimeError):
+    """This model's attention is more than a causal one."""
+
+
+AttentionInterface.register(NAME, _attention)
+
+
+@contextmanager
+def attention(causal: nn.Module) -> Iterator[None]:
+    """Let the model's attention layers call the functions above while the context lasts."""
+    config: Any = causal.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
