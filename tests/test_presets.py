@@ -89,7 +89,18 @@ def delta(preset: str) -> dict[str, Any]:
 # --- loading -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=f"{path.parent.name}-{path.stem}",
+            # One file of each folder every time.
+            marks=() if path.stem in ("quickstart", "arithmetic", "boolq") else pytest.mark.slow,
+        )
+        for path in SHIPPED
+    ],
+)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_lies_between_a_file_and_the_words(preset: str, path: Path) -> None:
     words = ["pool.rounds=5", "acquisition.mc_dropout.masks=consistent"]  # paper's is token

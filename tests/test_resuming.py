@@ -96,7 +96,7 @@ def test_a_finished_run_does_nothing(
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} == before
 
 
-@pytest.mark.parametrize("select", ["random", "top_k"])
+@pytest.mark.parametrize("select", [pytest.param("random", marks=pytest.mark.slow), "top_k"])
 def test_the_last_query_takes_what_is_left(
     select: str,
     tiny_llama: Path,
