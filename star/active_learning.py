@@ -10,7 +10,9 @@ same numbers as one that was not.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from star import (
     acquisition,
     adapter,
     distributed,
+    models,
     seeding,
     training,
     uncertainty,
@@ -29,7 +32,7 @@ from star import (
 from star.admission import encode_rows, released_mask
 from star.config import Config, label_free
 from star.errors import InputError
-from star.evaluation import Evaluation, evaluate
+from star.evaluation import Evaluation, evaluate, evaluate_once
 from star.mc_dropout import Passes
 from star.records import RunFolder
 from star.round_files import Clock, Query, report, result, write_round
@@ -54,7 +57,8 @@ def run(config: Config) -> Path:
         world = prepare(config, folder)
         bought = _start(config, folder, world)
         if "base" in config.evaluation.views and world.complete < config.pool.rounds:
-            world.base = _evaluate(config, world, world.test, world.test_answers)
+            once = partial(evaluate_once, models.cache_root(config.tracking.cache_dir) / "tested")
+            world.base = _evaluate(config, world, world.test, world.test_answers, how=once)
         for t in range(config.pool.rounds):
             if t < world.complete:
                 if _repeat_query(folder, world, bought, t):
@@ -152,9 +156,13 @@ def _train(
 
 
 def _evaluate(
-    config: Config, world: World, examples: list[Example], answers: list[Answer]
+    config: Config,
+    world: World,
+    examples: list[Example],
+    answers: list[Answer],
+    how: Callable[..., Evaluation] = evaluate,
 ) -> Evaluation:
-    return evaluate(
+    return how(
         world.model,
         world.task,
         examples,

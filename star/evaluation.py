@@ -5,20 +5,29 @@ Without dropout, whichever view of the model is on. The labels read here are the
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from star import calibration, likelihood
 from star.admission import Limits, encode_choices, encode_rows
+from star.distributed import everyone, is_main
 from star.encoding import TokenRow
-from star.generation import generate, text_of
+from star.errors import InputError
+from star.files import read_json, write_json
+from star.generation import generate_scored, text_of
 from star.models import LanguageModel
 from star.tasks.answers import digits_alone
 from star.tasks.base import Answer, Example, Task
+
+logger = logging.getLogger(__name__)
+VERSION = 1  # of the results' meaning; part of the key of those that are kept
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,51 @@ def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, 
     return {"index": example.index, **kind, "gold": answer.gold, "prediction": prediction}
 
 
+def evaluate_once(
+    cache: Path, model: LanguageModel, task: Task, examples: Sequence[Example],
+    answers: Sequence[Answer], **options: Any,
+) -> Evaluation:  # fmt: skip
+    """As :func:`evaluate`, kept in a folder under the hash of all that decides it.
+
+    For the base model, whose results every seed and strategy shares. Call it without an adapter.
+
+    Args:
+        cache: The folder; one that cannot be written to costs time, not the result.
+        model: The base model.
+        task: As for :func:`evaluate`, like all others.
+        examples: N questions.
+        answers: Their answers.
+        **options: The keywords of :func:`evaluate`.
+    """
+    asked = {name: value for name, value in options.items() if name != "progress"}
+    asked["limits"] = replace(asked["limits"], batch_size=0, batch_tokens=0)  # change nothing
+    content = [VERSION, model.fingerprint, task.name, task.version, asked, examples, answers]
+    key = hashlib.sha256(repr(content).encode()).hexdigest()[:32]
+    path = cache / f"{key}.json"
+    try:
+        stored = read_json(path) if path.is_file() else None
+    except InputError as error:
+        logger.warning("%s; evaluating the base model again", error)
+        stored = None
+    if everyone(stored is not None):  # all processes read, or all evaluate
+        rows = {
+            part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
+            for part in ("own", "gold")
+        }
+        return Evaluation(**stored, **rows)
+    found = evaluate(model, task, examples, answers, **options)
+    if is_main():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            write_json(path, {f.name: getattr(found, f.name) for f in fields(found)} | {
+                part: [[r.index, r.prompt, r.continuation] for r in getattr(found, part)]
+                for part in ("own", "gold")
+            })  # fmt: skip
+        except OSError as error:
+            logger.warning("the base model's results are not kept: %s", error.strerror)
+    return found
+
+
 def _by_likelihood(
     model: LanguageModel,
     task: Task,
@@ -98,8 +152,9 @@ def _by_likelihood(
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     cut = _cut_prompts(model, examples, limits)
     log_probs = likelihood.choice_log_probs(
-        model, groups, batch_size=limits.batch_size, progress=progress, desc="evaluate"
-    )[:, 0]  # (N, C)
+        model, groups, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
+        progress=progress, desc="evaluate",
+    )[:, 0]  # (N, C)  # fmt: skip
     gold = np.array([labels.index(a.gold) for a in answers])
     rows = []
     for example, answer, row, right in zip(examples, answers, log_probs, gold, strict=True):
@@ -136,7 +191,7 @@ def _by_generation(
     cut_to: dict[str, Any] = {"max_prompt_length": limits.max_prompt_length}
     asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens, **cut_to)
     prompts = asked.rows
-    new = generate(
+    new, own_log_probs = generate_scored(
         model,
         [p.prompt for p in prompts],
         max_new_tokens=limits.max_new_tokens,
@@ -147,9 +202,10 @@ def _by_generation(
     own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
     wanted = encode_rows(model, examples, [a.target for a in answers], **cut_to)
     gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
-    options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
-    own_nll = likelihood.token_scores(model, own, **options)["predictive_entropy"][:, 0]
-    gold_nll = likelihood.token_scores(model, gold, **options)["predictive_entropy"][:, 0]
+    gold_nll = likelihood.token_scores(
+        model, gold, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
+        progress=progress,
+    )["predictive_entropy"][:, 0]  # fmt: skip
     rows = []
     for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
         text = text_of(model, new[i])
@@ -163,7 +219,7 @@ def _by_generation(
             | {
                 "correct": correct,
                 "correct_strict": task.is_correct(strict, answer.gold, strict=True),
-                "confidence": min(1.0, float(np.exp(-own_nll[i] / len(new[i])))),
+                "confidence": min(1.0, float(np.exp(own_log_probs[i] / len(new[i])))),
                 "nll": float(gold_nll[i]),
                 "text": text,
                 "stopped": new[i][-1] in model.stop_ids,

@@ -1,4 +1,4 @@
-"""Greedy answers of the model that is in view (base or adapter, without dropout).
+"""Greedy answers of the model in view (base or adapter, without dropout), and how likely they are.
 
 Prompts of like length share a batch, each row at its own position without padding, and a row that
 has met its stop token leaves the batch: a step costs what the unfinished rows cost.
@@ -7,12 +7,16 @@ has met its stop token leaves the batch: a step costs what the unfinished rows c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from star import adapter, packing
+from star import adapter, likelihood, packing
 from star.batches import halving, length_batches
 from star.distributed import collect, is_main, share
 from star.encoding import TokenRow, pad
@@ -22,8 +26,54 @@ from star.models import LanguageModel
 BATCH_TOKENS = 32768
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Made:
+    """A greedy answer.
+
+    Attributes:
+        tokens: Ends with its stop token, or after ``max_new_tokens`` without one; at least one.
+        log_prob: Σ log p of the tokens, in nats, as far as it came with making them.
+    """
+
+    tokens: tuple[int, ...]
+    log_prob: float | None
+
+
 def generate(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], **options: Any
+) -> list[tuple[int, ...]]:
+    """Return each prompt's greedy continuation as token ids; see :func:`generate_scored`."""
+    return [made.tokens for made in _generate(model, prompts, **options)]
+
+
+def generate_scored(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], **options: Any
+) -> tuple[list[tuple[int, ...]], NDArray[np.float64]]:
+    """Return each prompt's greedy continuation, and its log-likelihood.
+
+    Args:
+        model: In whichever view.
+        prompts: N token sequences.
+        **options: ``max_new_tokens`` of an answer; ``batch_size`` and ``batch_tokens``, the rows of
+            a batch and its tokens, of prompts and longest answers, at most (one row may have more;
+            they change no answer beyond rounding); ``progress``, ``desc`` of the bar.
+
+    Returns:
+        N continuations in the order of ``prompts``, each ending with its stop token or after
+        ``max_new_tokens`` without one; (N,) Σ log p of their tokens in nats.
+    """
+    found = _generate(model, prompts, **options)
+    tokens = [made.tokens for made in found]
+    if any(made.log_prob is None for made in found):
+        rows = [TokenRow(i, tuple(p), t) for i, (p, t) in enumerate(zip(prompts, tokens))]  # noqa: B905
+        size = options["batch_size"]
+        nll = likelihood.token_scores(model, rows, batch_size=size)["predictive_entropy"][:, 0]
+        return tokens, -nll
+    return tokens, np.array([made.log_prob for made in found], dtype=np.float64)
+
+
+@torch.inference_mode()
+def _generate(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
@@ -32,24 +82,9 @@ def generate(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = False,
     desc: str = "generate",
-) -> list[tuple[int, ...]]:
-    """Return each prompt's greedy continuation as token ids, in the order of ``prompts``.
-
-    A continuation ends with its stop token, or after ``max_new_tokens`` without one; it has at
-    least one token.
-
-    Args:
-        model: In whichever view.
-        prompts: N token sequences.
-        max_new_tokens: Of an answer.
-        batch_size: Rows in a batch at most; changes no answer beyond rounding.
-        batch_tokens: Tokens of prompts and longest answers in a batch at most (one row may have
-            more).
-        progress: Show a bar.
-        desc: What the bar says.
-    """
+) -> list[Made]:
     mine = share(len(prompts))
-    done: dict[int, tuple[int, ...]] = {}
+    done: dict[int, Made] = {}
     answer = _packed if model.packable else _padded
 
     def work(places: list[int]) -> int:
@@ -71,16 +106,19 @@ def generate(
 
 def _packed(
     model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
-) -> list[tuple[int, ...]]:
+) -> list[Made]:
     # The 0 stands for the token that each prompt is to predict; it is not looked at.
     batch = model.lay_out([TokenRow(i, tuple(p), (0,)) for i, p in enumerate(prompts)])
     cache = packing.Cache(batch, max(map(len, prompts)) + max_new_tokens)
     hidden = model.predict(batch, cache)  # (B, H)
     made: list[list[int]] = [[] for _ in prompts]
+    log_probs = np.zeros(len(prompts))
     going = list(range(len(prompts)))  # whose answer each row of the cache is
     for left in reversed(range(max_new_tokens)):
         cache.advance()
-        new = model.logits(hidden).argmax(-1)
+        logits = model.logits(hidden)
+        best, new = logits.max(-1)
+        log_probs[going] += (best - logits.logsumexp(-1)).double().cpu().numpy()
         for prompt, token in zip(going, new.tolist(), strict=True):
             made[prompt].append(token)
         unfinished = [i for i, p in enumerate(going) if made[p][-1] not in model.stop_ids]
@@ -90,12 +128,14 @@ def _packed(
             rows = cache.keep(unfinished)
             going, new = [going[row] for row in rows], new[rows]
         hidden = model.step(new, cache)
-    return [tuple(one) for one in made]
+    return [
+        Made(tuple(one), float(log_prob)) for one, log_prob in zip(made, log_probs, strict=True)
+    ]
 
 
 def _padded(
     model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
-) -> list[tuple[int, ...]]:
+) -> list[Made]:
     """Return the same by transformers' own loop, for models whose rows cannot be packed."""
     settings = GenerationConfig(
         do_sample=False,
@@ -111,7 +151,8 @@ def _padded(
         attention_mask=mask.to(model.device),
         generation_config=settings,
     )
-    return [_until_stop(new, model.stop_ids) for new in out[:, ids.shape[1] :].tolist()]
+    answers = out[:, ids.shape[1] :].tolist()
+    return [Made(_until_stop(new, model.stop_ids), None) for new in answers]
 
 
 def text_of(model: LanguageModel, ids: Sequence[int]) -> str:

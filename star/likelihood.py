@@ -72,10 +72,11 @@ def token_scores(
         sums = _Sums(batch)
         for place in _chunks(model, hidden):
             logits, targets = model.logits(hidden[place]), batch.targets[place]
+            clipped = None
             if entropy_floor > 0:
-                values = uncertainty.all_measures(logits.log_softmax(-1), targets, entropy_floor)
-            else:
-                values = uncertainty.from_logits(logits, targets)
+                clipped = uncertainty.max_entropy(logits.log_softmax(-1), floor=entropy_floor)
+            values = uncertainty.from_logits(logits, targets)
+            values |= {} if clipped is None else {"max_entropy": clipped}
             sums.add(place, values)
         return sums.totals
 

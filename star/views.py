@@ -79,6 +79,7 @@ def compare(
     """
     rows, tokens = tested.predictions, 0
     options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
+    options["batch_tokens"] = limits.batch_tokens
     found = {"full": _summary(tested, bins)}
     shared = {"full": [row["confidence"] for row in rows]}
     if passes is not None:

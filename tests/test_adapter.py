@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,51 @@ def test_a_wrong_target_is_named_with_the_nearest(model: LanguageModel) -> None:
     ):
         pass
     assert not list(adapter.layers(model.causal))
+
+
+# --- folded into the weights -------------------------------------------------------------------
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("targets", [["q_proj", "down_proj"], ["v_proj", "lm_head"]])
+def test_folded_weights_compute_the_same_and_go_without_a_trace(
+    tiny_llama: Path, targets: list[str]
+) -> None:
+    model, ids = tiny.load(tiny_llama), torch.tensor([[1, 7, 9, 30, 12]])
+    with tiny.learned(model, replace(tiny.ADAPTER, target_modules=targets)) as adapted:
+        parameters = dict(adapted.named_parameters())
+        values = {name: parameter.clone() for name, parameter in parameters.items()}
+        plain = model.logits(model.hidden(ids)[0])
+        with adapter.base_model(adapted):
+            base = model.logits(model.hidden(ids)[0])
+        with adapter.folded(model.causal):
+            for _, layer in adapter.layers(adapted):
+                layer.lora_B["default"].register_forward_hook(lambda *_: pytest.fail("not folded"))
+            folded = model.logits(model.hidden(ids)[0])
+        assert (plain - base).abs().max() > 0.1
+        torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-4)
+        after = dict(adapted.named_parameters())
+        assert after.keys() == parameters.keys()
+        assert all(after[name] is parameters[name] for name in after)
+        assert all(torch.equal(after[name], values[name]) for name in after)
+
+
+@pytest.mark.parametrize("change", ["bfloat16", "off", "none", "merged"])
+def test_what_is_not_folded(tiny_llama: Path, change: str) -> None:
+    model = tiny.load(tiny_llama)
+    assert not adapter.Folded(model.causal).possible
+    if change == "none":
+        return
+    with tiny.learned(model) as adapted:
+        assert adapter.Folded(model.causal).possible
+        if change == "bfloat16":
+            model.causal.to(torch.bfloat16)
+        if change == "merged":
+            adapted.merge_adapter()
+        with adapter.base_model(adapted) if change == "off" else nullcontext():
+            assert not adapter.Folded(model.causal).possible
+            with adapter.folded(model.causal):
+                for _, layer in adapter.layers(adapted):
+                    assert layer.merged == (change == "merged")
+        if change == "merged":
+            adapted.unmerge_adapter()

@@ -13,7 +13,7 @@ import tiny
 from star.admission import Limits, encode_choices, encode_rows
 from star.config import TaskConfig
 from star.encoding import TokenRow
-from star.evaluation import Evaluation, evaluate
+from star.evaluation import Evaluation, evaluate, evaluate_once
 from star.models import LanguageModel
 from star.tasks.base import Answer, Example
 from star.tasks.jsonl import Jsonl
@@ -176,3 +176,37 @@ def test_rows_are_json(model: LanguageModel) -> None:
     for row in found.predictions:
         assert isinstance(row["correct"], bool)
         json.dumps(row)
+
+
+@pytest.mark.parametrize("by_likelihood", [True, False])
+def test_the_base_models_results_are_kept_by_content(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_likelihood: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    task = Jsonl(TaskConfig(name="jsonl", choices=LABELS if by_likelihood else None))
+    rows = questions(["true", "red", "true"])
+    examples = [task.example(row, i) for i, row in enumerate(rows)]
+    answers = [task.answer(row, i) for i, row in enumerate(rows)]
+    cache, options = tmp_path / "tested", {"by_likelihood": by_likelihood, "bins": 10}
+    first = evaluate_once(cache, model, task, examples, answers, limits=LIMITS, **options)
+    assert first == evaluate(model, task, examples, answers, limits=LIMITS, **options)
+    forward = LanguageModel.predict
+    with monkeypatch.context() as no_more:
+        no_more.setattr(LanguageModel, "predict", lambda *_: pytest.fail("a forward pass"))
+        smaller = replace(LIMITS, batch_size=1)  # changes nothing
+        again = evaluate_once(cache, model, task, examples, answers, limits=smaller, **options)
+    assert again == first and LanguageModel.predict is forward
+    changes = [
+        (examples[::-1], answers[::-1], LIMITS, options),
+        (examples, [*answers[:2], task.answer({**rows[2], "answer": "red"}, 2)], LIMITS, options),
+        (examples, answers, replace(LIMITS, max_new_tokens=2), options),
+        (examples, answers, LIMITS, options | {"bins": 3}),
+    ]
+    for asked, told, limits, other in changes:
+        evaluate_once(cache, model, task, asked, told, limits=limits, **other)
+    files = sorted(cache.iterdir())
+    assert len(files) == 1 + len(changes)
+    for file in files:
+        file.write_text("{", encoding="utf-8")
+    assert evaluate_once(cache, model, task, examples, answers, limits=LIMITS, **options) == first
+    assert "is not JSON" in caplog.text

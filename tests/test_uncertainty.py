@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from star import uncertainty
 from star.config import AcquisitionConfig
 from star.uncertainty import (
     MEASURES,
@@ -105,3 +106,21 @@ def test_bounds(logs: Tensor) -> None:
 @given(distributions(3))
 def test_bald_is_not_negative_and_at_most_log_passes(logs: Tensor) -> None:
     assert -1e-5 <= bald(logs).item() <= math.log(3) + 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_from_logits_is_every_measure_of_their_softmax(dtype: torch.dtype) -> None:
+    stream = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 500, generator=stream, dtype=dtype) * torch.tensor(
+        [[0.1], [1], [5], [50], [1], [1]], dtype=dtype
+    )
+    logits[4, 7] = -math.inf  # a word that is ruled out
+    logits[5, :] = 3.0  # all alike
+    chosen = torch.tensor([0, 1, 2, 3, 4, 5])
+    expected = uncertainty.all_measures(logits.double().log_softmax(-1), chosen, 0.0)
+    found = uncertainty.from_logits(logits.clone(), chosen)
+    assert found.keys() == uncertainty.MEASURES.keys()
+    for name, value in found.items():
+        tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(value.double(), expected[name], rtol=tolerance, atol=tolerance)
+    assert uncertainty.from_logits(logits * math.nan, chosen)["max_entropy"].isnan().all()

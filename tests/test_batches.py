@@ -1,0 +1,113 @@
+"""Rows in flat arrays, batches under limits, and what happens when one does not fit."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from star.batches import Ragged, Rows, halving, lay_out, length_batches, lengths_of
+from star.encoding import TokenRow
+
+IDS = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(tuple)
+ROWS = st.lists(st.builds(TokenRow, st.integers(0, 10**9), IDS, IDS), max_size=8)
+
+
+@given(ROWS)
+def test_rows_come_back_as_they_went_in(rows: list[TokenRow]) -> None:
+    stored = Rows(iter(rows))
+    assert list(stored) == rows and stored[:] == rows and stored[1:-1] == rows[1:-1]
+    assert stored.lengths.tolist() == lengths_of(rows).tolist() == [len(row) for row in rows]
+    assert stored.indices.tolist() == [row.index for row in rows]
+    assert list(Ragged(row.prompt for row in rows)) == [row.prompt for row in rows]
+    with pytest.raises(IndexError):
+        stored[len(rows)]
+
+
+def test_the_digest_is_of_everything() -> None:
+    rows = [TokenRow(3, (1, 2), (3,)), TokenRow(4, (5,), ())]
+    others = [
+        rows[::-1],
+        rows[:1],
+        [TokenRow(2, (1, 2), (3,)), rows[1]],
+        [TokenRow(3, (1,), (2, 3)), rows[1]],
+        [TokenRow(3, (1, 2), (4,)), rows[1]],
+        [TokenRow(3, (1, 2), (3, 5)), TokenRow(4, (), ())],
+    ]
+    digests = [Rows(one).digest() for one in (rows, *others)]
+    assert len(set(digests)) == len(digests) and Rows(iter(rows)).digest() == digests[0]
+
+
+@given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 9), st.integers(1, 60))
+def test_batches_keep_to_their_limits(lengths: list[int], rows: int, tokens: int) -> None:
+    batches = list(length_batches(lengths, rows, tokens))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    flat = [lengths[i] for batch in batches for i in batch]
+    assert flat == sorted(lengths, reverse=True)
+    for batch in batches:
+        longest = max(lengths[i] for i in batch)
+        assert len(batch) <= rows and (len(batch) == 1 or len(batch) * longest <= tokens)
+
+
+def fits(rows: int) -> list[list[int]]:
+    """Return the batches that get through where more than ``rows`` rows are out of memory."""
+    through = []
+
+    def work(batch: list[int]) -> int:
+        if len(batch) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        through.append(batch)
+        return len(batch)
+
+    batches = [list(range(start, start + 8)) for start in (0, 8, 16)]
+    assert list(halving(batches, work)) == [len(batch) for batch in through]
+    return through
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        through = fits(3)
+    assert [i for batch in through for i in batch] == list(range(24))
+    assert max(map(len, through)) == 2
+    # Said once a halving: the batches behind it are cut before they fail.
+    assert [r.getMessage() for r in caplog.records] == [
+        "out of memory with 8 rows in a batch; going on with 4",
+        "out of memory with 4 rows in a batch; going on with 2",
+    ]
+    caplog.clear()
+    assert len(fits(8)) == 3 and not caplog.records
+
+
+def test_what_halving_cannot_help_is_raised() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        fits(0)
+
+    def broken(batch: list[int]) -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(halving([[1, 2]], broken))
+
+
+def test_layouts_point_at_the_same_tokens() -> None:
+    rows = [TokenRow(7, (1, 2, 3), (4, 5)), TokenRow(9, (6,), (7, 8)), TokenRow(2, (9, 10), ())]
+    for packed in (True, False):
+        batch = lay_out(rows, packed=packed, pad_id=0, device=torch.device("cpu"))
+        flat = batch.ids.flatten()
+        assert flat[batch.predicting].tolist() == [3, 4, 6, 7]  # the token before each target
+        assert batch.targets.tolist() == [4, 5, 7, 8] and batch.counts == [2, 2, 0]
+        examples, positions, ids = torch.broadcast_tensors(
+            batch.examples, batch.positions, batch.ids
+        )
+        places = zip(examples.flatten(), positions.flatten(), ids.flatten(), strict=True)
+        fed = {(int(e), int(p)): int(i) for e, p, i in places if int(i)}
+        expected = {7: (1, 2, 3, 4), 9: (6, 7), 2: (9, 10)}
+        assert fed == {(e, p): i for e, ids in expected.items() for p, i in enumerate(ids)}
+        assert batch.runs == (((1, 4), (2, 2)) if packed else ())
+        assert np.prod(batch.ids.shape) == (8 if packed else 12)
