@@ -267,7 +267,7 @@ def test_answers_in_words_are_none_and_right(
     task = Jsonl(TaskConfig(name="jsonl"))
     said, golds = ["blue", "blue", "4", "tom has 7 eggs"], ["red", "7", "red", "7"]
     ids = [row.continuation for row in encode(model.tokenizer, [""] * 4, said, eos=True)]
-    monkeypatch.setattr(evaluation, "generate", lambda *_, **__: ids)
+    monkeypatch.setattr(evaluation, "generate_scored", lambda *_, **__: (ids, np.full(4, -1.0)))
     rows = [{"question": f"what {i}", "answer": gold} for i, gold in enumerate(golds)]
     read = {
         digits: evaluation.evaluate(
