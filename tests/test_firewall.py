@@ -130,7 +130,7 @@ def test_labels_that_were_not_bought_change_no_query(words: Words, runner: Runne
     check_blind(runner, words)
 
 
-@pytest.mark.parametrize("preset", ["paper", "star"])
+@pytest.mark.parametrize("preset", [pytest.param("paper", marks=pytest.mark.slow), "star"])
 def test_nor_under_a_preset(preset: str, runner: Runner) -> None:
     check_blind(runner, (), preset)
 
