@@ -1,0 +1,343 @@
+"""The benchmark: what it counts, by hand; what it compares with, against star's own results."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import benchmark
+import benchmark_baselines as slow
+from benchmark_baselines import Ratio, Shape
+
+from star import adapter, likelihood
+from star.models import LanguageModel
+from star.schema import TrainConfig
+from star.tasks.base import Answer, Example
+
+CPU = torch.device("cpu")
+SHAPE = Shape(weights=1000, layers=3, width=8, key_width=4, hidden=10, vocabulary=50)
+DRY = replace(tiny.ADAPTER, lora_dropout=0.0)
+ROWS = [replace(row, index=i) for i, row in enumerate(tiny.random_rows(11, seed=4))]
+positive = st.floats(1e-3, 1e3)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> LanguageModel:
+    return tiny.load(tiny_llama)
+
+
+# ---- seconds ------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_of_medians_with_the_extremes_of_the_repeats() -> None:
+    assert slow.ratio([1, 2, 4], [4, 6, 8]) == Ratio(3, 2, 4)
+    assert slow.ratio([2], [3], scale=3) == Ratio(4.5, 4.5, 4.5)  # three times the work
+
+
+@given(st.lists(st.tuples(positive, positive), min_size=1, max_size=6))
+def test_a_ratio_lies_between_its_extremes(seconds: list[tuple[float, float]]) -> None:
+    found = slow.ratio(*zip(*seconds, strict=True))
+    assert found.low * (1 - 1e-9) <= found.median <= found.high * (1 + 1e-9)
+
+
+def test_sides_take_turns_and_their_setting_up_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, told = [0.0], []
+    monkeypatch.setattr(slow.time, "perf_counter", lambda: clock[0])
+
+    @contextmanager
+    def setup(name: str) -> Iterator[str]:
+        clock[0] += 100
+        yield f"adapter of {name}"
+        clock[0] += 100
+
+    def work(name: str, seconds: float) -> slow.Work:
+        def run(adapted: Any, items: Any) -> int:
+            assert adapted == f"adapter of {name}"
+            told.append((name, len(items)))
+            clock[0] += seconds
+            return len(told)
+
+        return run
+
+    sides = {"a": work("a", 1), "b": work("b", 2)}
+    found = slow.in_turn(sides, setup, range(5), repeats=2, device=CPU)
+    assert told == [("a", 2), ("b", 2)] + 2 * [("a", 5), ("b", 5)]
+    assert found == {"a": ([1, 1], 5), "b": ([2, 2], 6)}
+
+
+def test_products_run_at_some_rate() -> None:
+    product = slow._multiply(torch.eye(3), torch.ones(3, 3), 2)
+    assert product is None
+    seconds, result = slow.seconds_of(lambda: 7, CPU)
+    assert result == 7 and 0 <= seconds < 5
+
+
+# ---- arithmetic and bytes -----------------------------------------------------------------------
+
+
+def test_the_shape_of_a_llama(model: LanguageModel) -> None:
+    # Hidden size 32, 2 layers, 4 heads of 8 over 2 key-value heads, 64 inside, 62 or so words.
+    attention = 2 * 32 * 32 + 2 * 32 * 16
+    vocabulary = model.causal.config.vocab_size
+    assert slow.shape_of(model) == Shape(2 * (attention + 3 * 32 * 64), 2, 32, 16, 32, vocabulary)
+
+
+def test_the_shapes_with_random_weights_are_those_of_their_names() -> None:
+    def parameters(s: dict[str, Any]) -> int:
+        h, heads = s["hidden_size"], s["num_attention_heads"]
+        keys = h * s.get("num_key_value_heads", heads) // heads
+        layer = 2 * h * h + 2 * h * keys + 3 * h * s["intermediate_size"] + 2 * h
+        tables = 1 if s.get("tie_word_embeddings") else 2
+        return s["num_hidden_layers"] * layer + h + tables * s["vocab_size"] * h
+
+    assert parameters(benchmark.SHAPES["llama-2-7b"]) == 6_738_415_616
+    assert parameters(benchmark.SHAPES["smollm2-135m"]) == 134_515_008
+
+
+def test_the_adapter_is_counted(model: LanguageModel) -> None:
+    with tiny.learned(model) as adapted:
+        r, h, keys, inside = tiny.ADAPTER.r, 32, 16, 64
+        layer = r * (2 * (h + h) + 2 * (h + keys) + 3 * (h + inside))
+        assert slow.adapter_weights(adapted) == 2 * layer
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 9))
+def test_arithmetic_row_by_row(lengths: list[int], positions: int) -> None:
+    attention = sum(3 * 4 * t * t * 8 / 2 for t in lengths)  # half of what looks at all positions
+    weights, head = 2 * 1000 * sum(lengths), 2 * 10 * 50 * positions
+    assert slow.forward_flops(SHAPE, lengths, positions) == weights + attention + head
+    # Forward, and the gradient of the input; of an adapter's 7 entries the gradient too.
+    found = slow.training_flops(SHAPE, 7, lengths, positions)
+    assert found == 2 * (weights + head) + 3 * (attention + 2 * 7 * sum(lengths))
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 9))
+def test_bytes_step_by_step(prompts: list[int], new: int) -> None:
+    read = 0
+    for step in range(new):
+        read += 1000 + 10 * 50
+        read += sum(3 * 2 * 4 * (n + step) for n in prompts)
+    assert slow.decode_bytes(SHAPE, prompts, new, 2) == 2 * read
+    assert slow.logits_bytes(SHAPE, 8) == 8 * 50 * 4
+
+
+# ---- the slow ways ------------------------------------------------------------------------------
+
+
+def test_the_bare_forward_applies_the_head_at_the_continuations(model: LanguageModel) -> None:
+    seen: list[int] = []
+    head = model.causal.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
+    slow.bare(model, ROWS, batch_size=4)
+    handle.remove()
+    assert sum(seen) == sum(len(row.continuation) for row in ROWS)
+
+
+@pytest.mark.parametrize("way", ["dropout", "single"])
+def test_the_slow_ways_score_the_same(model: LanguageModel, way: str) -> None:
+    with tiny.learned(model, DRY) as adapted:
+        wanted = likelihood.token_scores(model, ROWS, batch_size=4)
+        if way == "single":
+            found = slow.score_single(model, adapted, ROWS, passes=2)
+        else:
+            found = slow.score_through_dropout(model, adapted, ROWS, passes=2, batch_size=4)
+            assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        assert value.shape == (len(ROWS), 2)
+        np.testing.assert_allclose(value, wanted[name].repeat(2, axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_slow_ways_drop_and_leave_no_trace(model: LanguageModel) -> None:
+    with tiny.learned(model) as adapted:
+        calls = [
+            slow.score_single(model, adapted, ROWS[:3], passes=2),
+            slow.score_through_dropout(model, adapted, ROWS[:3], passes=2, batch_size=3),
+        ]
+        assert not any(module.training for module in adapted.modules())
+    for found in calls:
+        scores = found["predictive_entropy"]
+        assert (scores[:, 0] != scores[:, 1]).all()
+
+
+def test_padded_training_is_the_same_training(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(
+        lr_scheduler_type="constant", num_train_epochs=1, per_device_train_batch_size=4
+    )
+    monkeypatch.setattr(benchmark, "BATCH", 4)
+    bench: Any = SimpleNamespace(model=model)
+    logs = []
+    for way in (
+        lambda adapted: benchmark.fit(bench, adapted, ROWS, config),
+        lambda adapted: slow.train_padded(model, adapted, benchmark.updates_of(ROWS), config),
+    ):
+        with adapter.fresh(model, DRY, seed=0, round_=0) as adapted:
+            tiny.learn(adapted)
+            logs.append(way(adapted))
+    assert len(logs[0]) == 3  # the last with three rows
+    np.testing.assert_allclose(logs[0], logs[1], rtol=1e-4)
+    assert logs[0][0] != logs[0][1]
+
+
+class Spy:
+    """A task that takes note of the texts it is to judge."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def extract(self, text: str, *, strict: bool) -> str:
+        self.texts.append(text)
+        return text
+
+    def is_correct(self, prediction: str, gold: str) -> bool:
+        return prediction.startswith(gold)
+
+
+def test_fixed_answers_do_not_stop(tiny_llama: Path) -> None:
+    model = tiny.load(tiny_llama)
+    # Whatever it says first ends an answer, so that a plain generation would stop at once.
+    examples = [Example(i, prompt) for i, prompt in enumerate(("what is 3", "tom has 4 red eggs"))]
+    ids = [model.tokenizer(e.prompt, return_tensors="pt").input_ids for e in examples]
+    first = {int(model.causal(one).logits[0, -1].argmax()) for one in ids}
+    model.stop_ids = frozenset(first)
+    spy: Any = Spy()
+    answers = [Answer("", ""), Answer("", "nothing that it says")]
+    right = slow.evaluate_fixed(model, spy, examples, answers, new_tokens=7, batch_size=2)
+    assert right == [True, False]
+    special = set(model.tokenizer.all_special_tokens)
+    for text in spy.texts:
+        words = text.split()
+        assert len(words) <= 7 and not set(words) & special
+        assert not set(model.tokenizer.convert_tokens_to_ids(words)) & first
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def test_every_ratio_has_an_aim_and_some_run_only_when_named() -> None:
+    assert benchmark.MEASURED.keys() == benchmark.AIMS.keys()
+    last = "memory_million_over_ten_thousand"
+    assert benchmark.names_of(None) == list(benchmark.MEASURED)[:-1]
+    assert benchmark.names_of(f"{last}, scoring_over_bare") == ["scoring_over_bare", last]
+
+
+def test_json_gets_the_smallest_ratio_and_none_that_is_void() -> None:
+    side = benchmark.Side([1.0])
+    lines = [
+        benchmark.Line("a", "long", Ratio(3, 2, 4), side, side),
+        benchmark.Line("a", "short", Ratio(2, 1, 9), side, side),
+        benchmark.Line("b", "long", Ratio(5, 5, 5), side, side, void=True),
+    ]
+    assert benchmark.smallest(lines) == {"a": {"median": 2, "low": 1, "high": 9}}
+
+
+def test_figures_of_two_sides() -> None:
+    assert benchmark.pair([1234.5, 0.01234]) == "1,234 / 0.0123"
+    assert benchmark.pair([0, 5]) == "– / 5"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--only scoring_over_bar", "did you mean 'scoring_over_bare'?"),
+        ("--rows 0", "--rows"),
+        ("--random-weights llama-2-7b --device cpu", "needs a GPU"),
+        ("--json no/such/folder/b.json", "there is no folder no/such/folder"),
+        ("--model embedded://none", "embedded://tiny"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_in_a_line(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = benchmark.main(words.split())
+    except SystemExit as leave:
+        status = leave.code
+    out, err = capsys.readouterr()
+    assert status == 2 and out == ""
+    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+
+
+def test_a_tokenizer_folded_into_fewer_words(model: LanguageModel) -> None:
+    folded = benchmark._Folded(model.tokenizer, 7)
+    for texts in ("tom has 4 eggs", ["tom has", "4 red eggs"], [""], ""):
+        whole, small = (
+            t(texts, add_special_tokens=False)["input_ids"] for t in (model.tokenizer, folded)
+        )
+        if isinstance(texts, str):
+            whole, small = [whole], [small]
+        assert small == [[i % 7 for i in row] for row in whole]
+    assert folded.eos_token_id == model.tokenizer.eos_token_id
+
+
+def test_the_large_pool_is_made_row_by_row() -> None:
+    pool = benchmark.LazyPool(1_000_000)
+    assert len(pool) == 1_000_000 and pool[-1] == pool[999_999]
+    assert [e.index for e in pool[3:9:2]] == [3, 5, 7]
+    assert len({pool[i].prompt for i in range(2601)}) == 2601
+    with pytest.raises(IndexError):
+        pool[1_000_000]
+
+
+def test_the_large_pool_can_be_scored() -> None:
+    found = benchmark.score_pool(40)
+    assert found["tokens"] > 40 and found["seconds"] > 0 and found["bytes"] > 2**20
+
+
+def test_the_peak_is_this_process_s_own() -> None:
+    held = np.ones(2**25)  # 256 MiB that the child must not be charged with
+    script = "import resource, sys\nfrom pathlib import Path\n"
+    script += inspect.getsource(benchmark.peak_bytes) + "print(peak_bytes())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < held.nbytes < benchmark.peak_bytes()
+
+
+@pytest.mark.slow
+def test_one_command_measures_every_ratio(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "POOLS", (300, 100))
+    file = tmp_path / "ratios.json"
+    words = ["--only", ",".join(benchmark.MEASURED), "--rows", "2", "--repeats", "1"]
+    assert benchmark.main([*words, "--device", "cpu", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert list(found) == list(benchmark.MEASURED)
+    for one in found.values():
+        assert list(one) == ["median", "low", "high"]
+        assert all(math.isfinite(value) and value > 0 for value in one.values())
+        assert one["low"] <= one["median"] <= one["high"]
+    out = capsys.readouterr().out
+    assert all(f"| {name} |" in out for name in benchmark.MEASURED)
+    assert "equal: losses" in out and "UNEQUAL" not in out
+
+
+@pytest.mark.slow
+def test_random_weights_run(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "--random-weights smollm2-135m --device cpu --rows 2 --repeats 1 --only scoring_over_bare"
+    )
+    assert benchmark.main(words.split()) == 0
+    assert "smollm2-135m" in capsys.readouterr().out
