@@ -132,9 +132,11 @@ class Folded:
     def __enter__(self) -> Folded:
         self._base = {name: layer.base_layer.weight for name, layer in self._layers.items()}
         for layer in self._layers.values():
-            # A new parameter: the old one may be tied to another module's.
-            weight = torch.empty_like(layer.base_layer.weight)
-            layer.base_layer.weight = nn.Parameter(weight, requires_grad=False)
+            # A new parameter: the old one may be tied to another module's. And an ordinary one:
+            # torch.compile would take a tensor of the inference mode for another kind of weight.
+            with torch.inference_mode(False):
+                weight = torch.empty_like(layer.base_layer.weight)
+                layer.base_layer.weight = nn.Parameter(weight, requires_grad=False)
             layer.merged_adapters.append(NAME)  # so that PEFT leaves the branch out
         return self
 

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from star import distributed, packing
@@ -181,6 +183,8 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
         stop_ids=frozenset(stops),
         pad_id=tokenizer.eos_token_id if pad is None else pad,
     )
+    if config.torch_compile:
+        _compile(causal)
     _check_head(model, config)
     model.packable = config.attn_implementation == "sdpa" and _packs(model, config)
     return model
@@ -346,6 +350,23 @@ def _explain(config: ModelConfig, error: BaseException) -> str:
     if "safetensors" in text:
         return f"model {name} has no safetensors weights; pickled weights are not loaded"
     return f"model {name} cannot be loaded: {_first_line(error)}"
+
+
+def _compile(causal: nn.Module) -> None:
+    """Compile each layer, all alike once; attention stays as it is, it is one kernel already.
+
+    Adapters come and go inside a compiled layer; that and folding them cost a compilation each, the
+    first time.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if next(causal.parameters()).device.type == "cpu" and shutil.which(compiler) is None:
+        raise InputError(
+            f"model.torch_compile needs a C++ compiler on a CPU, there is no {compiler}; install "
+            "one or set model.torch_compile=false"
+        )
+    for module in causal.modules():
+        if isinstance(module, GradientCheckpointingLayer):  # transformers' word for a whole layer
+            module.compile(dynamic=True)
 
 
 @torch.inference_mode()

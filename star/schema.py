@@ -44,6 +44,11 @@ class ModelConfig:
     quantization: Literal["none", "nf4"] = _key(
         "none", "4-bit NormalFloat base weights (needs bitsandbytes)"
     )
+    torch_compile: bool = _key(
+        False,
+        "compile the layers: minutes at first, then faster (a CPU needs a C++ compiler); training "
+        "draws other dropout masks",
+    )
 
 
 @dataclass(frozen=True)

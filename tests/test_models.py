@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from star import models
-from star.config import ModelConfig
+from star import adapter, likelihood, models, training
+from star.config import McDropoutConfig, ModelConfig, RegularizerConfig, TrainConfig
 from star.encoding import encode
 from star.errors import InputError
+from star.generation import generate
+from star.mc_dropout import Passes
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24], [1, 30, 31, 32, 0, 0]])
 
@@ -215,3 +219,38 @@ def test_a_gguf_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ids = torch.tensor([first.tokenizer("The capital of France is")["input_ids"]])
         best = int(first.causal(input_ids=ids).logits[0, -1].argmax())
     assert first.tokenizer.decode([best]).strip() == "Paris"
+
+
+def test_compiling_without_a_compiler(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler on a CPU, there is no no-such"):
+        load(tiny_llama, torch_compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch about torch, while it compiles
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_model_computes_the_same(tiny_llama: Path) -> None:
+    rows = tiny.random_rows(6, seed=3)
+    update = TrainConfig(num_train_epochs=2, per_device_train_batch_size=3, learning_rate=1e-2)
+    quiet = replace(tiny.ADAPTER, lora_dropout=0.0)  # compiled dropout draws other masks
+    found = []
+    for compiled in (False, True):
+        model, scores = load(tiny_llama, torch_compile=compiled), []
+        with adapter.fresh(model, quiet, seed=0, round_=0) as adapted:
+            log = training.fit(
+                model, adapted, rows, config=update, regularizer=RegularizerConfig("loss", 0.1),
+                seed=0, round_=0,
+            ).log  # fmt: skip
+            scores.append(likelihood.token_scores(model, rows, batch_size=4)["max_entropy"])
+        mc = McDropoutConfig(passes=2)
+        with tiny.learned(model) as adapted:  # a second adapter in the compiled layers
+            with Passes(adapted, mc, seed=0, round_=0).installed() as passes:
+                one = likelihood.token_scores(model, rows, batch_size=4, passes=passes)
+            scores.append(one["max_entropy"])
+            answers = generate(model, [r.prompt for r in rows], max_new_tokens=5, batch_size=4)
+        found.append((np.concatenate(scores, axis=1), [e["loss"] for e in log], answers))
+    (plain, losses, answers), (compiled_scores, compiled_losses, compiled_answers) = found
+    np.testing.assert_allclose(compiled_scores, plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(compiled_losses, losses, rtol=1e-4)
+    assert compiled_answers == answers
