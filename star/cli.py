@@ -30,6 +30,31 @@ A run that was interrupted goes on after its last complete round when it is star
 keys, their defaults and meaning:
 """
 
+ESTIMATE_DESCRIPTION = """\
+Say what a run will cost before it is started: tokens, FLOPs, hours and peak memory of training,
+evaluating and scoring. Tokens are counted on the task's own rows; the speed is measured here,
+within a minute or so, on the configured model and device. Nothing is written to the run folder.
+"""
+
+ESTIMATE_NOTES = """\
+examples:
+  star estimate configs/quickstart.yaml
+  star estimate configs/smollm2/boolq.yaml task.data_dir=path/to/boolq pool.rounds=3
+  star estimate configs/paper/gsm8k.yaml --preset paper --flops-per-second 1e14 \\
+      --bytes-per-second 2e12
+
+With --flops-per-second only the model's configuration and tokenizer are read, so that you can ask
+about a model that this machine cannot hold. Give what the device achieves in such work, not what
+its maker promises. The estimate is for one process that starts afresh; loading is not counted.
+
+columns:
+  tokens  through the model, as result.json counts them; padding is not counted
+  FLOP    additions and multiplications
+  base    evaluation and scoring by the base model, once before the rounds (result.json has the
+          tokens in round 0). Its scores are cached: over the same pool another seed or strategy
+          finds them there
+"""
+
 REPLAY_DESCRIPTION = """\
 Recompute each round's query from the score components a run has stored, under other settings and
 without a model, and compare it with what was picked. Each round is asked on the run's own
@@ -155,6 +180,31 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--device", default="auto")
     score.set_defaults(call=_score)
 
+    estimate = verbs.add_parser(
+        "estimate",
+        help="say what a run will cost before it is started",
+        description=ESTIMATE_DESCRIPTION,
+        epilog=ESTIMATE_NOTES,
+        formatter_class=raw,
+    )
+    estimate.add_argument("config", metavar="CONFIG", help="as for star run")
+    estimate.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
+    estimate.add_argument("--preset", metavar="NAME", help="as for star run")
+    estimate.add_argument(
+        "--flops-per-second",
+        type=float,
+        metavar="F",
+        help="what another device achieves, 1e14 say: measure nothing, load no weights",
+    )
+    estimate.add_argument(
+        "--bytes-per-second",
+        type=float,
+        metavar="B",
+        help="with it: how fast that device reads the weights, once a generated token of a batch",
+    )
+    estimate.add_argument("--json", metavar="FILE", help="also write the figures, round by round")
+    estimate.set_defaults(call=_estimate)
+
     replay = verbs.add_parser(
         "replay",
         help="ask a run's stored scores what another strategy would have picked",
@@ -204,6 +254,22 @@ def _score(options: argparse.Namespace) -> int:
         device=options.device,
         progress=sys.stderr.isatty(),
     )
+    return 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    path = None if options.config == "-" else options.config
+    config = configuration.load(path, options.overrides, preset=options.preset)
+    from star import estimating  # late, as for run
+
+    found = estimating.estimate(
+        config,
+        flops_per_second=options.flops_per_second,
+        bytes_per_second=options.bytes_per_second,
+    )
+    if options.json is not None:
+        estimating.write(options.json, found)
+    print(estimating.table(found))
     return 0
 
 

@@ -61,7 +61,7 @@ def test_help_explains_every_key(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-    assert "run " in said and "score " in said
+    assert all(f"{verb} " in said for verb in ("run", "score", "estimate", "replay"))
 
 
 def test_version(capsys: pytest.CaptureFixture) -> None:
@@ -90,6 +90,19 @@ def test_the_last_line_is_the_folder(quick: list[str], capsys: pytest.CaptureFix
     assert (folder / "result.json").is_file()
     assert main(quick) == 0  # again: the same line, and that there is nothing to do
     assert Path(capsys.readouterr().out.splitlines()[-1]) == folder
+
+
+def test_an_estimate(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["--flops-per-second", "1e9", "--json", str(tmp_path / "a.json")]
+    assert main(["estimate", *quick[1:], *words]) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert f"{found['total']['tokens']:,}" in said and "peak memory" in said
+    assert not (tmp_path / "out").exists()  # no run folder
+    refused(capsys, ["estimate", *quick[1:], *words[:3], "/dev/null/a.json"], "/dev/null/a.json")
+    settings = ["model.name_or_path=./gone", "adapter.target_modules=[q_prj]"]
+    for setting, part in zip(settings, ("gone", "q_prj"), strict=True):
+        refused(capsys, ["estimate", *quick[1:], setting, *words[:2]], part)
 
 
 def test_scores_of_a_file(tiny_llama: Path, tmp_path: Path) -> None:
@@ -121,6 +134,11 @@ def test_scores_of_a_file(tiny_llama: Path, tmp_path: Path) -> None:
         (["runn"], ["'runn'", "run"]),
         ([], ["VERB"]),
         (["score", "m", "gone.jsonl", "-o", "x"], ["gone.jsonl not found"]),
+        (["estimate", "-", "pool.round=3"], ["'pool.round'", "did you mean 'pool.rounds'?"]),
+        (["estimate", "-", "--preset", "papr"], ["--preset", "papr"]),
+        (["estimate", "-", "--flops-per-second", "fast"], ["--flops-per-second", "'fast'"]),
+        (["estimate", "-", "--flops-per-second", "0"], ["--flops-per-second", "positive"]),
+        (["estimate", "-", "--bytes-per-second", "1e12"], ["--flops-per-second"]),
         (["score", "m", "in.jsonl", "stray", "-o", "x"], ["stray"]),
     ],
     ids=lambda value: "_".join(value),

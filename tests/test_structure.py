@@ -51,6 +51,7 @@ ORDER = (
     "world",
     "active_learning",
     "texts",
+    "estimating",
     "replaying",
     "probes",
     "figures",
