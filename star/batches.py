@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -28,15 +28,31 @@ Result = TypeVar("Result")
 
 
 class Ragged(Sequence[tuple[int, ...]]):
-    """Lists of token ids in one flat array: about 4 bytes a token, where tuples take ten times."""
+    """Lists of token ids in one flat array: 2 or 4 bytes a token, where tuples take ten times."""
 
-    def __init__(self, lists: Iterable[Sequence[int]]) -> None:
-        tokens, ends = array("i"), array("q", [0])
+    def __init__(self, lists: Iterable[Sequence[int]] = ()) -> None:
+        self._tokens, self._ends = array("H"), array("q", [0])
         for one in lists:
-            tokens.extend(one)
-            ends.append(len(tokens))
-        self.tokens = np.array(tokens, dtype=np.int32)  # all of them
-        self.ends = np.array(ends, dtype=np.int64)  # (N + 1,), from 0
+            self.append(one)
+
+    def append(self, one: Sequence[int]) -> None:
+        """Add a list behind the others; not while ``tokens`` or ``ends`` are looked at."""
+        try:
+            self._tokens.extend(one)
+        except OverflowError:  # a vocabulary of more than 65,536 words
+            self._tokens = array("i", self._tokens[: self._ends[-1]])
+            self._tokens.extend(one)
+        self._ends.append(len(self._tokens))
+
+    @property
+    def tokens(self) -> NDArray[Any]:
+        """All of them, one list behind the other; not a copy."""
+        return np.asarray(self._tokens)
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """(N + 1,) where each list ends, from 0; not a copy."""
+        return np.asarray(self._ends)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -44,7 +60,7 @@ class Ragged(Sequence[tuple[int, ...]]):
         return np.diff(self.ends)
 
     def __len__(self) -> int:
-        return len(self.ends) - 1
+        return len(self._ends) - 1
 
     @overload
     def __getitem__(self, place: int) -> tuple[int, ...]: ...
@@ -54,7 +70,11 @@ class Ragged(Sequence[tuple[int, ...]]):
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         place = range(len(self))[place]  # negative places, and IndexError
-        return tuple(self.tokens[self.ends[place] : self.ends[place + 1]].tolist())
+        return tuple(self._tokens[self._ends[place] : self._ends[place + 1]])
+
+    def digest(self) -> str:
+        """Return the sha256 hex of everything in here."""
+        return hashlib.sha256(self.ends.tobytes() + self.tokens.tobytes()).hexdigest()
 
 
 class Rows(Sequence[TokenRow]):
@@ -74,8 +94,8 @@ class Rows(Sequence[TokenRow]):
                 yield row.prompt + row.continuation
 
         self.tokens = Ragged(tokens())
-        self.splits = np.array(splits, dtype=np.int32)  # (N,) tokens of the prompt
-        self.indices = np.array(indices, dtype=np.int64)  # (N,)
+        self.splits = np.asarray(splits)  # (N,) tokens of the prompt
+        self.indices = np.asarray(indices)  # (N,)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -84,9 +104,9 @@ class Rows(Sequence[TokenRow]):
 
     def digest(self) -> str:
         """Return the sha256 hex of everything in here."""
-        total = hashlib.sha256()
-        for part in (self.indices, self.splits, self.tokens.ends, self.tokens.tokens):
-            total.update(part.tobytes())
+        total = hashlib.sha256(self.tokens.digest().encode())
+        total.update(self.indices.tobytes())
+        total.update(self.splits.tobytes())
         return total.hexdigest()
 
     def __len__(self) -> int:

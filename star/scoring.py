@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 VERSION = 2  # of the scores' meaning; part of the cache key
-ENCODED_AT_ONCE = 10_000  # examples whose texts are tokenised together; all others stay arrays
+AT_ONCE = 10_000  # examples that are objects at a time; of all others there are arrays
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,23 @@ class PoolScorer:
         config = replace(config, continuation=continuation_of(config, examples))
         self._model, self._config, self._limits = model, config, limits
         self._cache, self._progress = cache, progress
-        self._indices = np.fromiter((e.index for e in examples), np.int64, len(examples))
-        self._order = np.argsort(self._indices)
         self._base: View | None = None
-        # What is scored: prompts where a view answers them itself, else whole rows; of a choice
-        # task the rows of an example's choices, one example after the other.
-        self._choices = 0
+        if config.continuation == "choices" and any(e.choices is None for e in examples):
+            raise InputError(
+                "acquisition.continuation=choices needs a choice task; set it to model or base"
+            )
+        self._widths = Ragged()  # tokens of each choice
         truncated = 0
 
         def encoded() -> Iterator[TokenRow]:
             nonlocal truncated
-            for start in range(0, len(examples), ENCODED_AT_ONCE):
-                part = examples[start : start + ENCODED_AT_ONCE]
+            for start in range(0, len(examples), AT_ONCE):
+                part = examples[start : start + AT_ONCE]
                 if config.continuation == "choices":
-                    self._choices = len(part[0].choices or ())
-                    yield from (r for group in encode_choices(model, part) for r in group)
+                    for group in encode_choices(model, part):
+                        self._widths.append([len(row.continuation) for row in group])
+                        together = tuple(t for row in group for t in row.continuation)
+                        yield replace(group[0], continuation=together)
                     continue
                 texts, reserve = None, limits.max_new_tokens
                 if config.continuation == "gold":
@@ -125,11 +127,10 @@ class PoolScorer:
                 truncated += len(fitted.truncated)
                 yield from fitted.rows
 
-        if config.continuation == "choices" and any(e.choices is None for e in examples):
-            raise InputError(
-                "acquisition.continuation=choices needs a choice task; set it to model or base"
-            )
+        # What is scored, a row an example: the prompt, where a view answers it itself, else with
+        # the continuation; of a choice task with all choices, one behind the other.
         self._rows = Rows(encoded())
+        self._order = np.argsort(self._rows.indices)
         if truncated:
             # `admit` makes room for the choices, or for an answer of max_new_tokens: not for both.
             logger.warning("scoring: %d rows are cut to fit the model", truncated)
@@ -141,12 +142,12 @@ class PoolScorer:
         """
         if self._base is None:
             path = None if self._cache is None else self._cache / "base" / f"{self._key()}.npz"
-            stored = None if path is None else _read_view(path, len(self._indices))
+            stored = None if path is None else _read_view(path, len(self._rows))
             # Scoring is shared work: all processes read, or all score. A cache on one machine's own
             # disk, or a file that appears in between, must not divide them.
             self._base = stored if everyone(stored is not None) else None
             if self._base is None:
-                self._base = self._score(range(len(self._indices)), None, "base")
+                self._base = self._score(range(len(self._rows)), None, "base")
                 if path is not None and is_main():
                     _write_view(path, self._base)
         return self._base
@@ -174,7 +175,7 @@ class PoolScorer:
 
     def _places(self, indices: Sequence[int]) -> list[int]:
         """Return where the examples with these pool indices stand here."""
-        found = np.searchsorted(self._indices, indices, sorter=self._order)
+        found = np.searchsorted(self._rows.indices, indices, sorter=self._order)
         return self._order[found].tolist()  # type: ignore[no-any-return]
 
     def _score(self, places: Sequence[int], passes: Passes | None, name: str) -> View:
@@ -190,15 +191,8 @@ class PoolScorer:
         floor = self._config.entropy_floor if clipped else 0.0
         count = len(places)
         if self._config.continuation == "choices":
-            width = self._choices
-            groups = [self._rows[i * width : (i + 1) * width] for i in places]
-            with passes.installed() if passes else nullcontext():
-                log_probs = likelihood.choice_log_probs(
-                    self._model, groups, passes=passes, **options
-                )
-            tokens = work * sum(len(row) for group in groups for row in group)
-            sums = likelihood.choice_measures(log_probs, entropy_floor=floor) if count else {}
-            return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), tokens)
+            sums, tokens = self._score_choices(places, passes, floor, options)
+            return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), work * tokens)
         rows = self._continued(places, name)
         continuations = Ragged(row.continuation for row in rows)
         generated = int(rows.lengths.sum()) if self._config.continuation == "model" else 0
@@ -209,6 +203,30 @@ class PoolScorer:
             )
         tokens = work * int(rows.lengths.sum()) + generated
         return View(sums, continuations.lengths, continuations, tokens)
+
+    def _score_choices(
+        self, places: Sequence[int], passes: Passes | None, floor: float, options: dict[str, Any]
+    ) -> tuple[dict[str, Array], int]:
+        """Return the measures of the choices, and the tokens of all of them."""
+        sums: dict[str, Array] = {}
+        tokens = 0
+        with passes.installed() if passes else nullcontext():
+            for start in range(0, len(places), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                groups = [self._group(place) for place in places[part]]
+                found = likelihood.choice_log_probs(self._model, groups, passes=passes, **options)
+                measures = likelihood.choice_measures(found, entropy_floor=floor)
+                for name, values in measures.items():
+                    table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
+                    table[part] = values
+                tokens += sum(len(row) for group in groups for row in group)
+        return sums, tokens
+
+    def _group(self, place: int) -> list[TokenRow]:
+        """Return the rows of an example's choices."""
+        row, ends = self._rows[place], np.cumsum([0, *self._widths[place]])
+        cuts = [slice(*pair) for pair in pairwise(ends)]
+        return [replace(row, continuation=row.continuation[cut]) for cut in cuts]
 
     def _continued(self, places: Sequence[int], name: str) -> Rows:
         """Return the rows to score, each with its continuation."""
@@ -236,8 +254,8 @@ class PoolScorer:
             "version": VERSION,
             "model": self._model.fingerprint,
             "max_new_tokens": self._limits.max_new_tokens if own else None,
-            "choices": self._choices,
             "rows": self._rows.digest(),
+            "choices": self._widths.digest(),
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 

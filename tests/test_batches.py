@@ -28,6 +28,12 @@ def test_rows_come_back_as_they_went_in(rows: list[TokenRow]) -> None:
         stored[len(rows)]
 
 
+def test_small_vocabularies_take_two_bytes_a_token() -> None:
+    assert Ragged([(0, 65535)]).tokens.itemsize == 2
+    wide = Ragged([(1, 2), (3, 65536, 4), (5,)])
+    assert wide.tokens.itemsize == 4 and list(wide) == [(1, 2), (3, 65536, 4), (5,)]
+
+
 def test_the_digest_is_of_everything() -> None:
     rows = [TokenRow(3, (1, 2), (3,)), TokenRow(4, (5,), ())]
     others = [

@@ -12,6 +12,7 @@ import gc
 import importlib.util
 import itertools
 import types
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -320,7 +321,7 @@ def test_a_scorer_keeps_no_oracle_and_no_answer(tiny_llama: Path, continuation: 
     assert not any(one is oracle or isinstance(one, (Answer, Oracle)) for one in held)
     # Under gold the tokens of the answers are what is scored; else not even those are there.
     tokens = tuple(model.tokenizer(" 1 2 3 4 5 pens", add_special_tokens=False)["input_ids"])
-    arrays = [o.tolist() for o in held if isinstance(o, np.ndarray) and o.dtype == np.int32]
+    arrays = [o.tolist() for o in held if isinstance(o, array)]
     flat = [tuple(a[i : i + len(tokens)]) for a in arrays for i in range(len(a))]
     tuples = [o for o in held if isinstance(o, tuple)]
     assert (tokens in [*flat, *tuples]) == (continuation == "gold")
