@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import runs
 from runs import Runner
 
-from star import models, tasks
+from star import adapter, models, tasks
 from star.admission import Limits
 from star.config import load
 from star.errors import InputError
@@ -204,3 +205,39 @@ def test_no_training_at_all_evaluates_the_base_model(tiny_llama, tmp_path):
         by_likelihood=True, bins=15,
     )  # fmt: skip
     assert base.metrics["nll"] == pytest.approx(runs.result(folder)["rounds"][0]["nll"], rel=1e-6)
+
+
+@pytest.mark.parametrize("choices", [True, False])
+def test_a_second_seed_or_strategy_runs_the_base_model_no_more(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choices: bool
+) -> None:
+    data = runs.write_data(tmp_path / "data", choices=choices)
+    model = models.load(load(None, [f"model.name_or_path={tiny_llama}"]).model)
+    monkeypatch.setattr(models, "load", lambda *_, **__: model)
+    seen = {"base": 0, "full": 0}
+
+    def counted(plain: Any) -> Any:
+        def count(self: models.LanguageModel, *words: Any) -> Any:
+            layers = [layer for _, layer in adapter.layers(self.causal)]
+            on = layers and not layers[0].disable_adapters
+            seen["full" if on else "base"] += 1
+            return plain(self, *words)
+
+        return count
+
+    for name in ("predict", "step"):
+        monkeypatch.setattr(
+            models.LanguageModel, name, counted(getattr(models.LanguageModel, name))
+        )
+
+    def go(*words: str) -> int:
+        before, task = dict(seen), runs.CHOICES if choices else ('evaluation.views=["full","mc"]',)
+        cache = f"tracking.cache_dir={tmp_path / 'cache'}"
+        runs.go(tiny_llama, data, tmp_path / "runs", *SMALL, *task, cache, *words)
+        assert seen["full"] > before["full"]
+        return seen["base"] - before["base"]
+
+    assert go() > 0
+    assert go("seed=1") == 0
+    assert go("seed=1", "acquisition.measure=max_entropy") == 0
+    assert go("seed=2", "acquisition.combine=none") == 0
