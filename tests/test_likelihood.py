@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from scipy import stats
 
-from star import likelihood
-from star.config import McDropoutConfig
+from star import adapter, likelihood, models, tasks, uncertainty
+from star.admission import encode_rows
+from star.config import AdapterConfig, McDropoutConfig, ModelConfig, TaskConfig
 from star.encoding import TokenRow
 from star.errors import InputError
 from star.mc_dropout import Passes
@@ -201,3 +203,37 @@ def test_no_gradient_and_no_random_numbers(model: LanguageModel) -> None:
         likelihood.token_scores(model, ROWS, batch_size=3)
         assert all(p.grad is None for p in adapted.parameters())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- the fast path against the plain one -------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed, folded and fused, against one padded row at a time through the LoRA branch."""
+    data = tasks.load(TaskConfig(name="arithmetic", pool_limit=80, test_limit=1)).pool
+    fast = models.load(ModelConfig(dtype=dtype, device="cpu"))
+    rows = encode_rows(fast, data.examples, [a.target for a in data.answers]).rows
+    assert fast.packable
+
+    def scored(batch_size: int) -> dict[str, Any]:
+        with (
+            tiny.learned(fast, AdapterConfig(r=8, lora_alpha=8), scale=0.05) as adapted,
+            Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=0).installed() as passes,
+        ):
+            return likelihood.token_scores(fast, rows, batch_size=batch_size, passes=passes)
+
+    found = scored(64)
+    fast.packable = False
+    monkeypatch.setattr(adapter.Folded, "possible", False)
+
+    def slowly(logits: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
+        return uncertainty.all_measures(logits.log_softmax(-1), chosen, 0.0)
+
+    monkeypatch.setattr(uncertainty, "from_logits", slowly)
+    plain = scored(1)
+    for name in MEASURES:
+        if dtype == "float32":
+            np.testing.assert_allclose(found[name], plain[name], rtol=1e-4, atol=1e-4)
+        means = [values[name].mean(axis=1) for values in (found, plain)]
+        assert stats.kendalltau(*means).statistic >= 0.99

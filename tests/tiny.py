@@ -42,9 +42,11 @@ def learn(adapted: Any, seed: int = 0, scale: float = 0.3) -> None:
 
 
 @contextmanager
-def learned(model: LanguageModel, config: AdapterConfig = ADAPTER) -> Iterator[Any]:
+def learned(
+    model: LanguageModel, config: AdapterConfig = ADAPTER, scale: float = 0.3
+) -> Iterator[Any]:
     with adapter.fresh(model, config, seed=0, round_=0) as adapted:
-        learn(adapted)
+        learn(adapted, scale=scale)
         yield adapted
 
 
