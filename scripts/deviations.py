@@ -32,6 +32,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "released": ("released", ()),
     "naive": ("star", (f"{A}combine=none",)),
     "gold": ("star", (f"{A}continuation=gold",)),
+    "base-continuation": ("star", (f"{A}continuation=base",)),
     "dropout-off": ("star", (f"{A}mc_dropout.passes=0",)),
     "base-minmax": ("star", (f"{A}normalization=base_minmax",)),
     "sum": ("star", (f"{A}reduction=sum",)),
@@ -58,6 +59,8 @@ REPLAYED = {
     "lambda-of-ten-rounds": f"{A}base_weight.rounds=10",
     "one-pass": f"{A}mc_dropout.passes=1",
 }
+# What changes the scores alone: the first query beside that of another row, same adapter.
+COMPARED = {"entropy-floor": "max-entropy", "base-continuation": "star"}
 # Answers in words, read as digits: the accuracy of the same model, both ways.
 DIGITS = {"words": "evaluation.extraction=task", "digits": "evaluation.extraction=digits"}
 
@@ -80,7 +83,7 @@ def gather(done: list[Cell], root: Path) -> dict[str, Any]:
     from star.files import read_json
     from star.replaying import replay
 
-    found: dict[str, Any] = {"runs": [], "replayed": [], "floor": []}
+    found: dict[str, Any] = {"runs": [], "replayed": [], "compared": []}
     for cell in done:
         run = cell.folder(root)
         result = read_json(run / "result.json")
@@ -95,18 +98,19 @@ def gather(done: list[Cell], root: Path) -> dict[str, Any]:
                 chance = sum(row["chance"] for row in rows) / len(rows)
                 found["replayed"].append({**mark, "name": name, "word": word, "overlap": mean})
                 found["replayed"][-1]["chance"] = chance
-        if cell.name == "entropy-floor":
-            found["floor"].append(mark | _floor(run, Cell("max-entropy", CONFIG).folder(root), run))
+        if cell.name in COMPARED:
+            plain = Cell(COMPARED[cell.name], CONFIG, seed=cell.seed).folder(root)
+            found["compared"].append(mark | _compared(plain, run))
     return found
 
 
-def _floor(run: Path, plain: Path, clipped: Path) -> dict[str, float]:
+def _compared(plain: Path, other: Path) -> dict[str, float]:
+    """Return how the first queries of two runs differ, scored by the same adapter."""
     from star.acquisition import spearman
     from star.files import read_json, read_npz
 
-    plain = plain.with_name(run.name)
-    picked = [set(read_json(r / "rounds/00/selected.json")["indices"]) for r in (plain, clipped)]
-    scores = [read_npz(r / "rounds/00/scores.npz")["full"] for r in (plain, clipped)]
+    picked = [set(read_json(r / "rounds/00/selected.json")["indices"]) for r in (plain, other)]
+    scores = [read_npz(r / "rounds/00/scores.npz")["full"] for r in (plain, other)]
     rho = spearman(*scores)
     return {
         "overlap": len(picked[0] & picked[1]) / len(picked[0]),
@@ -142,9 +146,19 @@ def make_table(found: dict[str, Any]) -> str:
     ]
     parts.append(table(["replayed", "command", "share of the query kept", "by chance"], replayed))
     keys = ("overlap", "rank_correlation", "mean_added_nats")
-    floor = [said((r[k] for r in found["floor"]), ".4f") for k in keys]
-    head = ["", "share of the query kept", "rank correlation", "added nats a token"]
-    parts.append(table(head, [["entropy_floor = 1e-6", *floor]]))
+    compared = [
+        [name, other]
+        + [said((r[k] for r in where(found["compared"], name=name)), ".4f") for k in keys]
+        for name, other in COMPARED.items()
+    ]
+    head = [
+        "first query of",
+        "beside",
+        "share kept",
+        "rank correlation of the full view",
+        "added nats a token",
+    ]
+    parts.append(table(head, compared))
     both = [
         [name, said((100 * r["curve"][0][1] for r in found["runs"] if r["name"] == name), ".1f")]
         for name in DIGITS

@@ -144,7 +144,7 @@ def test_the_table_of_the_deviations() -> None:
                     "auc": base + gain, "curve": [[20, 0.1], [200, 0.9]], "ece": 0.1,
                 }
             )  # fmt: skip
-    found = {"runs": runs, "replayed": [], "floor": [], "provenance": told()}
+    found = {"runs": runs, "replayed": [], "compared": [], "provenance": told()}
     text = deviations.make_table(found)
     # Paired by seed, the difference has no spread though the seeds do.
     assert "| gold (label-using) | `--preset star acquisition.continuation=gold` |" in text
