@@ -73,7 +73,8 @@ TRAIN = TrainConfig(lr_scheduler_type="constant", num_train_epochs=1)
 LOSSES_EQUAL = {"float32": 1e-4, "bfloat16": 2e-2}
 TUNE = TrainConfig(learning_rate=1e-3, max_steps=16)
 TUNE_UPDATES = 64  # at most
-STOPPED = 0.85  # share of answers at which tuning ends
+STOPPED = 0.75  # share of answers at which tuning ends
+ASKED = 8  # questions it is asked on
 POOLS = (1_000_000, 10_000)
 UNADAPTED = ("bare", "products")  # sides that see no adapter
 SHAPES: dict[str, dict[str, Any]] = {
@@ -147,7 +148,7 @@ class Bench:
                     name=STAND_INS[task] if folder is None else task,  # type: ignore[arg-type]
                     data_dir=None if folder is None else str(folder / task),
                     pool_limit=POOL_LIMIT,
-                    test_limit=self.options.rows,
+                    test_limit=max(self.options.rows, ASKED),
                 )
             )
         return self._data[task]
@@ -169,7 +170,7 @@ class Bench:
         test = self.data(task).test
         if len(test) < self.options.rows:
             raise InputError(f"{task} has {len(test)} test rows, asked for {self.options.rows}")
-        return list(zip(test.examples, test.answers, strict=True))
+        return list(zip(test.examples, test.answers, strict=True))[: self.options.rows]
 
     @cached_property
     def adapter_weights(self) -> int:
@@ -211,7 +212,11 @@ class Bench:
         """Return the sides of scoring that are asked for, timed in turn on the same rows."""
         if task in self._scored:
             return self._scored[task]
-        rows, passes = self.rows(task, self.options.rows), self.options.passes
+        mean_length = mean(map(len, self.rows(task, self.options.rows)))
+        count = max(self.options.rows, round(self.options.tokens / mean_length))
+        rows, passes = self.rows(task, count), self.options.passes
+        # One example at a time gains nothing by more examples.
+        few = slice(None, None, max(1, count // self.options.rows))
         options = {"passes": passes, "batch_size": self.limits.batch_size}
         sides: dict[str, Work] = {
             "ours": lambda adapted, rows: score(self, adapted, rows),
@@ -220,7 +225,7 @@ class Bench:
                 self.model, adapted, rows, **options
             ),
             "single": lambda adapted, rows: slow.score_single(
-                self.model, adapted, rows, passes=passes
+                self.model, adapted, rows[few], passes=passes
             ),
             "products": self.products,
         }
@@ -232,6 +237,10 @@ class Bench:
             name: Side(seconds, passes * tokens, passes * flops)
             for name, (seconds, _) in timed.items()
         }
+        if "single" in found:
+            part = rows[few]
+            work = (passes * sum(map(len, part)), passes * forward(self, part))
+            found["single"] = Side(found["single"].seconds, *work)
         if "bare" in found:
             found["bare"] = Side(found["bare"].seconds, tokens, flops)
         if "products" in found:
@@ -243,7 +252,7 @@ class Bench:
     def tuned(self) -> tuple[dict[str, Any], int]:
         """The adapter's state when most answers to GSM8K stop, and the updates it took."""
         rows = self.rows("gsm8k", TUNE_UPDATES * BATCH // 2, eos=True)
-        asked = [example for example, _ in self.questions("gsm8k")][:BATCH]
+        asked = self.data("gsm8k").test.examples[:ASKED]
         prompts = encode_rows(self.model, asked, None, reserve=self.limits.max_new_tokens).rows
         updates = 0
         with self.adapted() as adapted:
@@ -717,7 +726,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--random-weights", choices=SHAPES, help="a shape instead of --model's")
     parser.add_argument("--dtype", choices=tuple(LOSSES_EQUAL), default="float32")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--rows", type=count, default=6, help="scored, or evaluated, of a task")
+    parser.add_argument(
+        "--tokens", type=count, default=2500, help="scored of a task: as many rows as have them"
+    )
+    parser.add_argument(
+        "--rows", type=count, default=6, help="evaluated of a task, or scored one at a time"
+    )
     parser.add_argument("--updates", type=count, default=1, help="of 8 rows in training")
     parser.add_argument("--batch-size", type=count, default=16, help="rows scored at once")
     parser.add_argument("--repeats", type=count, default=3)
