@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -16,7 +17,7 @@ from star.estimating.costs import Shape
 from star.estimating.workload import Workload
 from star.models import LanguageModel
 
-LIBRARIES = 0.6e9  # bytes of Python with torch and transformers loaded, on a CPU
+LIBRARIES = 0.5e9  # bytes of Python with torch and transformers loaded, on a CPU
 
 
 def without_weights(config: Config) -> LanguageModel:
@@ -102,14 +103,14 @@ def memory_of(load: Workload, *, on_cpu: bool) -> dict[str, float]:
     config, shape = load.config, load.shape
     size = torch.finfo(models.DTYPES[config.model.dtype]).bits / 8
     four_bit = config.model.quantization == "nf4"
-    batch = config.train.per_device_train_batch_size
-    tokens, answers = load.rows.max(axis=1).tolist()
+    longest = np.sort(load.rows, axis=1)[:, -config.train.per_device_train_batch_size :]
+    tokens, answers = longest.sum(axis=1).tolist()  # of a batch of the longest
     rows, widest = config.evaluation.per_device_eval_batch_size, load.widest()
     parts = {
         "train": costs.training_bytes(
             shape,
-            tokens=batch * tokens,
-            predicted=batch * answers,
+            tokens=tokens,
+            predicted=answers,
             size=size,
             dropout=config.adapter.lora_dropout > 0,
             mask=4.0 if on_cpu else 1.0,
