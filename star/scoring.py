@@ -195,7 +195,11 @@ class PoolScorer:
             return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), work * tokens)
         rows = self._continued(places, name)
         continuations = Ragged(row.continuation for row in rows)
-        generated = int(rows.lengths.sum()) if self._config.continuation == "model" else 0
+        # The base view is one and the same with its own answers for itself or for both views.
+        makes = self._config.continuation == "model" or (
+            self._config.continuation == "base" and name == "base"
+        )
+        generated = int(rows.lengths.sum()) if makes else 0
         bald = passes is not None and self._config.measure == "bald"
         with passes.installed() if passes else nullcontext():
             sums = likelihood.token_scores(

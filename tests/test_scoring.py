@@ -299,3 +299,14 @@ def test_what_is_cut_in_scoring_alone_is_said(
     assert not caplog.records
     scorer(tight, examples, "model")
     assert "scoring: 4 rows are cut" in caplog.text
+
+
+def test_the_base_view_counts_its_answers_whoever_asked_for_it(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    examples = pool()
+    tokens = set()
+    for kind in ("model", "base"):
+        for cache in (tmp_path / kind, tmp_path / "shared"):
+            tokens.add(scorer(model, examples, kind, cache=cache).base().tokens)
+    assert len(tokens) == 1
