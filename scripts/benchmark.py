@@ -12,6 +12,8 @@ with LoRA of rank 64 on seven projections, noise in every B, and ``masks: consis
         --data-dir FOLDER      # with gsm8k/, boolq/ and openbookqa/, each train.jsonl, test.jsonl
     python scripts/benchmark.py --only memory_million_over_ten_thousand
     python scripts/benchmark.py --random-weights llama-2-7b --dtype bfloat16
+
+What was tried for speed, and what came of it: ``scripts/results/benchmark/log.md``.
 """
 
 from __future__ import annotations
