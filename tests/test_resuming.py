@@ -57,7 +57,7 @@ def after(calls: int, function: Any) -> Any:
 
 @pytest.mark.parametrize(
     "place, calls, complete",
-    [("evaluate", 1, 0), ("evaluate", 2, 1), ("evaluate", 3, 2), ("write_result", 0, 3)],
+    [("evaluate", 0, 0), ("evaluate", 1, 1), ("evaluate", 2, 2), ("write_result", 0, 3)],
 )
 def test_a_run_goes_on_after_its_last_complete_round(
     place: str,
