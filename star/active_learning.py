@@ -23,11 +23,11 @@ from star import (
     acquisition,
     adapter,
     distributed,
-    models,
     seeding,
     training,
     uncertainty,
     views,
+    weights,
 )
 from star.admission import encode_rows, released_mask
 from star.config import Config, label_free
@@ -57,7 +57,7 @@ def run(config: Config) -> Path:
         world = prepare(config, folder)
         bought = _start(config, folder, world)
         if "base" in config.evaluation.views and world.complete < config.pool.rounds:
-            once = partial(evaluate_once, models.cache_root(config.tracking.cache_dir) / "tested")
+            once = partial(evaluate_once, weights.cache_root(config.tracking.cache_dir) / "tested")
             world.base = _evaluate(config, world, world.test, world.test_answers, how=once)
         for t in range(config.pool.rounds):
             if t < world.complete:

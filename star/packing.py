@@ -22,7 +22,7 @@ from star.batches import Batch
 NAME = "star_packed"
 
 
-class Rows:
+class Layout:
     """What the attention layers are told: how the rows of a packed batch lie."""
 
     def __init__(self, batch: Batch) -> None:
@@ -59,7 +59,7 @@ class Cache:
     """
 
     def __init__(self, batch: Batch, capacity: int) -> None:
-        self._first: Rows | None = Rows(batch)
+        self._first: Layout | None = Layout(batch)
         self._size = (sum(count for count, _ in batch.runs), capacity)
         self._stored: dict[int, list[Tensor]] = {}  # layer to keys, values: (B, heads, capacity, D)
         lengths = [length for count, length in batch.runs for _ in range(count)]
@@ -88,10 +88,10 @@ class Cache:
         )
         return out.flatten(1, 2).unsqueeze(0)
 
-    def advance(self, tokens: int = 1) -> None:
-        """Count the tokens of the forward pass that has ended."""
+    def advance(self) -> None:
+        """Say that a forward pass has ended: each row is a token longer, but for the first time."""
         if self._first is None:
-            self.lengths = self.lengths + tokens
+            self.lengths = self.lengths + 1
         self._first, self._mask = None, None
 
     def keep(self, places: list[int]) -> list[int]:
@@ -154,10 +154,11 @@ def _attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    star_rows: Any = None,
+    star_rows: Layout | Cache | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    more = [k for k in ("sliding_window", "softcap", "s_aux", "position_bias") if others.get(k)]
+    known = ("sliding_window", "softcap", "s_aux", "position_bias")
+    more = [name for name in known if others.get(name) is not None]
     if star_rows is None or attention_mask is not None or dropout or more:
         raise NotPackable(f"attention of {type(module).__name__} needs {more or 'its own masks'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

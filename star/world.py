@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from star import distributed, models, tasks
+from star import distributed, models, tasks, weights
 from star.admission import Limits, admit
 from star.config import Config
 from star.evaluation import Evaluation
@@ -75,7 +75,7 @@ def prepare(config: Config, folder: RunFolder) -> World:
             config=config.acquisition,
             limits=limits,
             oracle=oracle,
-            cache=models.cache_root(config.tracking.cache_dir),
+            cache=weights.cache_root(config.tracking.cache_dir),
             progress=config.tracking.progress,
         )
         scorer.base()  # now, while no adapter is there

@@ -31,6 +31,7 @@ ORDER = (
     "encoding",
     "batches",
     "packing",
+    "weights",
     "models",
     "adapter",
     "mc_dropout",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from star import generation, likelihood, models
+from star import generation, likelihood, models, weights
 from star.config import AdapterConfig, Config
 from star.errors import InputError
 from star.estimating import costs
@@ -27,7 +27,7 @@ def without_weights(config: Config) -> LanguageModel:
     if name.startswith("package://") or name.endswith(".gguf"):
         return models.load(config.model, cache_dir=config.tracking.cache_dir)  # small, and local
     if name.startswith("embedded://"):
-        name = str(models.ASSETS / name.removeprefix("embedded://"))
+        name = str(weights.ASSETS / name.removeprefix("embedded://"))
     elif config.model.revision is not None:
         options["revision"] = config.model.revision
     try:
@@ -130,7 +130,7 @@ def memory_of(load: Workload, *, on_cpu: bool) -> dict[str, float]:
         parts["generate"] = costs.generating_bytes(
             shape, rows=rows, tokens=width, size=size, folded=load.folds
         )
-    weights = costs.weight_bytes(shape, size, four_bit=four_bit)
+    base = costs.weight_bytes(shape, size, four_bit=four_bit)
     libraries = LIBRARIES if on_cpu else 0.0
-    peak = weights + libraries + max(parts.values())
-    return {"weights": weights, **parts, "libraries": libraries, "peak": peak}
+    peak = base + libraries + max(parts.values())
+    return {"weights": base, **parts, "libraries": libraries, "peak": peak}
