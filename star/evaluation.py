@@ -116,17 +116,10 @@ def evaluate_once(
     content = [VERSION, model.fingerprint, task.name, task.version, asked, examples, answers]
     key = hashlib.sha256(repr(content).encode()).hexdigest()[:32]
     path = cache / f"{key}.json"
-    try:
-        stored = read_json(path) if path.is_file() else None
-    except InputError as error:
-        logger.warning("%s; evaluating the base model again", error)
-        stored = None
+    stored = _read(path)
     if everyone(stored is not None):  # all processes read, or all evaluate
-        rows = {
-            part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
-            for part in ("own", "gold")
-        }
-        return Evaluation(**stored, **rows)
+        assert stored is not None
+        return stored
     found = evaluate(model, task, examples, answers, **options)
     if is_main():
         try:
@@ -138,6 +131,21 @@ def evaluate_once(
         except OSError as error:
             logger.warning("the base model's results are not kept: %s", error.strerror)
     return found
+
+
+def _read(path: Path) -> Evaluation | None:
+    if not path.is_file():
+        return None
+    try:
+        stored = read_json(path)
+        rows = {
+            part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
+            for part in ("own", "gold")
+        }
+        return Evaluation(**stored, **rows)
+    except (InputError, AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning("results in %s cannot be read (%s); evaluating again", path, error)
+        return None
 
 
 def _by_likelihood(

@@ -206,7 +206,9 @@ def test_the_base_models_results_are_kept_by_content(
         evaluate_once(cache, model, task, asked, told, limits=limits, **other)
     files = sorted(cache.iterdir())
     assert len(files) == 1 + len(changes)
-    for file in files:
-        file.write_text("{", encoding="utf-8")
-    assert evaluate_once(cache, model, task, examples, answers, limits=LIMITS, **options) == first
-    assert "is not JSON" in caplog.text
+    for damage in ("{", "[]", '{"own": [[1]], "gold": []}'):
+        for file in files:
+            file.write_text(damage, encoding="utf-8")
+        again = evaluate_once(cache, model, task, examples, answers, limits=LIMITS, **options)
+        assert again == first and "cannot be read" in caplog.text
+        caplog.clear()
