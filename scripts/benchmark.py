@@ -44,9 +44,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from star import adapter, likelihood, models, seeding, tasks, training
 from star.admission import Limits, encode_choices, encode_rows
-from star.batches import length_batches
 from star.encoding import TokenRow
 from star.errors import InputError, nearest
+from star.estimating import costs
+from star.estimating.shapes import shape_of
 from star.evaluation import Evaluation, evaluate
 from star.files import write_json
 from star.generation import generate
@@ -133,7 +134,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, names: Sequence[str]) -> None:
         self.options, self.names = options, names
         self.model = random_model(options) if options.random_weights else load_model(options)
-        self.shape = slow.shape_of(self.model)
+        self.shape = shape_of(self.model.causal, AdapterConfig())
         self.dtype = models.DTYPES[options.dtype]
         self.products = slow.Products(self.model.device, self.dtype)
         new = min(slow.NEW_TOKENS, self.model.max_length // 2)
@@ -173,12 +174,6 @@ class Bench:
         if len(test) < self.options.rows:
             raise InputError(f"{task} has {len(test)} test rows, asked for {self.options.rows}")
         return list(zip(test.examples, test.answers, strict=True))[: self.options.rows]
-
-    @cached_property
-    def adapter_weights(self) -> int:
-        """Entries of the adapter's matrices."""
-        with self.adapted() as adapted:
-            return slow.adapter_weights(adapted)
 
     @contextmanager
     def adapted(
@@ -374,18 +369,21 @@ def judge_fixed(bench: Bench, data: str, questions: Sequence[Question]) -> list[
 
 
 # ---- what it takes: tokens and FLOPs ------------------------------------------------------------
+#
+# Counted as what the work needs, once: padding, logits that nobody asks for and the adapter's own
+# products while scoring are not, so a side that does more shows a lower rate.
 
 
 def forward(bench: Bench, rows: Sequence[TokenRow]) -> float:
     """Return the FLOPs of scoring rows once; a row's last token predicts nothing."""
     positions = sum(len(row.continuation) for row in rows)
-    return slow.forward_flops(bench.shape, [len(row) - 1 for row in rows], positions)
+    return costs.forward_flops(bench.shape, [len(row) - 1 for row in rows], positions)
 
 
 def training_work(bench: Bench, rows: Sequence[TokenRow]) -> tuple[int, float]:
     """Return the tokens and FLOPs of one epoch."""
     lengths, answers = [len(row) - 1 for row in rows], sum(len(row.continuation) for row in rows)
-    flops = slow.training_flops(bench.shape, bench.adapter_weights, lengths, answers)
+    flops = costs.train_flops(bench.shape, lengths, answers)
     return sum(map(len, rows)), flops
 
 
@@ -406,11 +404,11 @@ def judging_work(
     if found is None:
         prompts, new = prompt_lengths(bench, questions), bench.limits.max_new_tokens
         lengths, positions = [n + new - 1 for n in prompts], new * len(prompts)
-        return sum(lengths) + len(prompts), slow.forward_flops(bench.shape, lengths, positions)
+        return sum(lengths) + len(prompts), costs.forward_flops(bench.shape, lengths, positions)
     if found.own:
         return found.tokens, forward(bench, [*found.own, *found.gold])
     groups = encode_choices(bench.model, [example for example, _ in questions])
-    return found.tokens, slow.forward_flops(bench.shape, [len(g[0]) - 1 for g in groups], 0)
+    return found.tokens, costs.forward_flops(bench.shape, [len(g[0]) - 1 for g in groups], 0)
 
 
 # ---- the ratios ---------------------------------------------------------------------------------
@@ -448,9 +446,8 @@ def training_step(bench: Bench, name: str, *, data: str) -> list[Line]:
     equal = LOSSES_EQUAL[bench.options.dtype]
     void = not (loss <= equal and norm <= 100 * equal)
     width = slow.padded_width(bench.model)
-    logits = slow.logits_bytes(bench.shape, BATCH * width) / 1e9
     note = f"{'UNEQUAL' if void else 'equal'}: losses to {loss:.0e} nats, gradient norms to "
-    note += f"{norm:.0e} of them; {len(logs)} updates; logits of {logits:.2f} GB at width {width}"
+    note += f"{norm:.0e} of them; {len(logs)} updates; width {width}"
     tokens, flops = training_work(bench, rows)
     mine, other = Side(ours, tokens, flops), Side(padded, tokens, flops)
     return [Line(name, data, ratio(ours, padded), mine, other, note, void)]
@@ -472,12 +469,7 @@ def evaluation(bench: Bench, name: str, *, data: str) -> list[Line]:
         note = f"{stopped:.0%} stop, mean {length:.0f} tokens, after {updates} updates; "
     else:
         note = "by likelihood; "
-    prompts = prompt_lengths(bench, questions)
-    read = sum(
-        slow.decode_bytes(bench.shape, [prompts[i] for i in places], new, bench.dtype.itemsize)
-        for places in length_batches(prompts, bench.limits.batch_size)
-    )
-    note += f"fixed: {new} tokens a row, {read / median(fixed) / 1e9:.1f} GB/s"
+    note += f"fixed: {new} tokens a row"
     mine = Side(ours, *judging_work(bench, questions, found))
     other = Side(fixed, *judging_work(bench, questions))
     return [Line(name, data, ratio(ours, fixed), mine, other, note)]

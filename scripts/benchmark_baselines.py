@@ -1,10 +1,8 @@
-"""What ``benchmark.py`` compares with and measures by: the slow ways, arithmetic, bytes, seconds.
+"""What ``benchmark.py`` compares with and measures by: the slow ways, and seconds.
 
 The baselines are written from what the paper's released code does and from the usual ways with PEFT
 and transformers: one example at a time with gradients on; whole batches through PEFT's dropout;
 training rows padded to 384 tokens with logits at every position; answers of always 256 tokens.
-Arithmetic is counted as what the work needs, once: padding, logits that nobody asks for and the
-adapter's own products while scoring are not counted, so a side that does more shows a lower rate.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig
 
 from star import adapter, likelihood, uncertainty
@@ -139,102 +137,11 @@ def _multiply(one: Tensor, two: Tensor, times: int) -> None:
         torch.mm(one, two, out=out)
 
 
-# ---- arithmetic and bytes -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a decoder's arithmetic depends on.
-
-    Attributes:
-        weights: Entries of the linear modules of the body; no embeddings, head or adapter.
-        layers: Number of attention layers.
-        width: Query heads times their size.
-        key_width: Key-value heads times their size.
-        hidden: Size of a hidden state.
-        vocabulary: Rows of the head.
-    """
-
-    weights: int
-    layers: int
-    width: int
-    key_width: int
-    hidden: int
-    vocabulary: int
-
-
-def shape_of(model: LanguageModel) -> Shape:
-    """Return the shape of a model without an adapter."""
-    causal: Any = model.causal
-    config, body = causal.config, getattr(causal, causal.base_model_prefix)
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    vocabulary, hidden = head_of(model).shape
-    return Shape(
-        weights=sum(m.weight.numel() for m in body.modules() if isinstance(m, nn.Linear)),
-        layers=config.num_hidden_layers,
-        width=heads * size,
-        key_width=(getattr(config, "num_key_value_heads", None) or heads) * size,
-        hidden=hidden,
-        vocabulary=vocabulary,
-    )
-
-
 def head_of(model: LanguageModel) -> Tensor:
     """Return the head's weights, (vocabulary, hidden)."""
     causal: Any = model.causal
     weight: Tensor = causal.get_output_embeddings().weight
     return weight
-
-
-def adapter_weights(adapted: nn.Module) -> int:
-    """Return the entries of all matrices A and B."""
-    return sum(p.numel() for name, p in adapted.named_parameters() if ".lora_" in name)
-
-
-def attention_flops(shape: Shape, lengths: Iterable[int]) -> float:
-    """Return the FLOPs of causal attention, half of 4·T²·width a layer and row."""
-    return float(2 * shape.layers * shape.width * sum(n * n for n in lengths))
-
-
-def head_flops(shape: Shape, positions: int) -> float:
-    """Return the FLOPs of the vocabulary head at so many positions."""
-    return float(2 * shape.hidden * shape.vocabulary * positions)
-
-
-def forward_flops(shape: Shape, lengths: Sequence[int], positions: int) -> float:
-    """Return the FLOPs of rows of these lengths through the body, and of the head at positions."""
-    linear = 2.0 * shape.weights * sum(lengths)
-    return linear + attention_flops(shape, lengths) + head_flops(shape, positions)
-
-
-def training_flops(shape: Shape, adapter: int, lengths: Sequence[int], positions: int) -> float:
-    """Return the FLOPs of a step on the adapter: frozen weights twice, what is trained three times.
-
-    Backward through a frozen matrix takes one product (the input's gradient), through a trained one
-    two; the products inside attention have two factors with gradients each.
-    """
-    frozen = 2.0 * shape.weights * sum(lengths) + head_flops(shape, positions)
-    trained = 2.0 * adapter * sum(lengths) + attention_flops(shape, lengths)
-    return 2.0 * frozen + 3.0 * trained
-
-
-def decode_bytes(shape: Shape, prompts: Sequence[int], new: int, itemsize: int) -> float:
-    """Return the bytes that one batch reads to make ``new`` tokens a row.
-
-    The weights once a step, and each row's keys and values so far.
-    """
-    weights = shape.weights + shape.hidden * shape.vocabulary
-    seen = sum(new * n + new * (new - 1) // 2 for n in prompts)
-    return float(itemsize * (new * weights + 2 * shape.layers * shape.key_width * seen))
-
-
-def logits_bytes(shape: Shape, positions: int) -> float:
-    """Return the bytes of float32 logits at so many positions."""
-    return 4.0 * shape.vocabulary * positions
-
-
-# ---- the slow ways ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
