@@ -131,12 +131,13 @@ class Folded:
 
     def __enter__(self) -> Folded:
         self._base = {name: layer.base_layer.weight for name, layer in self._layers.items()}
-        for layer in self._layers.values():
-            # A new parameter: the old one may be tied to another module's. And an ordinary one:
-            # torch.compile would take a tensor of the inference mode for another kind of weight.
-            with torch.inference_mode(False):
-                weight = torch.empty_like(layer.base_layer.weight)
-                layer.base_layer.weight = nn.Parameter(weight, requires_grad=False)
+        # New parameters: the old ones may be tied to other modules'. And ordinary ones:
+        # torch.compile would take a tensor of the inference mode for another kind of weight. All of
+        # them before any is in place: memory may not be enough.
+        with torch.inference_mode(False):
+            copies = [nn.Parameter(torch.empty_like(w), False) for w in self._base.values()]
+        for layer, weight in zip(self._layers.values(), copies, strict=True):
+            layer.base_layer.weight = weight
             layer.merged_adapters.append(NAME)  # so that PEFT leaves the branch out
         return self
 

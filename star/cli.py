@@ -145,14 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=RUN_EXAMPLES + configuration.describe(),
         formatter_class=raw,
     )
-    run.add_argument("config", metavar="CONFIG", help="YAML file; '-' for the defaults alone")
-    run.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
-    run.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="paper (the text's reading), released (the authors' code with its faults) or star "
-        "(ours): a delta between CONFIG and key=value, see star/presets",
-    )
+    _configured(run)
     run.add_argument(
         "--print-config", action="store_true", help="show the resolved YAML and do nothing else"
     )
@@ -187,9 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=ESTIMATE_NOTES,
         formatter_class=raw,
     )
-    estimate.add_argument("config", metavar="CONFIG", help="as for star run")
-    estimate.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
-    estimate.add_argument("--preset", metavar="NAME", help="as for star run")
+    _configured(estimate)
     estimate.add_argument(
         "--flops-per-second",
         type=float,
@@ -219,9 +210,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _configured(verb: argparse.ArgumentParser) -> None:
+    """Let a verb take a configuration, as :func:`_config` reads it."""
+    verb.add_argument("config", metavar="CONFIG", help="YAML file; '-' for the defaults alone")
+    verb.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
+    verb.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="paper (the text's reading), released (the authors' code with its faults) or star "
+        "(ours): a delta between CONFIG and key=value, see star/presets",
+    )
+
+
+def _config(options: argparse.Namespace) -> configuration.Config:
     path = None if options.config == "-" else options.config
-    config = configuration.load(path, options.overrides, preset=options.preset)
+    return configuration.load(path, options.overrides, preset=options.preset)
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = _config(options)
     if options.print_config:
         print(configuration.to_yaml(config), end="")
         return 0
@@ -258,8 +265,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _estimate(options: argparse.Namespace) -> int:
-    path = None if options.config == "-" else options.config
-    config = configuration.load(path, options.overrides, preset=options.preset)
+    config = _config(options)
     from star import estimating  # late, as for run
 
     found = estimating.estimate(

@@ -65,7 +65,7 @@ def generate_scored(
     found = _generate(model, prompts, **options)
     tokens = [made.tokens for made in found]
     if any(made.log_prob is None for made in found):
-        rows = [TokenRow(i, tuple(p), t) for i, (p, t) in enumerate(zip(prompts, tokens))]  # noqa: B905
+        rows = [TokenRow(0, tuple(p), t) for p, t in zip(prompts, tokens, strict=True)]
         size = options["batch_size"]
         nll = likelihood.token_scores(model, rows, batch_size=size)["predictive_entropy"][:, 0]
         return tokens, -nll

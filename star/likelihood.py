@@ -72,11 +72,10 @@ def token_scores(
         sums = _Sums(batch)
         for place in _chunks(model, hidden):
             logits, targets = model.logits(hidden[place]), batch.targets[place]
-            clipped = None
-            if entropy_floor > 0:
-                clipped = uncertainty.max_entropy(logits.log_softmax(-1), floor=entropy_floor)
+            log_probs = logits.log_softmax(-1) if entropy_floor > 0 else None
             values = uncertainty.from_logits(logits, targets)
-            values |= {} if clipped is None else {"max_entropy": clipped}
+            if log_probs is not None:
+                values["max_entropy"] = uncertainty.max_entropy(log_probs, floor=entropy_floor)
             sums.add(place, values)
         return sums.totals
 

@@ -198,7 +198,7 @@ class EvaluationConfig:
     per_device_eval_batch_size: int = _key(64, "rows per forward pass in scoring too", ge=1)
     max_batch_tokens: int = _key(
         4096,
-        "tokens per forward pass at most, in scoring too; a row of its own may have more",
+        "tokens scored in a forward pass at most; a single row may have more",
         ge=1,
     )
     max_new_tokens: int = _key(256, "limit of a generated answer, tokens", ge=1)
