@@ -74,7 +74,7 @@ POOL_LIMIT = 2000  # rows of a train split that the measured ones are picked fro
 BATCH = 8  # rows of an update
 TRAIN = TrainConfig(lr_scheduler_type="constant", num_train_epochs=1)
 LOSSES_EQUAL = {"float32": 1e-4, "bfloat16": 2e-2}
-TUNE = TrainConfig(learning_rate=1e-3, max_steps=16)
+TUNE = TrainConfig(learning_rate=2e-4, max_steps=16)
 TUNE_UPDATES = 64  # at most
 STOPPED = 0.75  # share of answers at which tuning ends
 ASKED = 8  # questions it is asked on
