@@ -24,6 +24,7 @@ from star import (
     adapter,
     distributed,
     seeding,
+    strategies,
     training,
     uncertainty,
     views,
@@ -69,14 +70,11 @@ def run(config: Config) -> Path:
                 folder.new_round(t) as place,
                 adapter.fresh(world.model, config.adapter, seed=config.seed, round_=t) as adapted,
             ):
-                clock = Clock()
-                fitted = _train(config, world, bought, adapted, t)
-                clock.stop("train")
-                tested = _evaluate(config, world, world.test, world.test_answers)
-                tested = _compare(config, world, bought, adapted, tested, t)
-                clock.stop("evaluate")
+                work = partial(_train_and_evaluate, config, world, bought, adapted, t)
+                fitted, tested, seconds = world.first.train(adapted, work) if t == 0 else work()
+                clock = Clock(seconds)
                 query = Query([], {}, {}, 0) if last else _query(config, world, adapted, t)
-                clock.stop("score")
+                clock.stop("score", saved=world.first.saved if t == 0 else 0.0)
                 if folder.write:
                     labeled = len(world.pool.labelled)
                     write_round(config, place, t, labeled, fitted, tested, query, clock, adapted)
@@ -119,6 +117,19 @@ def _repeat_query(folder: RunFolder, world: World, bought: dict[int, Answer], t:
         return False
     _buy(world, bought, folder.read_round(t, "selected.json")["indices"])
     return True
+
+
+def _train_and_evaluate(
+    config: Config, world: World, bought: dict[int, Answer], adapted: PeftModel, t: int
+) -> tuple[training.Fit, Evaluation, dict[str, float]]:
+    """Return what training and test gave, and the seconds of both."""
+    clock = Clock({})
+    fitted = _train(config, world, bought, adapted, t)
+    clock.stop("train")
+    tested = _evaluate(config, world, world.test, world.test_answers)
+    tested = _compare(config, world, bought, adapted, tested, t)
+    clock.stop("evaluate")
+    return fitted, tested, clock.seconds
 
 
 def _train(
@@ -227,7 +238,8 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     if world.scorer is None:
         chosen = world.pool.draw(count, seeding.generator(config.seed, "random", t))
         return Query(chosen, {}, notes, 0)
-    full_view = world.scorer.full(indices, _passes(config, adapted, t))
+    score = partial(world.scorer.full, indices, _passes(config, adapted, t))
+    full_view = world.first.full(count=len(indices), work=score) if t == 0 else score()
     base_view = world.scorer.base_at(indices)
     full = full_view.score(a.measure, a.reduction)
     base = None if a.measure == "bald" else base_view.score(a.measure, a.reduction)
@@ -246,6 +258,23 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
         normalization=a.normalization,
         base_range=None if base is None else world.scorer.base_range(a.measure, a.reduction),
     )
+    prompt_tokens = world.scorer.prompt_tokens(indices)
+    if world.strategy is not None:
+        pool = strategies.Components(
+            index=np.asarray(indices, dtype=np.int64),
+            base=base_view.sums,
+            full=full_view.sums,
+            base_num_tokens=base_view.num_tokens,
+            full_num_tokens=full_view.num_tokens,
+            prompt_tokens=prompt_tokens,
+            blended=blended,
+            round=t,
+            rounds=config.pool.rounds,
+            query_size=count,
+            base_weight=weight,
+            random=strategies.stream(config.seed, t),
+        )
+        blended = strategies.scores(str(a.strategy), world.strategy, pool)
     if not np.isfinite(blended).all():
         wrong = np.asarray(indices)[~np.isfinite(blended)][:5].tolist()
         raise InputError(f"round {t}: scores of pool rows {wrong} are not finite")
@@ -255,6 +284,7 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
         "near_ties": acquisition.near_ties(blended, count),
     }
     scores = {"index": np.asarray(indices, dtype=np.int64), "blended": blended, "full": full}
+    scores["prompt_tokens"] = prompt_tokens  # for replay under a strategy of one's own
     scores["base"] = np.full(len(full), np.nan) if base is None else base
     for name, view in (("base", base_view), ("full", full_view)):
         scores[f"{name}_num_tokens"] = view.num_tokens

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,16 @@ def check(config: Config) -> None:
 
 def _check_acquisition(config: Config) -> None:
     a = config.acquisition
+    own = a.strategy is not None and ":" in a.strategy
+    if own and not re.fullmatch(r"\w+(\.\w+)*:\w+", str(a.strategy)):
+        raise InputError(
+            f"acquisition.strategy must be a name, or module:function, got '{a.strategy}'"
+        )
+    if own and a.select != "top_k":
+        raise InputError(
+            f"acquisition.strategy={a.strategy} scores the pool; set acquisition.select=top_k, got "
+            f"{a.select}"
+        )
     if a.select == "random":  # nothing is scored
         return
     scheduled = a.base_weight.rounds

@@ -37,7 +37,7 @@ def environment(model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(sys.argv),
-        "star": {"version": _version("star-al"), **_checkout()},
+        "star": code(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -45,6 +45,11 @@ def environment(model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> 
         "model": dict(model_info),
         "data": dict(data_info),
     }
+
+
+def code() -> dict[str, Any]:
+    """Return version, commit and dirty flag of the code that is running."""
+    return {"version": _version("star-al"), **_checkout()}
 
 
 def _version(distribution: str) -> str | None:

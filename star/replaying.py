@@ -13,22 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from star import acquisition, seeding
+from star import acquisition, seeding, strategies
 from star.config import Config, label_free, load
 from star.errors import InputError, nearest
-from star.files import read_npz, write_json
+from star.files import write_json
 from star.pool import Pool
 from star.records import RunFolder
+from star.stored_scores import StoredScores
 from star.tasks import is_choice
 
 Array = NDArray[np.float64]
 
 REPLAYABLE = (
+    "acquisition.strategy",
     "acquisition.select",
     "acquisition.measure",
     "acquisition.reduction",
@@ -178,7 +179,8 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
             "acquisition.measure=bald is stored over all passes together; leave "
             f"acquisition.mc_dropout.passes at {kept}, got {wanted}"
         )
-    if new.combine == "subtract" and new.continuation == "auto" and not is_choice(ran.task):
+    own = old.continuation == "auto" and old.combine != "subtract" and not is_choice(ran.task)
+    if new.combine == "subtract" and own:
         raise InputError(
             "acquisition.combine=subtract needs one continuation for both views, and each view of "
             "this run scored its own (acquisition.continuation=auto); replay none or dynamic"
@@ -194,7 +196,7 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
 
 def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, Any]:
     """Return a round's row of :func:`replay`."""
-    stored = _Scores(folder.round_folder(t) / "scores.npz")
+    stored = StoredScores(folder.round_folder(t) / "scores.npz")
     size = len(stored.index)
     count = min(asked.pool.query_size, size)
     if asked.acquisition.select == "random":
@@ -231,7 +233,7 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
     }
 
 
-def _blend(stored: _Scores, asked: Config, t: int) -> tuple[Array | None, Array, float, Array]:
+def _blend(stored: StoredScores, asked: Config, t: int) -> tuple[Array | None, Array, float, Array]:
     """Return base and full scores (N,), λ(t) and the blend (N,), as ``active_learning`` does."""
     a = asked.acquisition
     full = stored.score("full", a.measure, a.reduction, max(1, a.mc_dropout.passes))
@@ -258,58 +260,28 @@ def _blend(stored: _Scores, asked: Config, t: int) -> tuple[Array | None, Array,
         normalization=a.normalization,
         base_range=limits,
     )
+    if a.strategy is not None and ":" in a.strategy:
+        blended = _by_strategy(stored, asked, t, weight, blended)
     return base, full, weight, blended
 
 
-class _Scores:
-    """The arrays of one ``scores.npz``; each is checked when it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._arrays = read_npz(path)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        self.index: NDArray[np.int64] = self.array("index", None)
-        if not len(self.index):
-            raise InputError(f"{path} holds no scores")
-
-    def has(self, name: str) -> bool:
-        return name in self._arrays
-
-    def array(self, name: str, *shape: int | None) -> Any:
-        """Return an array. ``shape``: of each axis the length, or ``None`` for any but 0.
-
-        Raises:
-            InputError: It is missing, of another shape, or not finite.
-        """
-        if not self.has(name):
-            raise InputError(
-                f"{self._path} has no {name}, which this replay needs; it has "
-                f"{', '.join(sorted(self._arrays))}"
-            )
-        found = self._arrays[name]
-        fits = len(found.shape) == len(shape) and all(
-            want in (None, have) for have, want in zip(found.shape, shape, strict=True)
-        )
-        if not fits or found.dtype.kind not in "if" or not np.isfinite(found).all():
-            raise InputError(
-                f"{self._path}: {name} must hold finite numbers of shape {shape}, got "
-                f"{found.dtype} of shape {found.shape}"
-            )
-        return found
-
-    def score(self, view: str, measure: str, reduction: str, passes: int) -> Array:
-        """Return a view's scores (N,) over its first ``passes`` passes; as ``scoring.View.score``.
-
-        BALD is one number for all passes.
-        """
-        size, one = len(self.index), measure == "bald"
-        sums = self.array(f"{view}_{measure}", size, 1 if one else None)
-        if not one and sums.shape[1] < passes:
-            raise InputError(
-                f"{self._path}: {view}_{measure} has {sums.shape[1]} passes, the replay needs "
-                f"{passes}"
-            )
-        total = sums[:, :passes].mean(axis=1)
-        return total / self.array(f"{view}_num_tokens", size) if reduction == "mean" else total
+def _by_strategy(
+    stored: StoredScores, asked: Config, t: int, weight: float, blended: Array
+) -> Array:
+    """Return the scores (N,) of a strategy of the user's own, as ``active_learning`` has it."""
+    name, size = str(asked.acquisition.strategy), len(stored.index)
+    tokens = {n: stored.array(n, size) for n in ("base_num_tokens", "full_num_tokens")}
+    pool = strategies.Components(
+        index=stored.index,
+        base=stored.sums("base", 1),
+        full=stored.sums("full", max(1, asked.acquisition.mc_dropout.passes)),
+        **tokens,
+        prompt_tokens=stored.array("prompt_tokens", size),
+        blended=blended,
+        round=t,
+        rounds=asked.pool.rounds,
+        query_size=min(asked.pool.query_size, size),
+        base_weight=weight,
+        random=strategies.stream(asked.seed, t),
+    )
+    return strategies.scores(name, strategies.resolve(name), pool)

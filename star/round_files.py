@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,14 @@ class Query:
 class Clock:
     """Seconds of the parts of a round, one after another."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = dict(seconds)
         self._last = time.perf_counter()
 
-    def stop(self, part: str) -> None:
+    def stop(self, part: str, *, saved: float = 0.0) -> None:
+        """End a part; ``saved``: seconds of work that another run had done for it."""
         now = time.perf_counter()
-        self.seconds[part] = round(now - self._last, 3)
+        self.seconds[part] = round(now - self._last + saved, 3)
         self._last = now
 
 

@@ -163,7 +163,11 @@ class McDropoutConfig:
 
 @dataclass(frozen=True)
 class AcquisitionConfig:
-    strategy: Optional[str] = _key(None, "the row's name in tables; null = derived")
+    strategy: Optional[str] = _key(
+        None,
+        "the row's name in tables; null = derived. module:function: a strategy of your own, which "
+        "scores the pool (star.strategies)",
+    )
     select: Literal["top_k", "random"] = _key("top_k", "how the query is picked")
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
         _key("predictive_entropy", "uncertainty of one view")
@@ -171,7 +175,7 @@ class AcquisitionConfig:
     continuation: Literal["auto", "model", "base", "choices", "gold"] = _key(
         "auto",
         "what is scored: the choices, each view's own answer (model), the base's, or gold "
-        "(labels!); auto = the choices of a choice task, else model",
+        "(labels!); auto = the choices of a choice task, else model (base under subtract)",
     )
     reduction: Literal["sum", "mean"] = _key("sum", "over the continuation's tokens")
     combine: Literal["none", "subtract", "dynamic"] = _key(
@@ -224,6 +228,9 @@ class TrackingConfig:
     cache_dir: Optional[str] = _key(
         None, "base scores and converted models; null = $STAR_CACHE or ~/.cache/star-al"
     )
+    first_rounds: Optional[str] = _key(
+        None, "folder in which runs of a seed share their first round; null = not shared"
+    )
 
 
 @dataclass(frozen=True)
@@ -264,7 +271,7 @@ def get(config: Any, key: str) -> Any:
 def strategy_name(config: Config) -> str:
     """Return ``acquisition.strategy``, or a name derived from what the strategy does.
 
-    ``random``; a measure's name for the full model alone; ``subtract-`` and ``star-`` before the
+    Where that is ``module:function``, the function is the strategy. Derived: ``random``; a measure's name for the full model alone; ``subtract-`` and ``star-`` before the
     measure for the two combinations; ``-gold`` behind what reads labels.
     """
     a = config.acquisition

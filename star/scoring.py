@@ -142,14 +142,14 @@ class PoolScorer:
         """
         if self._base is None:
             path = None if self._cache is None else self._cache / "base" / f"{self._key()}.npz"
-            stored = None if path is None else _read_view(path, len(self._rows))
+            stored = None if path is None else read_view(path, len(self._rows))
             # Scoring is shared work: all processes read, or all score. A cache on one machine's own
             # disk, or a file that appears in between, must not divide them.
             self._base = stored if everyone(stored is not None) else None
             if self._base is None:
                 self._base = self._score(range(len(self._rows)), None, "base")
                 if path is not None and is_main():
-                    _write_view(path, self._base)
+                    write_view(path, self._base)
         return self._base
 
     def full(self, indices: Sequence[int], passes: Passes | None) -> View:
@@ -172,6 +172,10 @@ class PoolScorer:
         """Return the least and the largest base score over all examples, labelled ones too."""
         scores = self.base().score(measure, reduction)
         return float(scores.min()), float(scores.max())
+
+    def prompt_tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """Return (N,) tokens of these examples' prompts."""
+        return self._rows.splits[self._places(indices)].astype(np.int64)
 
     def _places(self, indices: Sequence[int]) -> list[int]:
         """Return where the examples with these pool indices stand here."""
@@ -267,34 +271,29 @@ class PoolScorer:
 def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:
     """Return what is scored, ``auto`` resolved: the choices if every example has some, else model.
 
-    Raises:
-        InputError: ``subtract``, and each view would score another continuation.
+    ``subtract`` needs one continuation for both views: there ``auto`` is base instead of model.
     """
     if config.continuation != "auto":
         return config.continuation
     if all(example.choices is not None for example in examples):
         return "choices"
-    if config.combine == "subtract":
-        raise InputError(
-            "acquisition.combine=subtract needs one continuation for both views; set "
-            "acquisition.continuation to base or gold, got auto on a task without choices"
-        )
-    return "model"
+    return "base" if config.combine == "subtract" else "model"
 
 
-def _write_view(path: Path, view: View) -> None:
+def write_view(path: Path, view: View) -> None:
+    """Keep a view in a file; a folder that cannot be written to costs time alone."""
     arrays: dict[str, Any] = {f"sum_{name}": value for name, value in view.sums.items()}
     arrays |= {"num_tokens": view.num_tokens, "tokens": np.array(view.tokens)}
     arrays |= {"flat": view.continuations.tokens, "ends": view.continuations.ends}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_npz(path, **arrays)
-    except OSError as error:  # a cache saves time; a run does not need it
-        logger.warning("base scores are not cached in %s: %s", path.parent, error.strerror)
+    except OSError as error:
+        logger.warning("scores are not kept in %s: %s", path.parent, error.strerror)
 
 
-def _read_view(path: Path, count: int) -> View | None:
-    """Return the cached view of ``count`` examples; ``None`` if it is not there or not whole."""
+def read_view(path: Path, count: int) -> View | None:
+    """Return the kept view of ``count`` examples; ``None`` if it is not there or not whole."""
     if not path.is_file():
         return None
     try:
@@ -309,6 +308,6 @@ def _read_view(path: Path, count: int) -> View | None:
         tables = (*view.sums.values(), view.num_tokens, view.continuations)
         whole = {len(table) for table in tables} == {count}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        logger.warning("base scores in %s cannot be read (%s); scoring again", path, error)
+        logger.warning("scores in %s cannot be read (%s); scoring again", path, error)
         return None
     return view if whole else None

@@ -9,11 +9,13 @@ from star import distributed, models, tasks, weights
 from star.admission import Limits, admit
 from star.config import Config
 from star.evaluation import Evaluation
+from star.first_round import FirstRound
 from star.models import LanguageModel
 from star.pool import Oracle, Pool
 from star.records import RunFolder
 from star.round_files import refuse_other_content
 from star.scoring import PoolScorer
+from star.strategies import Strategy, resolve
 from star.tasks.base import Answer, Example, Task
 
 logger = logging.getLogger(__name__)
@@ -34,11 +36,15 @@ class World:
     base: Evaluation | None  # of the base model on the test split; None: not asked for
     limits: Limits
     scorer: PoolScorer | None  # None: nothing is scored (random choice)
+    strategy: Strategy | None  # the user's own function, if the configuration names one
+    first: FirstRound
     complete: int  # rounds found complete on disk
 
 
 def prepare(config: Config, folder: RunFolder) -> World:
     """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
+    name = config.acquisition.strategy or ""
+    strategy = resolve(name) if ":" in name else None  # before hours of work
     data = tasks.load(config.task)
     for note in data.notes:
         logger.warning("%s", note)
@@ -91,5 +97,7 @@ def prepare(config: Config, folder: RunFolder) -> World:
         base=None,
         limits=limits,
         scorer=scorer,
+        strategy=strategy,
+        first=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
         complete=folder.complete_rounds(),
     )

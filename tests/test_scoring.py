@@ -222,7 +222,7 @@ def test_a_damaged_cache_is_made_again(
     (path,) = tmp_path.rglob("*.npz")
     whole = path.read_bytes()
     if damage == "short":  # a whole file, but of fewer examples
-        scoring._write_view(path, view.at([0, 1]))
+        scoring.write_view(path, view.at([0, 1]))
     elif damage == "other":
         np.savez(path, something=np.zeros(3))
     else:

@@ -1,0 +1,155 @@
+"""The first round of runs that begin alike, made once: ``tracking.first_rounds``.
+
+All strategies of a seed start from the same random labels, and the fine-tuning, the evaluation and
+the scores of round 0 are the same for all that differ in what they do with the scores. With a
+folder to share, the first run leaves them there and the others read them. A round is found by the
+hash of all that decides it, this package's own source included, so that nothing stale is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from star import distributed
+from star.config import Config
+from star.errors import InputError
+from star.evaluation import Evaluation
+from star.files import read_json, write_json
+from star.scoring import View, read_view, write_view
+from star.training import Fit
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[], tuple[Fit, Evaluation, dict[str, float]]]
+
+
+class FirstRound:
+    """Round 0 of a run, read from a folder where another run has left it.
+
+    Args:
+        config: The run's; what ``tracking.first_rounds`` names is the folder.
+        content: What the names in ``config`` stand for: fingerprints of model and data.
+    """
+
+    def __init__(self, config: Config, content: Mapping[str, str]) -> None:
+        folder, self._acquisition = config.tracking.first_rounds, config.acquisition
+        # Processes that divide the work would have to agree on what is there.
+        self.saved = 0.0  # seconds that reading the scores has saved
+        shares = folder is not None and distributed.state().num_processes == 1
+        self._place = Path(str(folder)).expanduser() / _key(config, content) if shares else None
+
+    def train(self, adapted: PeftModel, work: Work) -> tuple[Fit, Evaluation, dict[str, float]]:
+        """Return what training and evaluation gave and the seconds they took, ``adapted`` trained.
+
+        Args:
+            adapted: The round's fresh adapter.
+            work: Trains it and evaluates.
+        """
+        if self._place is None:
+            return work()
+        found = self._read(adapted)
+        if found is None:
+            found = work()
+            self._write(adapted, *found)
+        return found
+
+    def full(self, count: int, work: Callable[[], View]) -> View:
+        """Return the full view of the pool's ``count`` unlabelled examples; ``work`` scores it."""
+        if self._place is None:
+            return work()
+        a = self._acquisition
+        # Of the measures only BALD is scored when it is asked for; the continuation and the
+        # clipping are also by combination.
+        decides = [dataclasses.asdict(a.mc_dropout), a.continuation, a.combine == "subtract"]
+        decides += [a.entropy_floor and a.combine, a.measure == "bald"]
+        name = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+        path = self._place / f"full-{name}.npz"
+        view, told = read_view(path, count), path.with_suffix(".json")
+        if view is not None and told.is_file():
+            self.saved = float(read_json(told)["seconds"])
+            return view
+        start = time.perf_counter()
+        view = work()
+        write_view(path, view)
+        with contextlib.suppress(OSError):  # write_view has said it
+            write_json(told, {"seconds": time.perf_counter() - start})
+        return view
+
+    def _read(self, adapted: PeftModel) -> tuple[Fit, Evaluation, dict[str, float]] | None:
+        assert self._place is not None
+        if not self._place.is_dir():
+            return None
+        try:
+            told = read_json(self._place / "round.json")
+            weights = load_file(self._place / "adapter.safetensors")
+            own = _weights(adapted)
+            if weights.keys() != own.keys():
+                raise ValueError("another adapter")
+            found = Fit(**told["fit"]), Evaluation(**told["tested"]), dict(told["seconds"])
+        except (InputError, OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s cannot be read (%s); training again", self._place, error)
+            return None
+        with torch.no_grad():
+            for name, weight in weights.items():
+                own[name].copy_(weight)
+        return found
+
+    def _write(
+        self, adapted: PeftModel, fitted: Fit, tested: Evaluation, seconds: dict[str, float]
+    ) -> None:
+        assert self._place is not None
+        kept = {k: getattr(tested, k) for k in ("metrics", "predictions", "tokens")}
+        told = {"fit": dataclasses.asdict(fitted), "tested": kept, "seconds": seconds}
+        try:
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._place.parent, prefix=".writing-") as scratch:
+                made = Path(scratch) / "round"
+                made.mkdir()
+                write_json(made / "round.json", told)
+                state = {name: weight.contiguous() for name, weight in _weights(adapted).items()}
+                save_file(state, made / "adapter.safetensors")
+                if self._place.exists():  # it could not be read
+                    shutil.rmtree(self._place)
+                made.rename(self._place)
+        except OSError as error:  # another run was faster, or the disk is full: sharing saves time
+            logger.warning("the first round is not shared: %s", error.strerror)
+
+
+def _weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
+    return {n: p.detach() for n, p in adapted.named_parameters() if ".lora_" in n}
+
+
+def _key(config: Config, content: Mapping[str, str]) -> str:
+    """Return the hash of all that decides training, evaluation and scores of round 0."""
+    parts = {
+        name: dataclasses.asdict(getattr(config, name))
+        for name in ("model", "task", "adapter", "regularizer", "train", "evaluation")
+    }
+    parts |= {**content, "seed": config.seed, "initial_size": config.pool.initial_size}
+    if "mc" in config.evaluation.views:
+        parts["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)
+    parts["code"] = _source()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _source() -> str:
+    """Return the hash of this package's modules."""
+    package, total = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        total.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return total.hexdigest()

@@ -1,0 +1,325 @@
+"""Table files: rows, columns and seeds of an experiment, and the cells they stand for.
+
+A table file (``configs/tables/*.yaml``) is a grid of runs::
+
+    title: What each part of STAR adds
+    seeds: 10                    # 0 … 9, or a list
+    preset: star                 # of every row that names no other
+    settings: {pool.rounds: 5}   # of every cell
+    baseline: random             # the row that the others are compared with
+    columns:
+      arithmetic: {config: ../tiny/arithmetic.yaml}
+    rows:
+      random: {settings: {acquisition.select: random}}
+      star: {naive: me}
+      me: {settings: {acquisition.combine: none}}
+
+A cell is one column, row and seed, and one run of ``star run``: of the defaults, the column's
+configuration, the preset, then the table's, the column's and the row's settings, the last of a
+repeated key winning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star.config import PRESETS, Config, load
+from star.errors import InputError, nearest
+
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a folder
+QUIET = ("tracking.progress=false", "tracking.save_adapters=none")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A strategy or ablation.
+
+    Attributes:
+        name: Unique in the table, and a folder's name.
+        preset: ``None``: none.
+        settings: ``key=value`` words over the column's.
+        about: A line for readers.
+        columns: The columns it is run in; ``None`` = all.
+        naive: Name of the row that is its naive counterpart, the same without the method's parts.
+        curve: Whether it has a learning curve; ``False``: a point (zero-shot, the whole pool).
+    """
+
+    name: str
+    preset: str | None = None
+    settings: tuple[str, ...] = ()
+    about: str = ""
+    columns: tuple[str, ...] | None = None
+    naive: str | None = None
+    curve: bool = True
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task and model: a configuration file, and ``key=value`` words over it."""
+
+    name: str
+    config: Path
+    settings: tuple[str, ...] = ()
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A grid of runs; ``baseline`` is the name of the row that all are compared with."""
+
+    name: str
+    title: str
+    path: Path
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    seeds: tuple[int, ...]
+    settings: tuple[str, ...]
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a table: a column, a row, a seed."""
+
+    table: str
+    column: str
+    row: str
+    seed: int
+    config: Path
+    preset: str | None
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The cell's name, ``column/row/seed3``."""
+        return f"{self.column}/{self.row}/seed{self.seed}"
+
+    def folder(self, root: Path) -> Path:
+        """Return the run folder, ``root/table/column/row/seed3``."""
+        return root / self.table / self.name
+
+    def arguments(self, root: Path) -> list[str]:
+        """Return the words after ``star run`` that make this run."""
+        preset = [] if self.preset is None else ["--preset", self.preset]
+        return [str(self.config), *preset, *self.words, *self._placed(root)]
+
+    def load(self, root: Path) -> Config:
+        """Return the checked configuration, its run folder in ``root``.
+
+        Raises:
+            InputError: Whatever ``star run`` would refuse, with the cell's name.
+        """
+        try:
+            words = [*self.words, *self._placed(root)]
+            return load(self.config, words, preset=self.preset)
+        except InputError as error:
+            raise InputError(f"cell {self.table}/{self.name}: {error}") from None
+
+    def _placed(self, root: Path) -> list[str]:
+        place = [f"output_dir={root}", f"run_name={self.table}/{self.name}"]
+        # Rows of a seed that train alike in round 0 do so once.
+        shared = root / self.table / ".first_rounds"
+        return [f"seed={self.seed}", *QUIET, *place, f"tracking.first_rounds={shared}"]
+
+
+def read_table(path: str | Path) -> Table:
+    """Return the table of a file; it is called like the file.
+
+    Raises:
+        InputError: The file cannot be read, has an unknown or missing key, or names a row, column
+            or configuration that is not there.
+    """
+    path = Path(path)
+    content = _read_yaml(path)
+    known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows")
+    _refuse_unknown(content, known, f"{path}")
+    columns = tuple(
+        _column(path, name, part or {}) for name, part in _named(path, content, "columns")
+    )
+    preset = content.get("preset")
+    rows = tuple(
+        _row(path, name, part or {}, preset) for name, part in _named(path, content, "rows")
+    )
+    table = Table(
+        name=path.stem,
+        title=str(content.get("title", path.stem)),
+        path=path,
+        rows=rows,
+        columns=columns,
+        seeds=_seeds(path, content.get("seeds", 1)),
+        settings=_words(path, content.get("settings")),
+        baseline=str(content.get("baseline", rows[0].name)),
+    )
+    names = [row.name for row in rows]
+    _require(names, [table.baseline], f"{path}: baseline")
+    for row in rows:
+        _require(names, [row.naive] if row.naive else [], f"{path}: rows.{row.name}.naive")
+        _require([c.name for c in columns], row.columns or (), f"{path}: rows.{row.name}.columns")
+    return table
+
+
+def cells(
+    table: Table,
+    *,
+    rows: Iterable[str] | None = None,
+    columns: Iterable[str] | None = None,
+    seeds: Iterable[int] | None = None,
+    words: Sequence[str] = (),
+) -> list[Cell]:
+    """Return a table's cells, seed by seed, so that an interrupted sweep is whole for fewer seeds.
+
+    Args:
+        table: See :func:`read_table`.
+        rows: Names; ``None`` = all.
+        columns: Names; ``None`` = all.
+        seeds: ``None`` = the table's. Others than the table's are allowed.
+        words: ``key=value`` words over all cells.
+
+    Raises:
+        InputError: A name that the table does not have.
+    """
+    rows = None if rows is None else list(rows)
+    columns = None if columns is None else list(columns)
+    _require([row.name for row in table.rows], rows or (), "--rows")
+    _require([column.name for column in table.columns], columns or (), "--columns")
+    return [
+        Cell(
+            table=table.name,
+            column=column.name,
+            row=row.name,
+            seed=seed,
+            config=column.config,
+            preset=row.preset,
+            words=(*table.settings, *column.settings, *row.settings, *words),
+        )
+        for seed in (table.seeds if seeds is None else seeds)
+        for column in table.columns
+        if columns is None or column.name in columns
+        for row in table.rows
+        if (rows is None or row.name in rows)
+        and (row.columns is None or column.name in row.columns)
+    ]
+
+
+def _column(path: Path, name: str, part: Mapping[str, Any]) -> Column:
+    where = f"{path}: columns.{name}"
+    _refuse_unknown(part, ("config", "settings", "about"), where)
+    if not isinstance(part.get("config"), str):
+        raise InputError(f"{where} needs config, the path of a YAML file beside the table file")
+    config = Path(os.path.relpath(path.parent / part["config"]))
+    if not config.is_file():
+        raise InputError(f"{where}.config: no file {config}")
+    return Column(name, config, _words(where, part.get("settings")), str(part.get("about", "")))
+
+
+def _row(path: Path, name: str, part: Mapping[str, Any], preset: str | None) -> Row:
+    where = f"{path}: rows.{name}"
+    _refuse_unknown(part, ("preset", "settings", "about", "columns", "naive", "curve"), where)
+    preset = part.get("preset", preset)
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"{where}: preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    chosen = part.get("columns")
+    if chosen is not None and not isinstance(chosen, list):
+        raise InputError(f"{where}.columns must be a list of column names, got {chosen!r}")
+    return Row(
+        name=name,
+        preset=preset,
+        settings=_words(where, part.get("settings")),
+        about=str(part.get("about", "")),
+        columns=None if chosen is None else tuple(map(str, chosen)),
+        naive=part.get("naive"),
+        curve=bool(part.get("curve", True)),
+    )
+
+
+def _seeds(path: Path, value: Any) -> tuple[int, ...]:
+    if type(value) is int and value >= 1:
+        return tuple(range(value))
+    whole = isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+    if not whole or not value or len(set(value)) < len(value):
+        raise InputError(
+            f"{path}: seeds must be a number of seeds or a list of them, got {value!r}"
+        )
+    return tuple(value)
+
+
+def _words(where: Any, settings: Any) -> tuple[str, ...]:
+    """Return a mapping of keys to values as ``key=value`` words."""
+    if settings is None:
+        return ()
+    if not isinstance(settings, dict):
+        raise InputError(f"{where}: settings must be a mapping of keys to values, got {settings!r}")
+    return tuple(f"{key}={_word(value)}" for key, value in settings.items())
+
+
+def _word(value: Any) -> str:
+    import yaml
+
+    # A string stands as it is, unless it would be read as something else.
+    plain = isinstance(value, str) and "\n" not in value
+    return value if plain and yaml.safe_load(value) == value else json.dumps(value)
+
+
+def _named(path: Path, content: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+    part = content.get(key)
+    if not isinstance(part, dict) or not part:
+        raise InputError(f"{path} needs {key}, a mapping of names")
+    for name, value in part.items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise InputError(f"{path}: {key}: {name!r} is not a plain name, which a folder gets")
+        if value is not None and not isinstance(value, dict):
+            raise InputError(f"{path}: {key}.{name} must be a mapping, got {value!r}")
+    return list(part.items())
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"table file {path} cannot be read: {reason}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"table file {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"table file {path} must be a mapping with columns and rows")
+    return content
+
+
+def _loader() -> Callable[..., Any]:
+    """Return a safe YAML loader that refuses a repeated key: the first row would be lost."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.YAMLError(f"key {key!r} stands there twice")
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+def _refuse_unknown(part: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in part:
+        if key not in known:
+            raise InputError(
+                f"{where}: unknown key '{key}'{nearest(str(key), known)}; there are "
+                f"{', '.join(known)}"
+            )
+
+
+def _require(known: Sequence[str], asked: Iterable[str], where: str) -> None:
+    for name in asked:
+        if name not in known:
+            raise InputError(
+                f"{where}: no '{name}'{nearest(str(name), known)}; there are {', '.join(known)}"
+            )

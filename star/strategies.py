@@ -1,0 +1,148 @@
+"""A strategy of one's own: a function from score components to scores, named in the configuration.
+
+``acquisition.strategy: my_package.my_module:my_function`` calls it after each round::
+
+    def my_function(pool: Components) -> NDArray:      # (N,), higher = more informative
+        return pool.score("full", "max_entropy") * pool.prompt_tokens
+
+It sees scores, lengths and places in the schedule, and no answer, so it is label-free wherever
+the continuation is. The functions below are such strategies: the controls for the length of
+answers, since sums over tokens favour long ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star import acquisition, seeding
+from star.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a strategy is told of the N unlabelled examples after round t, in pool order.
+
+    Attributes:
+        index: (N,) pool indices, ascending.
+        base: Measure name to (N, 1) scores of the base model, summed over its continuation, nats.
+        full: Measure name to (N, S) scores of the fine-tuned model, one an MC-dropout pass.
+        base_num_tokens: (N,) tokens of the base model's continuation; 1 where choices are scored.
+        full_num_tokens: (N,) tokens of the fine-tuned model's.
+        prompt_tokens: (N,) tokens of the prompt.
+        blended: (N,) score of the configuration: ``measure``, ``reduction``, ``combine``, …
+        round: t, counted from 0.
+        rounds: R, the number of trainings.
+        query_size: K, how many will be picked: the K highest scores, ties by the smaller index.
+        base_weight: λ(t) of the configuration.
+        random: Generator of this seed and round, for strategies that draw.
+    """
+
+    index: NDArray[np.int64]
+    base: Mapping[str, Array]
+    full: Mapping[str, Array]
+    base_num_tokens: NDArray[np.int64]
+    full_num_tokens: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int64]
+    blended: Array
+    round: int
+    rounds: int
+    query_size: int
+    base_weight: float
+    random: np.random.Generator
+
+    def score(self, view: str, measure: str, reduction: str = "mean") -> Array:
+        """Return (N,) scores of a view, the mean over its passes.
+
+        Args:
+            view: ``base`` or ``full``.
+            measure: ``predictive_entropy``, ``max_entropy``, ``margin`` or ``least_confidence``.
+            reduction: ``mean`` or ``sum`` over the continuation's tokens.
+        """
+        sums, tokens = getattr(self, view), getattr(self, f"{view}_num_tokens")
+        total: Array = sums[measure].mean(axis=1)
+        return total / tokens if reduction == "mean" else total
+
+
+Strategy = Callable[[Components], Array]
+
+
+def resolve(name: str) -> Strategy:
+    """Return the function of ``module:function``; modules are looked for in the folder too.
+
+    Raises:
+        InputError: No such module or function.
+    """
+    module, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:  # the folder that the command is given in, as `python -m` has it
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"acquisition.strategy={name}: {error}; install it, or start in the folder it is in"
+        ) from None
+    except AttributeError:
+        raise InputError(f"acquisition.strategy={name}: {module} has no {attribute}") from None
+    if not callable(function):
+        raise InputError(f"acquisition.strategy={name} must be a function, got {function!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def stream(seed: int, round_: int) -> np.random.Generator:
+    """Return the generator of a seed and round that strategies draw from."""
+    return np.random.default_rng(seeding.derive(seed, "strategy", round_))
+
+
+def scores(name: str, strategy: Strategy, pool: Components) -> Array:
+    """Return the (N,) scores that a strategy gives.
+
+    Raises:
+        InputError: It returned something else than N numbers.
+    """
+    found = np.asarray(strategy(pool))
+    if found.shape != pool.index.shape or found.dtype.kind not in "biuf":
+        raise InputError(
+            f"acquisition.strategy={name} must return {len(pool.index)} numbers, one an example; "
+            f"got {found.dtype} of shape {found.shape}"
+        )
+    return found.astype(np.float64)
+
+
+def longest_first(pool: Components) -> Array:
+    """Return scores that pick the longest answers first; the longest prompts among equals.
+
+    A control: sums over tokens favour long answers whatever the model thinks of them.
+    """
+    answers, prompts = pool.full_num_tokens, pool.prompt_tokens
+    return np.asarray(answers + prompts / (1.0 + prompts.max()), dtype=np.float64)
+
+
+def length_matched_random(pool: Components) -> Array:
+    """Return scores that pick at random, among answers as long as the configuration would pick.
+
+    A control: each of the K examples that ``blended`` would pick stands for its length; in its
+    place another is drawn from the unlabelled ones whose answer, then prompt, is nearest in length.
+    What this gains over a random choice is the lengths', what the configuration gains over this the
+    uncertainty's.
+    """
+    picked = acquisition.top_k(pool.blended, pool.index, pool.query_size)
+    places = np.searchsorted(pool.index, picked)
+    length = longest_first(pool)
+    free, chosen = np.ones(len(length), dtype=bool), np.zeros(len(length))
+    for place in pool.random.permutation(places):
+        # One of the ten nearest that are left: the example itself may come again, by chance alone.
+        order = pool.random.permutation(np.flatnonzero(free))  # equal lengths in random order
+        near = order[np.argsort(np.abs(length[order] - length[place]), kind="stable")[:10]]
+        drawn = pool.random.choice(near)
+        free[drawn], chosen[drawn] = False, 1.0
+    return chosen

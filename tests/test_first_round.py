@@ -1,0 +1,110 @@
+"""Runs that share their first round come to the same as runs that do not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+
+from star import active_learning, scoring, training
+
+
+@pytest.fixture
+def go(tiny_llama: Path, tmp_path: Path) -> Any:
+    data = runs.write_data(tmp_path / "data")
+
+    def go(name: str, *words: str, shared: bool = True) -> Path:
+        place = [f"tracking.first_rounds={tmp_path / 'first'}"] if shared else []
+        return runs.go(tiny_llama, data, tmp_path / name, "pool.rounds=2", *place, *words)
+
+    return go
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Return how often was trained, and how often a full view was scored."""
+    found = {"train": 0, "score": 0}
+    fit, score = training.fit, scoring.PoolScorer.full
+
+    def count_fit(*words: Any, **more: Any) -> Any:
+        found["train"] += 1
+        return fit(*words, **more)
+
+    def count_score(*words: Any, **more: Any) -> Any:
+        found["score"] += 1
+        return score(*words, **more)
+
+    monkeypatch.setattr(active_learning.training, "fit", count_fit)
+    monkeypatch.setattr(scoring.PoolScorer, "full", count_score)
+    return found
+
+
+def same(one: Path, other: Path) -> None:
+    assert runs.result(one) == runs.result(other)
+    assert runs.content(one) == runs.content(other)
+
+
+OTHERS = [
+    ("acquisition.measure=margin",),
+    ("acquisition.combine=none", "acquisition.reduction=mean"),
+    ("acquisition.select=random",),
+]
+
+
+@pytest.mark.parametrize("words", OTHERS, ids=lambda words: words[0].partition(".")[2])
+def test_a_shared_first_round_changes_nothing(go: Any, counts: Any, words: Any) -> None:
+    first = go("a")
+    assert counts == {"train": 2, "score": 1}
+    second = go("b", *words)
+    assert counts == {"train": 3, "score": 1}  # a last round is not scored
+    same(first, go("c", shared=False))
+    same(second, go("d", *words, shared=False))
+    # The seconds are those of the run that did the work.
+    seconds = [runs.read(run / "result.json")["rounds"][0]["seconds"] for run in (first, second)]
+    assert seconds[0]["train"] == seconds[1]["train"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "seed=1",
+        "regularizer.kind=decoupled",
+        "train.learning_rate=0.02",
+        "adapter.lora_dropout=0.2",
+        "task.test_limit=5",
+        "pool.initial_size=7",
+        "evaluation.ece_bins=5",
+        'evaluation.views=["full"]',
+        "acquisition.mc_dropout.passes=2",  # the view mc is evaluated with them
+    ],
+)
+def test_what_makes_another_first_round(go: Any, counts: Any, word: str) -> None:
+    go("a")
+    before = counts["train"]
+    go("b", word)
+    assert counts["train"] == before + 2
+
+
+def test_other_scores_of_the_same_training(go: Any, counts: Any) -> None:
+    plain = 'evaluation.views=["base","full"]'
+    go("a", plain)
+    passes = ("acquisition.mc_dropout.passes=0", plain)
+    second = go("b", *passes)
+    assert counts == {"train": 3, "score": 2}
+    same(second, go("c", *passes, shared=False))
+
+
+def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
+    first = go("a")
+    [place] = (tmp_path / "first").iterdir()
+    (place / "adapter.safetensors").write_bytes(b"no")
+    same(first, go("b"))
+    assert counts["train"] == 4
+    shutil.rmtree(tmp_path / "b")
+    [scores] = place.glob("full-*.npz")
+    scores.write_bytes(b"no")
+    same(first, go("b"))
+    assert counts == {"train": 5, "score": 3}

@@ -1,0 +1,199 @@
+"""Table files: what they stand for, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from star import grid
+from star.config import config_hash, load
+from star.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+TABLES = sorted((ROOT / "configs/tables").glob("*.yaml"))
+
+SMALL: dict[str, Any] = {
+    "seeds": 2,
+    "preset": "star",
+    "settings": {"pool.rounds": 3, "pool.query_size": 7},
+    "columns": {
+        "one": {"config": "plain.yaml"},
+        "two": {"config": "plain.yaml", "settings": {"pool.query_size": 8}},
+    },
+    "rows": {
+        "random": {"settings": {"acquisition.select": "random"}},
+        "star": {"settings": {"pool.query_size": 9}, "columns": ["two"], "naive": "plain"},
+        "plain": {"preset": "paper"},
+    },
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/plain.yaml").write_text("pool: {rounds: 4, initial_size: 5}\n")
+
+    def write(content: Any = None, **changed: Any) -> Path:
+        path = tmp_path / "tables/small.yaml"
+        content = SMALL | changed if content is None else content
+        path.write_text(
+            content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+        )
+        return path
+
+    return write
+
+
+def test_cells_seed_by_seed_in_the_tables_order(write: Any) -> None:
+    table = grid.read_table(write())
+    assert (table.name, table.title, table.baseline) == ("small", "small", "random")
+    names = [cell.name for cell in grid.cells(table)]
+    one = ["one/random", "one/plain", "two/random", "two/star", "two/plain"]
+    assert names == [f"{name}/seed{seed}" for seed in (0, 1) for name in one]
+    some = grid.cells(table, rows=["plain"], columns=["one"], seeds=[1, 5])
+    assert [cell.name for cell in some] == ["one/plain/seed1", "one/plain/seed5"]
+
+
+def test_the_last_setting_wins(write: Any) -> None:
+    cells = {cell.name: cell for cell in grid.cells(grid.read_table(write()))}
+    sizes = {"one/random/seed0": 7, "two/random/seed0": 8, "two/star/seed0": 9}
+    for name, size in sizes.items():
+        config = cells[name].load(Path("out"))
+        assert (config.pool.rounds, config.pool.query_size) == (3, size)
+        assert config.pool.initial_size == 5  # the file's
+    assert cells["two/star/seed0"].load(Path("out")).acquisition.reduction == "mean"
+    assert cells["one/plain/seed0"].load(Path("out")).acquisition.reduction == "sum"  # paper
+    more = grid.cells(grid.read_table(write()), words=["pool.query_size=2"])
+    assert {cell.load(Path("out")).pool.query_size for cell in more} == {2}
+
+
+def test_a_cells_command_is_its_configuration(write: Any) -> None:
+    cell = grid.cells(grid.read_table(write()), seeds=[3], rows=["star"])[0]
+    words = shlex.split(shlex.join(cell.arguments(Path("out"))))
+    config = load(words[0], words[3:], preset=words[2])
+    assert words[1] == "--preset" and config == cell.load(Path("out"))
+    assert config.seed == 3 and Path(config.output_dir, str(config.run_name)) == cell.folder(
+        Path("out")
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, None, 3, 1e-6, 0.5, "full", "a:b", "true", "1e3", "null", ["base", "full"], {"a": "b"}],
+)
+def test_values_come_through_words(value: Any) -> None:
+    assert yaml.safe_load(grid._word(value)) == (str(value) if value == 1e-6 else value)
+    if value == 1e-6:  # YAML 1.1 wants a point; the configuration's reader does not
+        word = f"acquisition.entropy_floor={grid._word(value)}"
+        assert load(None, [word]).acquisition.entropy_floor == value
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"rows": {}}, "needs rows, a mapping"),
+        ({"columns": None}, "needs columns, a mapping"),
+        ({"sedes": 3}, "unknown key 'sedes'; did you mean 'seeds'"),
+        ({"seeds": 0}, "got 0"),
+        ({"seeds": True}, "got True"),
+        ({"seeds": [1, 1]}, r"got \[1, 1\]"),
+        ({"baseline": "rnadom"}, "baseline: no 'rnadom'; did you mean 'random'"),
+        ({"columns": {"one": {"config": "absent.yaml"}}}, "columns.one.config: no file .*absent"),
+        ({"columns": {"one": {}}}, "columns.one needs config"),
+        ({"rows": {"a/b": {}}}, "'a/b' is not a plain name"),
+        ({"rows": {"a": 3}}, "rows.a must be a mapping, got 3"),
+        ({"rows": {"random": {"preset": "nature"}}}, "preset must be one of paper.*'nature'"),
+        ({"rows": {"random": {"naive": "x"}}}, "rows.random.naive: no 'x'"),
+        ({"rows": {"random": {"columns": ["x"]}}}, "rows.random.columns: no 'x'"),
+        ({"rows": {"random": {"columns": "one"}}}, "must be a list of column names"),
+        ({"settings": ["a=b"]}, "settings must be a mapping"),
+    ],
+)
+def test_what_is_refused(write: Any, changed: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        grid.read_table(write(**changed))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("- 1", "must be a mapping"),
+        ("a: [", "is not YAML"),
+        ("rows: 1\nrows: 2", "stands there twice"),
+    ],
+)
+def test_files_that_are_none(write: Any, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        grid.read_table(write(text))
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        grid.read_table("absent.yaml")
+
+
+def test_unknown_names_and_settings_name_the_cell(write: Any) -> None:
+    table = grid.read_table(write())
+    with pytest.raises(InputError, match="--rows: no 'starr'; did you mean 'star'"):
+        grid.cells(table, rows=["starr"])
+    with pytest.raises(InputError, match="--columns: no 'x'"):
+        grid.cells(table, columns=["x"])
+    [cell] = grid.cells(table, rows=["random"], columns=["one"], seeds=[0], words=["pool.sise=3"])
+    with pytest.raises(InputError, match="cell small/one/random/seed0: .*pool.sise"):
+        cell.load(Path("out"))
+
+
+# --- the shipped tables ------------------------------------------------------------------------
+
+
+def test_every_table_is_shipped_at_three_sizes() -> None:
+    names = {path.stem for path in TABLES}
+    kinds = ("main", "ablation", "sensitivity", "deviations")
+    assert names == {kind + size for kind in kinds for size in ("", "_smollm2", "_paper")}
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_shipped_tables_are_valid_and_no_two_rows_alike(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    table = grid.read_table(path)
+    found: dict[tuple[str, str], str] = {}
+    for cell in grid.cells(table, seeds=[0]):
+        config = cell.load(Path("runs"))
+        key = (cell.column, config_hash(config))
+        assert key not in found, f"{cell.name} is {found[key]}"
+        found[key] = cell.name
+        # Rows of a column end at as many labels, whatever their queries: curves can be compared.
+        row = next(row for row in table.rows if row.name == cell.row)
+        if row.curve:
+            end = config.pool.initial_size + (config.pool.rounds - 1) * config.pool.query_size
+            starts = next(c for c in grid.cells(table, seeds=[0]) if c.column == cell.column)
+            first = starts.load(Path("runs")).pool
+            assert end == first.initial_size + (first.rounds - 1) * first.query_size
+
+
+def test_the_naive_counterpart_has_none_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    table = grid.read_table("configs/tables/main.yaml")
+    cells = {(c.column, c.row): c.load(Path("runs")) for c in grid.cells(table, seeds=[0])}
+    for row in filter(lambda row: row.naive, table.rows):
+        for column in (c.name for c in table.columns):
+            star, naive = cells[column, row.name], cells[column, str(row.naive)]
+            assert star.acquisition.combine == "dynamic" and naive.acquisition.combine == "none"
+            assert star.acquisition.mc_dropout.passes and not naive.acquisition.mc_dropout.passes
+            assert star.regularizer.kind != "none" and naive.regularizer.kind == "none"
+            same = dataclasses.replace(
+                star,
+                run_name=naive.run_name,
+                regularizer=naive.regularizer,
+                acquisition=dataclasses.replace(
+                    star.acquisition,
+                    combine="none",
+                    mc_dropout=naive.acquisition.mc_dropout,
+                ),
+            )
+            assert same == naive

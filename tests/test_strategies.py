@@ -1,0 +1,166 @@
+"""A strategy of one's own: a function from score components to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import own_strategies
+import pytest
+import runs
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import Runner
+
+import star
+from star import strategies
+from star.config import load
+from star.errors import InputError
+from star.strategies import Components
+
+SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    with runs.runner(tiny_llama, tmp_path_factory, *SMALL, pool=20, test=2) as go:
+        yield go
+
+
+def own(name: str) -> str:
+    return f"acquisition.strategy=own_strategies:{name}"
+
+
+def picks(run: Path) -> list[list[int]]:
+    return runs.queries(run)
+
+
+def components(answers: Any, prompts: Any = None, **changed: Any) -> Components:
+    """Return components whose blend prefers the first examples."""
+    size = len(answers)
+    table = {"margin": np.arange(2.0 * size).reshape(size, 2)}
+    told: dict[str, Any] = {
+        "index": np.arange(size) * 3,
+        "base": table,
+        "full": table,
+        "base_num_tokens": np.ones(size, dtype=np.int64),
+        "full_num_tokens": np.asarray(answers),
+        "prompt_tokens": np.asarray([5] * size if prompts is None else prompts),
+        "blended": -np.arange(size, dtype=np.float64),
+        "round": 0,
+        "rounds": 3,
+        "query_size": 2,
+        "base_weight": 0.5,
+        "random": np.random.default_rng(0),
+    }
+    return Components(**told | changed)
+
+
+def test_the_function_decides(runner: Runner) -> None:
+    own_strategies.seen.clear()
+    run = runner(own("largest_index"))
+    first, second = own_strategies.seen
+    for pool, picked in zip((first, second), picks(run), strict=True):
+        assert picked == sorted(pool.index.tolist())[:-4:-1]
+    assert (first.round, second.round, first.rounds, first.query_size) == (0, 1, 3, 3)
+    assert second.base_weight == pytest.approx(1 / 3) and len(first.index) == 16
+    assert first.full["margin"].shape == (16, 3) and first.base["margin"].shape == (16, 1)
+    assert (first.prompt_tokens > 1).all() and (first.full_num_tokens >= 1).all()
+    result = runs.result(run)
+    assert result["strategy"] == "own_strategies:largest_index" and result["label_free"]
+    assert run.parent.name == "own_strategies-largest_index"
+
+
+def test_it_sees_what_the_built_in_ones_see(runner: Runner) -> None:
+    assert picks(runner(own("star_again"))) == picks(runner())
+    plain = ("acquisition.combine=none", "acquisition.measure=margin", "acquisition.reduction=sum")
+    assert picks(runner(own("by_hand"))) == picks(runner(*plain))
+
+
+def test_draws_belong_to_seed_and_round(runner: Runner) -> None:
+    first, again = (picks(runner(own("drawn"), f"tracking.progress={p}")) for p in (False, "false"))
+    assert first == again != picks(runner(own("drawn"), "seed=1"))
+
+
+def test_a_label_using_continuation_stays_marked(runner: Runner) -> None:
+    run = runner(own("star_again"), "acquisition.continuation=gold")
+    assert runs.result(run)["label_free"] is False
+
+
+def test_replay_asks_it_too(runner: Runner) -> None:
+    run = runner()
+    for name in ("largest_index", "drawn", "by_hand"):
+        asked = star.replay(run, [own(name)])[0]["indices"]
+        assert asked == picks(runner(own(name)))[0]
+    assert all(row["overlap"] == 1 for row in star.replay(runner(own("drawn"))))
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([own("absent")], "own_strategies has no absent"),
+        ([own("nothing")], "must be a function, got None"),
+        (["acquisition.strategy=absent_module:f"], "No module named 'absent_module'; install it"),
+        (
+            [own("two_columns")],
+            r"must return 16 numbers, one an example; got float64 of shape \(16, 2\)",
+        ),
+        ([own("words")], "must return 16 numbers"),
+        ([own("not_a_number")], "are not finite"),
+    ],
+)
+def test_functions_that_cannot_be_used(runner: Runner, words: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        runner(*words)
+
+
+@pytest.mark.parametrize("name", ["a:", ":f", "a b:f", "a:f:g", "a.:f"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(InputError, match="must be a name, or module:function"):
+        load(None, [f"acquisition.strategy={name!r}"])
+    with pytest.raises(InputError, match="set acquisition.select=top_k, got random"):
+        load(None, ["acquisition.strategy=a:f", "acquisition.select=random"])
+
+
+def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_alone.py").write_text("def f(pool):\n    return pool.blended\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [p for p in __import__("sys").path])
+    pool = components([1, 2])
+    assert strategies.resolve("mine_alone:f")(pool) is pool.blended
+
+
+# --- the controls ------------------------------------------------------------------------------
+
+
+def test_longest_answers_first_then_longest_prompts() -> None:
+    pool = components([2, 9, 2, 9], prompts=[8, 1, 900, 7])
+    order = np.argsort(-strategies.longest_first(pool))
+    assert order.tolist() == [3, 1, 2, 0]
+
+
+@given(st.lists(st.integers(1, 4), min_size=3, max_size=60), st.integers(1, 3), st.integers(0, 9))
+def test_matched_picks_are_as_many_and_as_long(answers: list[int], size: int, seed: int) -> None:
+    # Twenty of each length: each can be matched exactly.
+    answers = [*answers, *(length for length in range(1, 5) for _ in range(20))]
+    pool = components(answers, query_size=size, random=np.random.default_rng(seed))
+    chosen = np.flatnonzero(strategies.length_matched_random(pool))
+    assert len(chosen) == size  # the blend prefers the first
+    assert sorted(pool.full_num_tokens[chosen]) == sorted(answers[:size])
+
+
+def test_matched_picks_are_random_otherwise() -> None:
+    every = [
+        components([1] * 40, query_size=4, random=np.random.default_rng(seed))
+        for seed in range(300)
+    ]
+    counts = sum(strategies.length_matched_random(pool) for pool in every)
+    # 300 draws of 4 among 40: 30 each, a standard deviation of 5.2.
+    assert counts.sum() == 1200 and counts.min() > 8 and counts.max() < 56
+
+
+def test_all_that_are_left() -> None:
+    pool = components([1, 7, 3], query_size=3)
+    assert strategies.length_matched_random(pool).tolist() == [1, 1, 1]
