@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from star import __version__
+from star import __version__, cli_tables
 from star import config as configuration
 from star.errors import InputError
 
@@ -70,7 +70,7 @@ examples:
   star replay RUN acquisition.select=random --json rows.json
 
 keys that can be asked for:
-  acquisition.select (top_k, random), .measure, .reduction, .combine, .normalization
+  acquisition.strategy, .select (top_k, random), .measure, .reduction, .combine, .normalization
   acquisition.base_weight.schedule, .value, .rounds, .decay
   acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
   pool.query_size
@@ -207,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("overrides", metavar="key=value", nargs="*", help="ask for another value")
     replay.add_argument("--json", metavar="FILE", help="also write the rows, with the indices")
     replay.set_defaults(call=_replay)
+    cli_tables.add_to(verbs)
     return parser
 
 

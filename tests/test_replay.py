@@ -22,6 +22,7 @@ from star import replaying, seeding
 from star.cli import main
 from star.config import Config, fields_of, load
 from star.errors import InputError
+from star.stored_scores import StoredScores
 
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence")
 SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")
@@ -125,7 +126,7 @@ def test_no_words_repeat_the_run(words: tuple[str, ...], runner: Runner) -> None
         assert row["label_free"] == ("acquisition.continuation=gold" not in words)
         # To the last bit: scores that agree up to rounding could still swap a near tie.
         base, full, _, blended = replaying._blend(
-            replaying._Scores(run / f"rounds/{row['round']:02d}/scores.npz"),
+            StoredScores(run / f"rounds/{row['round']:02d}/scores.npz"),
             load(run / "config.yaml"),
             row["round"],
         )
@@ -244,13 +245,12 @@ def test_a_run_that_has_not_finished(copied: Path) -> None:
 @pytest.mark.parametrize(
     "words, parts",
     [
-        (["seed=1"], ["'seed'", "can change acquisition.select", "pool.query_size"]),
+        (["seed=1"], ["'seed'", "can change acquisition.strategy", "pool.query_size"]),
         (["acquisition.mesure=margin"], ["did you mean 'acquisition.measure'?"]),
         (["pool.rounds=4"], ["'pool.rounds'"]),
         (["acquisition.continuation=gold"], ["'acquisition.continuation'"]),
         (["acquisition.entropy_floor=1e-6"], ["'acquisition.entropy_floor'"]),
         (["acquisition.mc_dropout.masks=token"], ["'acquisition.mc_dropout.masks'"]),
-        (["acquisition.strategy=mine"], ["'acquisition.strategy'"]),
         (["acquisition={measure: margin}"], ["'acquisition'"]),
         (["acquisition[continuation]=gold"], ["'acquisition[continuation]'"]),
         (["margin"], ["expected key=value, got 'margin'"]),
@@ -417,7 +417,7 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
 
 def test_the_keys_are_the_schema_s() -> None:
     keys = {key for key, _ in fields_of(Config) if key.startswith("acquisition.")}
-    closed = {"strategy", "continuation", "entropy_floor", "mc_dropout.masks"}
+    closed = {"continuation", "entropy_floor", "mc_dropout.masks"}
     assert set(replaying.REPLAYABLE) - {"pool.query_size"} == keys - {
         f"acquisition.{name}" for name in closed
     }

@@ -1,0 +1,144 @@
+"""``star sweep`` and ``star report``: from a table file to its report, one cell failing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+import yaml
+
+import star
+from star.cli import main
+from star.cli_tables import _seeds
+from star.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def place(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the folder, now the current one, of a table that has been swept; a row fails."""
+    folder = tmp_path_factory.mktemp("tables")
+    runs.write_data(folder / "data")
+    words = [*runs.QUICK, f"model.name_or_path={tiny_llama}", "task.data_dir=data", "pool.rounds=2"]
+    settings = dict(word.split("=", 1) for word in words)
+    content = {
+        "title": "A small table",
+        "seeds": 2,
+        "settings": {key: yaml.safe_load(value) for key, value in settings.items()},
+        "columns": {"tiny": {"config": "plain.yaml"}},
+        "rows": {
+            "random": {"settings": {"acquisition.select": "random"}},
+            "star": {"about": "all parts", "naive": "random"},
+            "broken": {"settings": {"acquisition.strategy": "absent_module:f"}},
+        },
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (folder / "plain.yaml").write_text("seed: 0\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["sweep", "small.yaml", "--jobs", "1"]) == 1
+        yield folder
+
+
+def test_one_cell_fails_and_the_rest_is_complete(
+    place: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    done = sorted(str(p.parent.relative_to(place)) for p in place.rglob("result.json"))
+    names = ("random", "star")
+    assert done == [f"runs/small/tiny/{row}/seed{seed}" for row in names for seed in (0, 1)]
+    # Started again, only what failed runs, and fails again.
+    stamps = {path: path.stat().st_mtime_ns for path in place.rglob("result.json")}
+    assert main(["sweep", "small.yaml", "--rows", "star,broken", "--seeds", "1"]) == 1
+    assert "small/tiny/broken/seed0 failed: InputError" in caplog.text.replace("\n", " ")
+    assert stamps == {path: path.stat().st_mtime_ns for path in place.rglob("result.json")}
+    assert main(["sweep", "small.yaml", "--rows", "star,random"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "runs/small"
+
+
+def test_the_report_shows_the_gap(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {}
+    for kind in ("md", "latex", "csv", "json"):
+        assert main(["report", "small.yaml", "--format", kind]) == 0
+        texts[kind] = capsys.readouterr().out
+    assert "broken" in texts["md"] and "0 of 2" in texts["md"]
+    rows = {row["row"]: row for row in json.loads(texts["json"])["rows"]}
+    assert rows["broken"]["n"] == 0 and rows["star"]["n"] == rows["random"]["n"] == 2
+    aucs = [
+        runs.read(place / f"runs/small/tiny/star/seed{seed}/result.json")["auc"] for seed in (0, 1)
+    ]
+    assert rows["star"]["auc"]["mean"] == pytest.approx(sum(aucs) / 2, rel=1e-5)
+    # The record alone gives the same bytes, the pictures too.
+    for folder in ("one", "two"):
+        source = "small.yaml" if folder == "one" else "one"
+        assert main(["report", source, "--output", folder]) == 0
+    files = {path.name for path in Path("one").iterdir()}
+    assert {"results.json", "table.md", "table.tex", "table.csv", "table.json"} < files
+    assert any(name.endswith(".png") for name in files)
+    for name in files:
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes(), name
+    assert Path("one/table.md").read_text() == texts["md"]
+    frame = star.load_results("small.yaml")
+    assert len(frame) == 8 and set(frame["row"]) == {"random", "star"}
+
+
+def test_single_runs_have_a_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [f"runs/small/tiny/{row}/seed0" for row in ("random", "star")]
+    assert main(["report", *folders, "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_printed_commands_are_the_cells(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", "small.yaml", "--executor", "print", "--seeds", "1,5", "--rows", "star"]
+    assert main([*words, "pool.rounds=1", "--output-dir", "other"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines] == [["star", "run"]] * 2
+    for line, seed in zip(lines, (1, 5), strict=True):
+        assert main([*line[1:], "--print-config"]) == 0
+        config: Any = yaml.safe_load(capsys.readouterr().out)
+        assert (config["seed"], config["pool"]["rounds"]) == (seed, 1)
+        assert config["run_name"] == f"small/tiny/star/seed{seed}"
+
+
+def test_other_settings_in_the_same_place(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "small.yaml", "--rows", "star", "pool.rounds=1"]) == 2
+    said = capsys.readouterr().err
+    assert "another configuration" in said and "--output-dir" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["sweep", "absent.yaml"], "table file absent.yaml cannot be read"),
+        (["sweep", "small.yaml", "--rows", "sart"], "did you mean 'star'"),
+        (
+            ["sweep", "small.yaml", "--jobs", "0", "--output-dir", "new"],
+            "--jobs must be at least 1",
+        ),
+        (["report", "absent"], "absent is not there"),
+        (["report", "small.yaml", "--output-dir", "nowhere"], "run star sweep small.yaml"),
+        (["report", "small.yaml", "small.yaml", "--output", "x"], "--output is for one table"),
+    ],
+)
+def test_bad_words(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
+
+
+@pytest.mark.parametrize(
+    "text, seeds", [(None, None), ("2", (4, 5)), ("4,", (4,)), ("7,1", (7, 1))]
+)
+def test_seeds(text: str | None, seeds: Any) -> None:
+    assert _seeds(text, (4, 5, 6)) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "4", "a", "", "1,b", "-1"])
+def test_seeds_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="--seeds"):
+        _seeds(text, (4, 5, 6))
