@@ -34,8 +34,9 @@ def adopt(cells: Iterable[Cell], root: Path) -> list[Cell]:
     Returns:
         The cells that have a finished run now.
     """
-    found = _finished(root)
-    adopted = []
+    found, adopted = _finished(root), []
+    if not found:
+        return []
     for cell in cells:
         folder = cell.folder(root)
         source = None if folder.exists() else found.get(config_hash(cell.load(root)))
