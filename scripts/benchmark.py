@@ -30,6 +30,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import zip_longest
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NoReturn, overload
@@ -74,10 +75,10 @@ POOL_LIMIT = 2000  # rows of a train split that the measured ones are picked fro
 BATCH = 8  # rows of an update
 TRAIN = TrainConfig(lr_scheduler_type="constant", num_train_epochs=1)
 LOSSES_EQUAL = {"float32": 1e-4, "bfloat16": 2e-2}
-TUNE = TrainConfig(learning_rate=2e-4, max_steps=16)
-TUNE_UPDATES = 64  # at most
+TUNE = TrainConfig(learning_rate=2e-4, max_steps=8)
+TUNE_UPDATES = 24  # at most
 STOPPED = 0.75  # share of answers at which tuning ends
-ASKED = 8  # questions it is asked on
+ASKED = 24  # questions it is asked on; those whose answers stop are measured
 POOLS = (1_000_000, 10_000)
 UNADAPTED = ("bare", "products")  # sides that see no adapter
 SHAPES: dict[str, dict[str, Any]] = {
@@ -125,6 +126,19 @@ class Line:
     void: bool = False
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuned adapter: its state, and which of the questions it was asked it ends itself."""
+
+    state: Mapping[str, Any]
+    updates: int
+    stopping: Sequence[int]
+    asked: int
+
+    def __str__(self) -> str:
+        return f"{len(self.stopping)} of {self.asked} answers stop after {self.updates} updates"
+
+
 # ---- what is measured on ------------------------------------------------------------------------
 
 
@@ -169,11 +183,17 @@ class Bench:
         return [found[int((i + 0.5) * len(found) / count)] for i in range(count)]
 
     def questions(self, task: str) -> list[Question]:
-        """Return ``--rows`` test questions with their answers."""
+        """Return test questions with their answers, ``--rows`` or ``--questions`` of them.
+
+        Of ``gsm8k`` those whose answers stop, ``--questions`` at most.
+        """
         test = self.data(task).test
-        if len(test) < self.options.rows:
-            raise InputError(f"{task} has {len(test)} test rows, asked for {self.options.rows}")
-        return list(zip(test.examples, test.answers, strict=True))[: self.options.rows]
+        every = list(zip(test.examples, test.answers, strict=True))
+        if task == "gsm8k":
+            return [every[i] for i in self.tuned.stopping][: self.options.questions]
+        if len(every) < self.options.rows:
+            raise InputError(f"{task} has {len(every)} test rows, asked for {self.options.rows}")
+        return every[: self.options.rows]
 
     @contextmanager
     def adapted(
@@ -246,28 +266,38 @@ class Bench:
         return found
 
     @cached_property
-    def tuned(self) -> tuple[dict[str, Any], int]:
-        """The adapter's state when most answers to GSM8K stop, and the updates it took."""
-        rows = self.rows("gsm8k", TUNE_UPDATES * BATCH // 2, eos=True)
+    def tuned(self) -> Tuned:
+        """The adapter after a short fine-tuning on GSM8K, and the questions whose answers stop.
+
+        Of the states that were tried the one in which most do.
+        """
+        rows = self.rows("gsm8k", TUNE_UPDATES * BATCH, eos=True)
         asked = self.data("gsm8k").test.examples[:ASKED]
         prompts = encode_rows(self.model, asked, None, reserve=self.limits.max_new_tokens).rows
-        updates = 0
-        with self.adapted() as adapted:
-            while updates < TUNE_UPDATES:
-                fit(self, adapted, rows, TUNE, round_=updates)
-                updates += TUNE.max_steps or 0
+        best: Tuned | None = None
+        each = TUNE.max_steps or 1
+        # From B = 0: the noise that the scored adapters have would make answers ramble.
+        with adapter.fresh(self.model, AdapterConfig(), seed=0, round_=0) as adapted:
+            for part in range(TUNE_UPDATES // each):
+                fit(self, adapted, rows[part :: TUNE_UPDATES // each], TUNE, round_=part)
                 made = generate(
                     self.model,
                     [row.prompt for row in prompts],
                     max_new_tokens=self.limits.max_new_tokens,
                     batch_size=self.limits.batch_size,
                 )
-                stopped = mean(answer[-1] in self.model.stop_ids for answer in made)
-                say(f"gsm8k: {stopped:.0%} of the answers stop after {updates} updates")
-                if stopped >= STOPPED:
+                stopping = [i for i, answer in enumerate(made) if answer[-1] in self.model.stop_ids]
+                updates = (part + 1) * each
+                say(f"gsm8k: {len(stopping)} of {len(made)} answers stop after {updates} updates")
+                if best is None or len(stopping) > len(best.stopping):
+                    named = adapted.named_parameters()
+                    state = {n: p.detach().clone() for n, p in named if p.requires_grad}
+                    best = Tuned(state, updates, stopping, len(made))
+                if len(stopping) >= STOPPED * len(made):
                     break
-            named = adapted.named_parameters()
-            return {n: p.detach().clone() for n, p in named if p.requires_grad}, updates
+        if best is None or not best.stopping:
+            raise InputError("no answer to gsm8k stops after fine-tuning; measure another model")
+        return best
 
 
 def load_model(options: argparse.Namespace) -> LanguageModel:
@@ -456,7 +486,7 @@ def training_step(bench: Bench, name: str, *, data: str) -> list[Line]:
 def evaluation(bench: Bench, name: str, *, data: str) -> list[Line]:
     """Return the seconds of evaluating by answers of a fixed length over ours."""
     questions, new = bench.questions(data), bench.limits.max_new_tokens
-    state, updates = bench.tuned if data == "gsm8k" else ({}, 0)
+    state = bench.tuned.state if data == "gsm8k" else {}
     sides: dict[str, Work] = {
         "ours": lambda _, questions: judge(bench, data, questions),
         "fixed": lambda _, questions: judge_fixed(bench, data, questions),
@@ -466,7 +496,8 @@ def evaluation(bench: Bench, name: str, *, data: str) -> list[Line]:
     if found.own:
         length = mean(len(row.continuation) for row in found.own)
         stopped = mean(row["stopped"] for row in found.predictions)
-        note = f"{stopped:.0%} stop, mean {length:.0f} tokens, after {updates} updates; "
+        note = f"{bench.tuned}; of these {len(questions)}: {stopped:.0%} stop, mean {length:.0f} "
+        note += "tokens; "
     else:
         note = "by likelihood; "
     note += f"fixed: {new} tokens a row"
@@ -478,7 +509,7 @@ def evaluation(bench: Bench, name: str, *, data: str) -> list[Line]:
 def whole_round(bench: Bench, name: str, *, data: str) -> list[Line]:
     """Return the seconds of a round by the slow ways over ours: train, evaluate, score.
 
-    ``--rows`` rows each to train on, to evaluate and to score, from an adapter whose answers stop.
+    ``--rows`` rows each to train on, to evaluate and to score; the answers to those questions stop.
     """
     count, passes, pool = bench.options.rows, bench.options.passes, bench.data(data).pool
     labelled, scored = bench.rows(data, count, eos=True), bench.rows(data, count)
@@ -491,23 +522,25 @@ def whole_round(bench: Bench, name: str, *, data: str) -> list[Line]:
         oracle=Oracle({e.index: a for e, a in zip(pool.examples, pool.answers, strict=True)}),
     )
 
+    def parts(items: Sequence[Any]) -> Iterator[list[Any]]:
+        return ([one for one in part if one is not None] for part in zip(*items, strict=True))
+
     def ours(adapted: Any, items: Sequence[Any]) -> Evaluation:
-        labelled, questions, scored = zip(*items, strict=True)
+        labelled, questions, scored = parts(items)
         fit(bench, adapted, labelled, TRAIN)
         found = judge(bench, data, questions)
         scorer.full([row.index for row in scored], drawn(bench, adapted))
         return found
 
     def baseline(adapted: Any, items: Sequence[Any]) -> None:
-        labelled, questions, scored = zip(*items, strict=True)
+        labelled, questions, scored = parts(items)
         slow.train_padded(bench.model, adapted, updates_of(labelled), TRAIN)
         judge_fixed(bench, data, questions)
         slow.score_single(bench.model, adapted, scored, passes=passes)
 
-    state, updates = bench.tuned
-    questions = bench.questions(data)
-    items = list(zip(labelled, questions, scored, strict=True))
-    timed = bench.time({"ours": ours, "baseline": baseline}, items, state=state)
+    questions = bench.questions(data)[:count]
+    items = list(zip_longest(labelled, questions, scored))
+    timed = bench.time({"ours": ours, "baseline": baseline}, items, state=bench.tuned.state)
     (mine, found), (theirs, _) = timed["ours"], timed["baseline"]
     scored_work = (passes * sum(map(len, scored)), passes * forward(bench, scored))
     same = [training_work(bench, labelled), scored_work]
@@ -516,7 +549,8 @@ def whole_round(bench: Bench, name: str, *, data: str) -> list[Line]:
         for one in (found, None)
     ]
     sides = [Side(seconds, *work) for seconds, work in zip((mine, theirs), works, strict=True)]
-    note = f"{count} rows each to train on, evaluate and score; {updates} updates before"
+    note = f"{count} rows to train on and to score, {len(questions)} to evaluate; before: "
+    note += str(bench.tuned)
     return [Line(name, data, ratio(mine, theirs), sides[0], sides[1], note)]
 
 
@@ -726,6 +760,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=count, default=6, help="evaluated of a task, or scored one at a time"
     )
+    parser.add_argument(
+        "--questions", type=count, default=16, help="generated answers evaluated at once, at most"
+    )
     parser.add_argument("--updates", type=count, default=1, help="of 8 rows in training")
     parser.add_argument("--batch-size", type=count, default=16, help="rows scored at once")
     parser.add_argument("--repeats", type=count, default=3)
@@ -753,10 +790,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 r = line.ratio
                 say(f"{name}, {line.data}: {r.median:.2f} ({r.low:.2f} to {r.high:.2f})")
                 lines.append(line)
+            if options.json is not None:  # so far: the rest takes minutes, and may be interrupted
+                write_json(options.json, smallest(lines))
         bench.products()  # the machine may have been busy at the start
         print(table(bench, lines))
-        if options.json is not None:
-            write_json(options.json, smallest(lines))
     except InputError as error:
         say(f"error: {' '.join(str(error).split())}")
         return 2
