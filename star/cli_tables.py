@@ -97,8 +97,9 @@ def add_to(verbs: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from star import adopting, grid, sweep
-    from star.slurm import Options
+    from star import grid
+    from star.sweeping import sweep
+    from star.sweeping.slurm import Options
 
     table = grid.read_table(options.table)
     cells = grid.cells(
@@ -115,7 +116,6 @@ def _sweep(options: argparse.Namespace) -> int:
         print("".join(f"{line}\n" for line in sweep.commands(cells, root)), end="")
         return 0
     asked = ("partition", "minutes", "cpus", "gpus", "memory_gb", "parallel")
-    adopting.adopt(sweep.missing(cells, root), root)
     failed = sweep.sweep(
         cells,
         root,

@@ -271,8 +271,9 @@ def get(config: Any, key: str) -> Any:
 def strategy_name(config: Config) -> str:
     """Return ``acquisition.strategy``, or a name derived from what the strategy does.
 
-    Where that is ``module:function``, the function is the strategy. Derived: ``random``; a measure's name for the full model alone; ``subtract-`` and ``star-`` before the
-    measure for the two combinations; ``-gold`` behind what reads labels.
+    Where that is ``module:function``, the function is the strategy. Derived: ``random``; a
+    measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
+    two combinations; ``-gold`` behind what reads labels.
     """
     a = config.acquisition
     if a.strategy is not None:

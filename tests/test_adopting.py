@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from star import adopting, grid
+from star import grid
 from star.config import config_hash
 from star.grid import Cell
+from star.sweeping import adopting
 
 NOW = {"version": "0", "commit": "abc", "dirty": False}
 

@@ -142,7 +142,7 @@ def test_unknown_names_and_settings_name_the_cell(write: Any) -> None:
     with pytest.raises(InputError, match="--columns: no 'x'"):
         grid.cells(table, columns=["x"])
     [cell] = grid.cells(table, rows=["random"], columns=["one"], seeds=[0], words=["pool.sise=3"])
-    with pytest.raises(InputError, match="cell small/one/random/seed0: .*pool.sise"):
+    with pytest.raises(InputError, match=r"cell small/one/random/seed0: .*pool\.sise"):
         cell.load(Path("out"))
 
 

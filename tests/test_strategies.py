@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,16 +119,16 @@ def test_functions_that_cannot_be_used(runner: Runner, words: list[str], said: s
 
 @pytest.mark.parametrize("name", ["a:", ":f", "a b:f", "a:f:g", "a.:f"])
 def test_names_that_are_none(name: str) -> None:
-    with pytest.raises(InputError, match="must be a name, or module:function"):
+    with pytest.raises(InputError, match=r"must be a name, or module:function"):
         load(None, [f"acquisition.strategy={name!r}"])
-    with pytest.raises(InputError, match="set acquisition.select=top_k, got random"):
+    with pytest.raises(InputError, match=r"set acquisition\.select=top_k, got random"):
         load(None, ["acquisition.strategy=a:f", "acquisition.select=random"])
 
 
 def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_alone.py").write_text("def f(pool):\n    return pool.blended\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [p for p in __import__("sys").path])
+    monkeypatch.setattr("sys.path", list(sys.path))
     pool = components([1, 2])
     assert strategies.resolve("mine_alone:f")(pool) is pool.blended
 

@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
-from star import cell_run, cli, progress, slurm
-from star import sweep as sweeping
+from star import cli
 from star.config import config_hash
 from star.errors import InputError
 from star.grid import Cell
-from star.ordering import beginning, choose, leaders_first
-from star.sweep import commands, missing, sweep
+from star.sweeping import cell_run, progress, slurm
+from star.sweeping import sweep as sweeping
+from star.sweeping.ordering import beginning, choose, leaders_first
+from star.sweeping.sweep import commands, missing, sweep
 
 ROOT = Path(__file__).parents[1]
 CHOICE = ROOT / "configs" / "tiny" / "choice.yaml"
@@ -270,7 +271,7 @@ import sys
 sys.path[:0] = {path!r}
 import test_sweep
 from pathlib import Path
-from star.sweep import sweep
+from star.sweeping.sweep import sweep
 
 if __name__ == "__main__":
     cells = [test_sweep.cell("slow", seed) for seed in range(8)]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from star import dividing
 from star.errors import InputError
-from star.workers import Outcome, Workers, one_line
+from star.sweeping import dividing
+from star.sweeping.workers import Outcome, Workers, one_line
 
 Function = Callable[[Any], Any]
 
@@ -141,7 +141,7 @@ SLEEPERS = """
 import sys, time
 sys.path[:0] = {path!r}
 from test_workers import sleep
-from star.workers import Workers
+from star.sweeping.workers import Workers
 
 if __name__ == "__main__":
     with Workers(sleep, [{{}}, {{}}]) as workers:

@@ -29,7 +29,7 @@ class Progress:
         self._running: Mapping[Any, float] = {}
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total, bar_format="{percentage:3.0f}% |{bar:20}| {postfix}")
+            self._bar = tqdm(total=total, bar_format="{percentage:3.0f}% |{bar:20}| {desc}")
 
     def __enter__(self) -> Progress:
         return self
@@ -41,13 +41,14 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
+            self.show({})
             self._bar.close()
 
     def show(self, running: Mapping[Any, float]) -> None:
         """Take note of what is running: anything to the seconds it has taken so far."""
         self._running = dict(running)
         if self._bar is not None:
-            self._bar.set_postfix_str(str(self), refresh=True)
+            self._bar.set_description_str(str(self))
 
     def done(self, name: str, seconds: float | None) -> None:
         """Count a cell that is finished; ``seconds`` is ``None`` where another process ran it."""
@@ -71,6 +72,7 @@ class Progress:
     def _ended(self, line: str, *, always: bool = False) -> None:
         if self._bar is not None:
             self._bar.update(1)
+            self._bar.set_description_str(str(self))
             if always:
                 self.say(line)
         else:

@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from star.cell_run import finished
 from star.config import config_hash
 from star.errors import InputError
 from star.files import read_json
 from star.grid import Cell
 from star.provenance import code
+from star.sweeping.cell_run import finished
 
 logger = logging.getLogger(__name__)
 

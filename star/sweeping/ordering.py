@@ -22,7 +22,8 @@ def beginning(config: Config) -> str:
     parts = ("model", "task", "adapter", "regularizer", "train", "evaluation")
     told = {name: dataclasses.asdict(getattr(config, name)) for name in parts}
     told |= {"seed": config.seed, "initial_size": config.pool.initial_size}
-    told |= {"mc_dropout": dataclasses.asdict(config.acquisition.mc_dropout)}
+    if "mc" in config.evaluation.views:
+        told |= {"mc_dropout": dataclasses.asdict(config.acquisition.mc_dropout)}
     return json.dumps(told, sort_keys=True)
 
 

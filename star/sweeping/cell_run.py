@@ -21,7 +21,7 @@ from pathlib import Path
 from star.errors import InputError
 from star.files import atomic_write
 from star.grid import Cell
-from star.workers import one_line
+from star.sweeping.workers import one_line
 
 try:
     import fcntl

@@ -1,8 +1,8 @@
 """Carry out the cells of a table: what is missing, several at once, each failure its own.
 
 Here in processes that divide the cores or GPUs, in a job array of SLURM, or as one command a line
-for any other scheduler. All of them run a cell by :func:`star.cell_run.carry_out`, or ``star run``,
-and both go on from the last complete round. Several sweeps may work on one table: a cell that
+for any other scheduler. All of them run a cell by ``cell_run.carry_out`` or by ``star run``, and
+both go on from the last complete round. Several sweeps may work on one table: a cell that
 another process is running is left to it.
 """
 
@@ -17,8 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from star import slurm
-from star.cell_run import (
+from star.config import Config, check, config_hash
+from star.errors import InputError
+from star.files import atomic_write, read_json
+from star.grid import Cell
+from star.sweeping import slurm
+from star.sweeping.adopting import adopt
+from star.sweeping.cell_run import (
     ELSEWHERE,
     Task,
     carry_out,
@@ -30,14 +35,10 @@ from star.cell_run import (
     run_star,
     write_failure,
 )
-from star.config import Config, check, config_hash
-from star.dividing import environments
-from star.errors import InputError
-from star.files import atomic_write, read_json
-from star.grid import Cell
-from star.ordering import Groups, beginning, choose, leaders_first, past_round_0
-from star.progress import Progress
-from star.workers import Workers
+from star.sweeping.dividing import environments
+from star.sweeping.ordering import Groups, beginning, choose, leaders_first, past_round_0
+from star.sweeping.progress import Progress
+from star.sweeping.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ def sweep(
         KeyboardInterrupt: No process of this sweep is left here; jobs of SLURM go on.
     """
     todo, groups = _check(cells, root)
+    adopted = set(adopt(todo, root))
+    todo = [cell for cell in todo if cell not in adopted]
     if len(todo) < len(cells):
         logger.info("%d of %d cells are finished already", len(cells) - len(todo), len(cells))
     if not todo:
