@@ -21,6 +21,7 @@ from torch import Tensor
 
 from star import acquisition, active_learning, config, uncertainty, world
 from star.admission import Limits
+from star.first_round import FirstRound
 from star.models import LanguageModel
 from star.pool import Oracle, Pool
 from star.records import RunFolder
@@ -110,7 +111,9 @@ def drive(found: config.Config) -> list[tuple[Query, list[int]]]:
     scorer.base()
     pool = Pool(list(answers))
     pool.query([HAND["initial"]])
-    world: Any = SimpleNamespace(pool=pool, scorer=scorer)
+    world: Any = SimpleNamespace(
+        pool=pool, scorer=scorer, first=FirstRound(found, {}), strategy=None
+    )
     adapted: Any = None  # without dropout nothing asks for it
     out = []
     for t in range(9):

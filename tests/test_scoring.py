@@ -240,7 +240,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
 ) -> None:
     (tmp_path / "base").write_text("a file")
     view = scorer(model, pool(), cache=tmp_path).base()
-    assert "not cached" in caplog.text
+    assert "not kept" in caplog.text
     same(view, scorer(model, pool()).base())
 
 
