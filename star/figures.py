@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from star.errors import InputError
-from star.files import read_json
+from star.files import atomic_write, read_json
 
 # Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
 STYLES = (
@@ -170,9 +170,7 @@ def _draw(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, handlelength=3.5)  # long enough to show the dashes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)
-    return path
+    return save(figure, path, dpi=200)
 
 
 def panels_figure(
@@ -250,9 +248,7 @@ def panels_figure(
         handles.values(), handles.keys(), loc="outside lower center", frameon=False,
         ncols=min(4, 2 * len(panels), len(handles)), handlelength=3.5,
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path
+    return save(figure, path, dpi=150)
 
 
 def _refuse_ending(canvas: Any, path: Path) -> None:
@@ -261,3 +257,23 @@ def _refuse_ending(canvas: Any, path: Path) -> None:
         raise InputError(
             f"cannot draw {path}: the ending must be one of {', '.join(sorted(kinds))}"
         )
+
+
+def save(figure: Any, path: Path, *, dpi: int) -> Path:
+    """Write a picture, whole or not at all; the same picture has the same bytes every time.
+
+    Args:
+        figure: A ``matplotlib.figure.Figure``.
+        path: Where; folders are made, the ending decides on the kind.
+        dpi: Pixels an inch.
+    """
+    import matplotlib
+
+    kind = path.suffix.removeprefix(".").lower()
+    # What matplotlib would add: its version, the time, and random names inside an .svg.
+    unsaid = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+    told = {"metadata": {unsaid[kind]: None}} if kind in unsaid else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "star"}), atomic_write(path) as file:
+        figure.savefig(file, format=kind, dpi=dpi, **told)
+    return path

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from star.errors import InputError
-from star.figures import curve_table, learning_curve_figure, read_result
+from star.figures import curve_table, learning_curve_figure, mean_curves_figure, read_result
 from star.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +62,17 @@ def test_figure(ending: str, tmp_path: Path) -> None:
     many = [result(f"strategy {i}", [0.1 * i, 0.1 * i + 0.1]) for i in range(9)]
     assert learning_curve_figure(many, path) == path
     assert path.stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_the_same_results_give_the_same_bytes(ending: str, tmp_path: Path) -> None:
+    both = [result("star", [0.25, 0.5]), result("star", [0.5, 0.75], seed=1)]
+    paths = [tmp_path / f"{i}.{ending}" for i in range(2)]
+    for path in paths:
+        mean_curves_figure({"star": both}, path, title="arithmetic")
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert not any(word in paths[0].read_bytes() for word in (b"CreationDate", b"dc:date"))
+    assert sorted(tmp_path.iterdir()) == paths
 
 
 def test_figure_refuses(tmp_path: Path) -> None:
