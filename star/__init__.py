@@ -1,7 +1,8 @@
 """STAR: pool-based active learning for fine-tuning LLMs (arXiv 2403.01165).
 
 ``star.run(config)`` runs the algorithm, ``star.score_texts(model, rows)`` scores texts,
-``star.replay(run, overrides)`` asks a run's scores what another strategy would have picked.
+``star.replay(run, overrides)`` asks a run's scores what another strategy would have picked,
+``star.load_results(table)`` gives the results of tables as a data frame.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ _PUBLIC = {
     "run": "star.active_learning",
     "score_texts": "star.texts",
     "replay": "star.replaying",
+    "load_results": "star.reporting.results",
     "load_config": "star.config:load",
     "Config": "star.config",
     "InputError": "star.errors",
 }
-__all__ = ["Config", "InputError", "load_config", "replay", "run", "score_texts"]
+__all__ = ["Config", "InputError", "load_config", "load_results", "replay", "run", "score_texts"]
 
 
 def __getattr__(name: str) -> Any:

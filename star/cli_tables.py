@@ -147,13 +147,13 @@ def _seeds(text: str | None, known: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from star import results, tables
+    from star.reporting import results, tables
 
     records = results.find_all(options.sources, root=options.output_dir)
     if options.output is not None:
         if len(records) > 1:
             raise InputError(f"--output is for one table, got {len(records)}")
-        from star.plots import draw
+        from star.reporting.plots import draw
 
         folder = Path(options.output)
         try:

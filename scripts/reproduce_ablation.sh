@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Table `ablation`: what each part of STAR adds, on the embedded families.
+#
+#   ./scripts/reproduce_ablation.sh [--columns arithmetic] [--seeds 3] [--jobs 2]
+#
+# TIME_ablation
+# Cells that table `main` has run are taken over. Results: scripts/results/ablation/.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$STAR_ROOT"
+star_setup
+star sweep configs/tables/ablation.yaml "$@"
+star report configs/tables/ablation.yaml --output scripts/results/ablation

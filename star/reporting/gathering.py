@@ -1,0 +1,222 @@
+"""From run folders to a record: the small part of their files that tables and figures need.
+
+A record is plain JSON::
+
+    {"table", "title", "baseline", "settings": [word],
+     "rows": [{"name", "about", "preset", "settings": [word], "naive", "curve"}],
+     "columns": [{"name", "about", "settings": [word]}], "seeds": [k],
+     "environments": [{"star": {...}, "hardware": {...}, "packages": {...}}],
+     "cells": [{"column", "row", "seed", "status": "done", "failed" or "missing",
+                "error": of a failed one, and of a finished one
+                "environment": its place above, "resumed": [others it went on in], "started": day,
+                "task", "strategy", "label_free", "config_hash", "auc",
+                "rounds": [{"labeled", "accuracy", ..., "seconds", "tokens",
+                            "gap": {"base", "full", "rank_correlation"}, "selected": [pool index]}],
+                "reliability": {view: [[confidence, accuracy, count] of a bin]}}]}
+
+Every cell that was asked for is in it, finished or not. Floats have six significant digits, rounded
+here and nowhere else: whoever reads the committed record computes what the run folders would give.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from star import acquisition, grid
+from star.config import config_hash
+from star.errors import InputError
+from star.files import read_json, read_npz
+from star.grid import Cell, Table
+from star.records import RunFolder
+from star.sweeping.cell_run import finished, read_failure
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+KEPT = ("task", "strategy", "label_free", "config_hash", "auc")
+POINT = (
+    *("labeled", "accuracy", "accuracy_strict", "accuracy_stderr", "ece", "nll", "brier"),
+    *("seconds", "tokens"),
+)
+VIEWS = ("base", "full", "mc")
+ENVIRONMENT = ("star", "hardware", "packages")
+
+
+def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Record:
+    """Return the record of a table's run folders.
+
+    Args:
+        table: See :func:`star.grid.read_table`.
+        root: Folder of the run folders, ``<root>/<table>/<column>/<row>/seed<k>``.
+        cells: Those to gather; ``None`` = all of the table. Rows, columns and seeds without a cell
+            are left out.
+
+    Raises:
+        InputError: A file of a finished run is damaged.
+    """
+    wanted = grid.cells(table) if cells is None else list(cells)
+    environments: list[dict[str, Any]] = []
+    found = [
+        {"column": cell.column, "row": cell.row, "seed": cell.seed}
+        | content_of(cell.folder(Path(root)), environments)
+        for cell in wanted
+    ]
+    _warn_of_other_settings(wanted, found, Path(root))
+    return rounded(
+        {
+            "table": table.name,
+            "title": table.title,
+            "baseline": table.baseline,
+            "settings": list(table.settings),
+            "rows": [
+                {
+                    "name": row.name,
+                    "about": row.about,
+                    "preset": row.preset,
+                    "settings": list(row.settings),
+                    "naive": row.naive,
+                    "curve": row.curve,
+                }
+                for row in table.rows
+                if any(cell.row == row.name for cell in wanted)
+            ],
+            "columns": [
+                {"name": column.name, "about": column.about, "settings": list(column.settings)}
+                for column in table.columns
+                if any(cell.column == column.name for cell in wanted)
+            ],
+            "seeds": list(dict.fromkeys(cell.seed for cell in wanted)),
+            "environments": environments,
+            "cells": found,
+        }
+    )
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON content, its floats with six significant digits, infinity and NaN as ``None``."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return value
+
+
+def content_of(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a cell's part of a record but for its place, in whatever state its run is.
+
+    Args:
+        folder: The run folder.
+        environments: The record's; a new one is added.
+
+    Raises:
+        InputError: The run has finished, and one of its files is damaged.
+    """
+    if finished(folder):
+        return {"status": "done", **_environment(folder, environments), **_result(folder)}
+    error = read_failure(folder)
+    return {"status": "missing"} if error is None else {"status": "failed", "error": error}
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    result = read_json(path)
+    run = RunFolder(folder, write=False)
+    try:
+        points = result["rounds"]
+        rounds = [_round(run.round_folder(p["round"]), p) for p in points]
+        last = run.round_folder(points[-1]["round"]) / "metrics.json"
+        views = read_json(last).get("calibration", {}) if last.is_file() else {}
+        reliability = {
+            view: [
+                [part["confidence"], part["accuracy"], part["count"]]
+                for part in views[view]["reliability"]
+                if part["count"]
+            ]
+            for view in VIEWS
+            if view in views
+        }
+        kept = {key: result[key] for key in KEPT}
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} or a file of its rounds is not what a run writes: {error!r}"
+        ) from None
+    return {**kept, "rounds": rounds, "reliability": reliability}
+
+
+def _round(place: Path, point: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: point[key] for key in POINT if key in point}
+    scores, selected = place / "scores.npz", place / "selected.json"
+    if scores.is_file():
+        found["gap"] = _gap(scores)
+    if selected.is_file():
+        found["selected"] = read_json(selected)["indices"]
+    return found
+
+
+def _gap(path: Path) -> dict[str, float | None]:
+    """Return the two views' mean scores, as they are, and their rank correlation."""
+    try:
+        scores = read_npz(path)
+        base, full = scores["base"], scores["full"]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} does not hold a round's scores: {error}") from None
+    known = bool(np.isfinite(base).all())  # a measure without a base view has NaN there
+    return {
+        "base": float(base.mean()) if known else None,
+        "full": float(full.mean()),
+        "rank_correlation": acquisition.spearman(base, full) if known else None,
+    }
+
+
+def _environment(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return when and in which of the environments a run was made; add those that are new."""
+    path = folder / "environment.json"
+    if not path.is_file():
+        return {"environment": None, "started": None}
+    told = read_json(path)
+
+    def place(one: Mapping[str, Any]) -> int:
+        part = {key: one.get(key) for key in ENVIRONMENT}
+        if part not in environments:
+            environments.append(part)
+        return environments.index(part)
+
+    first = place(told)
+    later = [place(one) for one in told.get("resumed", [])]
+    found = {"environment": first, "started": str(told.get("started", ""))[:10]}
+    others = sorted({*later} - {first})
+    return {**found, "resumed": others} if others else found
+
+
+def _warn_of_other_settings(
+    wanted: Sequence[Cell], found: Sequence[Mapping[str, Any]], root: Path
+) -> None:
+    """Warn of runs that are not of the configuration the table file has now.
+
+    One run a row and column is looked at: to read a configuration takes longer than all the rest.
+    """
+    seen: set[tuple[str, str]] = set()
+    others = []
+    for cell, one in zip(wanted, found, strict=True):
+        if one["status"] != "done" or (cell.column, cell.row) in seen:
+            continue
+        seen.add((cell.column, cell.row))
+        if config_hash(cell.load(root)) != one["config_hash"]:
+            others.append(f"{cell.column}/{cell.row}")
+    if others:
+        logger.warning(
+            "table %s: its runs of %s are of other settings than the table file has now, or of "
+            "another version; remove their folders to run them again",
+            wanted[0].table,
+            ", ".join(others),
+        )

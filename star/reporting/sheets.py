@@ -1,0 +1,268 @@
+"""What stands in each place of a printed table, whatever it is printed as; and how to read it.
+
+Accuracies and areas in percent, differences in points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from star.reporting.gathering import Record
+from star.reporting.made_by import numbers
+from star.reporting.summaries import LEVEL, VERSUS, beyond_reach, figures_of, marked
+
+Line = Mapping[str, Any]
+
+NOT_THERE = "–"
+ARROWS = {1: " ↑", -1: " ↓", 0: ""}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text.
+
+    Attributes:
+        name: Of the column; empty for all columns together.
+        title: In words.
+        about: More words; may be empty.
+        head: Names of the columns; the first is the rows' own.
+        body: A list of texts a row, as long as ``head``.
+        bold: (row, column) of what is to be bold, counted in ``body``.
+        notes: Lines to print below.
+    """
+
+    name: str
+    title: str
+    about: str
+    head: list[str]
+    body: list[list[str]]
+    bold: set[tuple[int, int]] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
+    """Return a sheet of all rows by all columns, then one for each column.
+
+    Args:
+        record: See :mod:`star.reporting.gathering`.
+        brief: Leave out p-values, seeds needed and quartiles, for narrow pages.
+    """
+    lines = figures_of(record)
+    parts = {
+        column["name"]: [line for line in lines if line["column"] == column["name"]]
+        for column in record["columns"]
+    }
+    details = [
+        _detail(record, column, parts[column["name"]], brief) for column in record["columns"]
+    ]
+    return [_summary(record, parts), *details]
+
+
+def _usual_labels(lines: Sequence[Line], baseline: str) -> list[int] | None:
+    """Return the label counts of a column's curves: the baseline's, else those of the first row."""
+    ordered = sorted(lines, key=lambda line: line["row"] != baseline)
+    return next((line["labels"] for line in ordered if line["curve"] and line["labels"]), None)
+
+
+def _summary(record: Record, parts: Mapping[str, Sequence[Line]]) -> Sheet:
+    places = {column: {line["row"]: line for line in lines} for column, lines in parts.items()}
+    rows = [row["name"] for row in record["rows"]]
+    usual = [_usual_labels(lines, record["baseline"]) for lines in parts.values()]
+    body = []
+    for row in rows:
+        of_row = [places[column].get(row) for column in parts]
+        body.append([named(row, of_row), *map(_in_summary, of_row, usual)])
+    bold = set()
+    for j, (lines, labels) in enumerate(zip(places.values(), usual, strict=True), 1):
+        # As printed: what looks the same is equally good.
+        shown = {
+            row: _percent(line["auc"]["mean"])
+            for row, line in lines.items()
+            # What reads labels has not paid for them; over other counts the area is another.
+            if line["auc"] is not None and line["label_free"] and line["labels"] == labels
+        }
+        best = max(shown.values(), key=float, default=None)
+        bold |= {(i, j) for i, row in enumerate(rows) if shown.get(row, "") == best}
+    return Sheet("", "Area under the learning curve", "", ["row", *parts], body, bold)
+
+
+def _in_summary(line: Line | None, usual: Sequence[int] | None) -> str:
+    if line is None:
+        return NOT_THERE
+    if line["n"] == 0:
+        return "failed" if line["failed"] and not line["missing"] else "missing"
+    part = f" (n = {line['n']} of {line['wanted']})" if line["n"] < line["wanted"] else ""
+    if not line["curve"]:
+        return f"accuracy {spread(line['accuracy'])}{part}"
+    if line["auc"] is None:
+        return f"seeds of different label counts{part}"
+    other = "" if line["labels"] == usual else " (other label counts)"
+    return f"{spread(line['auc'])}{ARROWS[marked(line['versus_random'])]}{other}{part}"
+
+
+def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], brief: bool) -> Sheet:
+    baseline = record["baseline"]
+    head = {
+        "accuracy": "final accuracy",
+        "auc": "AUC",
+        "versus_random": f"AUC − {baseline}",
+        "versus_naive": "AUC − naive",
+        "ripl": "RIPL",
+        "ece_area": "ECE area",
+        "label_share": f"labels to {baseline}'s end",
+    }
+    # A column that nothing stands in says nothing.
+    head = {key: text for key, text in head.items() if any(line[key] for line in lines)}
+    body = [
+        [named(line["row"], [line]), *(_entry(line, key, brief) for key in head), _seeds(line)]
+        for line in lines
+    ]
+    about = [column["about"].rstrip(".") + "."] if column["about"] else []
+    labels = _usual_labels(lines, baseline)
+    if labels is not None:
+        about.append(f"Label counts: {', '.join(map(str, labels))}.")
+    notes = [f"{line['row']}: {note}." for line in lines for note in line["notes"]]
+    notes += [
+        f"{cell['row']}, seed {cell['seed']} failed: {cell['error']}"
+        for cell in record["cells"]
+        if cell["column"] == column["name"] and cell["status"] == "failed"
+    ]
+    short = beyond_reach(lines)
+    if short is not None:
+        notes.append(
+            f"With {short[0]} seeds and {short[1]} comparisons the least corrected p there can be "
+            f"is {short[2]:.2g}: nothing can be marked here, however large it is."
+        )
+    title = column["name"]
+    return Sheet(title, title, " ".join(about), ["row", *head.values(), "n"], body, set(), notes)
+
+
+def _entry(line: Line, key: str, brief: bool) -> str:
+    if line[key] is None:
+        return NOT_THERE
+    if key in VERSUS:
+        return _difference(line, key, brief)
+    return _share(line[key], brief) if key == "label_share" else spread(line[key])
+
+
+def _difference(line: Line, key: str, brief: bool) -> str:
+    versus = line[key]
+    notes = [versus["row"]] if key == "versus_naive" else []
+    if not brief:
+        if versus["p_corrected"] is not None:
+            notes.append(_p(versus["p_corrected"]))
+        if not marked(versus) and versus["seeds_needed"] is not None:
+            notes.append(f"{versus['seeds_needed']} seeds")
+    if versus["n"] < line["n"]:
+        notes.append(f"n = {versus['n']}")
+    shown = spread(versus, sign="+") + ARROWS[marked(versus)]
+    return f"{shown} ({'; '.join(notes)})" if notes else shown
+
+
+def _share(share: Mapping[str, float | None], brief: bool) -> str:
+    def percent(part: float | None) -> str:
+        return NOT_THERE if part is None else f"{100 * part:.0f} %"
+
+    shown = "" if brief else f" ({percent(share['low'])} to {percent(share['high'])})"
+    return f"{percent(share['median'])}{shown}; never {percent(share['never'])}"
+
+
+def spread(interval: Mapping[str, float | None], *, sign: str = "") -> str:
+    """Return a mean ± half of its interval, both times 100; the mean alone without one."""
+    mean = _percent(interval["mean"], sign)
+    if interval["low"] is None:
+        return mean
+    return f"{mean} ± {_percent((interval['high'] - interval['low']) / 2)}"
+
+
+def _percent(value: float, sign: str = "") -> str:
+    # + 0.0: a −0 that is left of rounding becomes 0.
+    return f"{round(100 * value, 1) + 0.0:{sign}.1f}".replace("-", "−")
+
+
+def _p(p: float) -> str:
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+
+
+def named(row: str, lines: Iterable[Line | None]) -> str:
+    """Return a row's name, marked if a run of it read labels that were not bought."""
+    using = any(line is not None and line["label_free"] is False for line in lines)
+    return f"{row} (label-using)" if using else row
+
+
+def _seeds(line: Line) -> str:
+    shown = str(line["n"])
+    if line["n"] < line["wanted"]:
+        shown = f"{shown} of {line['wanted']}"
+    for status in ("missing", "failed"):
+        if line[status]:
+            shown += f"; {status}: seed {numbers(line[status])}"
+    return shown
+
+
+def legend(record: Record, *, brief: bool = False) -> list[str]:
+    """Return how to read a record's sheets, in sentences.
+
+    Args:
+        record: As for :func:`sheets_of`.
+        brief: As for :func:`sheets_of`.
+    """
+    lines, baseline = figures_of(record), record["baseline"]
+    compared = [line[key] for line in lines for key in VERSUS if line[key] is not None]
+    said = [
+        "Accuracies, areas and RIPL in percent, differences in points of it. ± is half of the 95 % "
+        "t-interval over seeds; one seed has none. n: seeds.",
+        "AUC: area under the curve of test accuracy over the label counts, divided by their range, "
+        "so the curve's mean height. ECE area: the same of the expected calibration error, less is "
+        "better. Final accuracy: after the last round.",
+    ]
+    if compared:
+        naive = (
+            " AUC − naive: likewise to the row in parentheses, which lacks what the method adds."
+            if any(line["versus_naive"] for line in lines)
+            else ""
+        )
+        said.append(
+            f"AUC − {baseline}: difference on the same seeds, with the paired t-interval.{naive} "
+            f"↑ better, ↓ worse: p < {LEVEL} in the sign-flip permutation test of these "
+            "differences (below 6 seeds, where that can find nothing: the paired t test), "
+            "corrected by Holm's method over all comparisons of a column. In the summary the arrow "
+            f"is that of the difference to {baseline}. The ± of a single AUC says less: what seeds "
+            "have in common is still in it."
+        )
+        if not brief:
+            said.append(
+                "p: corrected. “k seeds”: with so many a paired t test of a single comparison "
+                "would find a difference as large and as unsteady as this one in 4 of 5 cases."
+            )
+    if any(line["ripl"] for line in lines):
+        said.append(
+            f"RIPL: relative improvement over passive learning, (AUC − AUC of {baseline}) / (100 − "
+            f"AUC of {baseline}), per seed."
+        )
+    if any(line["label_share"] for line in lines):
+        quartiles = "" if brief else " (quartiles)"
+        said.append(
+            f"Labels to {baseline}'s end: the share of the labels at which a run's curve reaches "
+            f"the final accuracy of a run of {baseline}; median{quartiles} over pairs of runs of "
+            "different seeds, on isotonic curves; “never”: the share of pairs in which it does "
+            "not. They count as the largest; – stands where the median or a quartile is one of "
+            f"them. The row {baseline} compares {baseline} with itself, by chance alone: read the "
+            "others beside it."
+        )
+    said.append("Bold: the largest AUC among the rows that read no labels they had not bought.")
+    if any(line["label_free"] is False for line in lines):
+        said.append(
+            "Label-using: its scores read answers of the whole pool, which active learning has not."
+        )
+    if any(not line["curve"] for line in lines):
+        said.append("Rows without a learning curve have an accuracy alone.")
+    if any(line["n"] < line["wanted"] for line in lines):
+        said.append(
+            "Missing and failed seeds are in no figure; comparisons use the seeds both rows have."
+        )
+    return said

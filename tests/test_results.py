@@ -1,0 +1,452 @@
+"""Records of results: what is gathered is what the runs wrote, and the record is enough."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import made
+import numpy as np
+import pytest
+import runs
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from star import grid
+from star.active_learning import run
+from star.errors import InputError
+from star.reporting.gathering import gather, rounded
+from star.reporting.results import find, find_all, load_results, read_record, write_record
+from star.reporting.single_runs import of_runs
+from star.reporting.tables import FORMATS, markdown
+from star.sweeping.cell_run import write_failure
+
+ROWS = {
+    "random": {"settings": {"acquisition.select": "random"}},
+    "star": {"about": "ours", "naive": "plain"},
+    "plain": {"settings": {"acquisition.combine": "none"}},
+    "bald": {"settings": {"acquisition.measure": "bald", "acquisition.combine": "none"}},
+    "whole": {
+        "settings": {"acquisition.select": "random", "pool.rounds": 1, "pool.initial_size": 12},
+        "curve": False,
+    },
+}
+DONE = [("random", 0), ("random", 1), ("star", 0), ("star", 1), ("bald", 0), ("whole", 1)]
+
+
+@pytest.fixture(scope="module")
+def table_file(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table file of five rows and two seeds, in a repository of its own."""
+    place = tmp_path_factory.mktemp("repository") / "configs" / "tables"
+    place.mkdir(parents=True)
+    data = runs.write_data(place / "data", pool=14, test=6)
+    small = (
+        "pool.initial_size=4",
+        "pool.query_size=3",
+        "pool.rounds=2",
+        "train.num_train_epochs=1",
+    )
+    words = runs.words(tiny_llama, data, place, *small, 'evaluation.views=["full","base"]')
+    settings = {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in words)}
+    left_out = ("output_dir", "tracking.progress", "tracking.save_adapters")
+    settings = {key: value for key, value in settings.items() if key not in left_out}
+    (place / "base.yaml").write_text("{}\n", encoding="utf-8")
+    column = {"config": "base.yaml", "about": "sums", "settings": settings}
+    content = {"title": "Small", "seeds": 2, "columns": {"sums": column}, "rows": ROWS}
+    path = place / "small.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where six of its ten cells have been run, one has failed, and three are missing."""
+    root = tmp_path_factory.mktemp("runs")
+    for cell in grid.cells(grid.read_table(table_file)):
+        if (cell.row, cell.seed) in DONE:
+            run(cell.load(root))
+        if (cell.row, cell.seed) == ("plain", 1):
+            write_failure(cell.folder(root), "CUDA out of memory", "a trace")
+    return root
+
+
+@pytest.fixture(scope="module")
+def gathered(table_file: Path, root: Path) -> dict[str, Any]:
+    return gather(grid.read_table(table_file), root)
+
+
+def cell_of(record: dict[str, Any], row: str, seed: int) -> dict[str, Any]:
+    [found] = [c for c in record["cells"] if (c["row"], c["seed"]) == (row, seed)]
+    return found
+
+
+def same(value: Any, other: Any) -> bool:
+    """Whether two JSON values are equal to six digits."""
+    if isinstance(other, dict):
+        return value.keys() == other.keys() and all(same(value[key], other[key]) for key in other)
+    if isinstance(other, list):
+        return len(value) == len(other) and all(map(same, value, other))
+    if isinstance(other, float):
+        return value == pytest.approx(other, rel=5e-6)
+    return value == other
+
+
+# --- gathering ----------------------------------------------------------------------------------
+
+
+def test_every_cell_is_there_whatever_became_of_it(gathered: dict[str, Any]) -> None:
+    assert [(c["seed"], c["row"]) for c in gathered["cells"]] == [
+        (k, r) for k in (0, 1) for r in ROWS
+    ]
+    states = {(c["row"], c["seed"]): c["status"] for c in gathered["cells"]}
+    assert {key for key, state in states.items() if state == "done"} == set(DONE)
+    assert cell_of(gathered, "plain", 1) == {
+        "column": "sums", "row": "plain", "seed": 1,
+        "status": "failed", "error": "CUDA out of memory",
+    }  # fmt: skip
+    assert states["plain", 0] == states["bald", 1] == states["whole", 0] == "missing"
+    assert [row["name"] for row in gathered["rows"]] == list(ROWS)
+    assert gathered["rows"][1]["naive"] == "plain" and gathered["rows"][4]["curve"] is False
+    assert gathered["columns"][0]["about"] == "sums" and gathered["baseline"] == "random"
+    assert gathered["seeds"] == [0, 1] and gathered["title"] == "Small"
+
+
+@pytest.mark.parametrize("row, seed", DONE)
+def test_a_cell_says_what_its_run_wrote(
+    row: str, seed: int, gathered: dict[str, Any], root: Path
+) -> None:
+    cell = cell_of(gathered, row, seed)
+    folder = root / "small" / "sums" / row / f"seed{seed}"
+    result = runs.read(folder / "result.json")
+    for key in ("auc", "task", "strategy", "label_free", "config_hash"):
+        assert same(cell[key], result[key])
+    assert len(cell["rounds"]) == len(result["rounds"])
+    picked = runs.queries(folder)
+    assert [r["selected"] for r in cell["rounds"] if "selected" in r] == picked
+    assert "selected" not in cell["rounds"][-1]
+    for point, wanted in zip(cell["rounds"], result["rounds"], strict=True):
+        rest = {k: v for k, v in point.items() if k not in ("gap", "selected")}
+        assert same(rest, {k: v for k, v in wanted.items() if k != "round"})
+
+
+def test_the_gap_of_the_two_views(gathered: dict[str, Any], root: Path) -> None:
+    with np.load(root / "small/sums/star/seed1/rounds/00/scores.npz") as scores:
+        base, full = scores["base"], scores["full"]
+    first, last = cell_of(gathered, "star", 1)["rounds"]
+    assert first["gap"]["base"] == pytest.approx(base.mean(), rel=5e-6)
+    assert first["gap"]["full"] == pytest.approx(full.mean(), rel=5e-6)
+    assert first["gap"]["rank_correlation"] == pytest.approx(spearmanr(base, full)[0], rel=5e-6)
+    assert "gap" not in last and "gap" not in cell_of(gathered, "random", 0)["rounds"][0]
+    bald = cell_of(gathered, "bald", 0)["rounds"][0]["gap"]
+    assert bald["base"] is None and bald["rank_correlation"] is None and bald["full"] > 0
+
+
+def test_the_reliability_of_the_last_round(gathered: dict[str, Any]) -> None:
+    cell = cell_of(gathered, "star", 0)
+    assert set(cell["reliability"]) == {"full", "base"}
+    bins = np.array(cell["reliability"]["full"])
+    assert bins[:, 2].sum() == 6 and (bins[:, 2] > 0).all()
+    gap = (bins[:, 2] * np.abs(bins[:, 1] - bins[:, 0])).sum() / 6
+    assert gap == pytest.approx(cell["rounds"][-1]["ece"], abs=1e-5)
+
+
+def test_only_what_is_asked_for(table_file: Path, root: Path) -> None:
+    table = grid.read_table(table_file)
+    some = gather(table, root, grid.cells(table, rows=["star", "random"], seeds=[1]))
+    assert [row["name"] for row in some["rows"]] == ["random", "star"] and some["seeds"] == [1]
+    assert [c["status"] for c in some["cells"]] == ["done", "done"]
+
+
+def test_environments_are_told_once(gathered: dict[str, Any], table_file: Path, root: Path) -> None:
+    [environment] = gathered["environments"]
+    assert set(environment) == {"star", "hardware", "packages"}
+    assert {c["environment"] for c in gathered["cells"] if c["status"] == "done"} == {0}
+    assert len(cell_of(gathered, "star", 0)["started"]) == len("2026-01-01")
+    assert "resumed" not in cell_of(gathered, "star", 0)
+
+
+def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) -> None:
+    path = copied / "small/sums/star/seed1/environment.json"
+    told = runs.read(path)
+    other = {**told, "hardware": {**told["hardware"], "cpu": "another"}}
+    path.write_text(json.dumps({**told, "resumed": [told, other]}), encoding="utf-8")
+    record = gather(grid.read_table(table_file), copied)
+    assert cell_of(record, "star", 1)["resumed"] == [1]
+    assert record["environments"][1]["hardware"]["cpu"] == "another"
+    assert "another" in markdown(record)
+
+
+@pytest.fixture
+def copied(root: Path, tmp_path: Path) -> Path:
+    """Return a copy of the run folders, to be spoilt."""
+    return Path(shutil.copytree(root, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("result.json", "{"),
+        ("result.json", "[]"),
+        ("result.json", '{"rounds": []}'),
+        ("rounds/01/metrics.json", "[1]"),
+        ("rounds/00/scores.npz", "no archive"),
+        ("rounds/00/selected.json", "{}"),
+        ("environment.json", "nothing"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: str, copied: Path, table_file: Path) -> None:
+    folder = copied / "small/sums/star/seed0"
+    (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match="star/seed0"):
+        gather(grid.read_table(table_file), copied)
+
+
+def test_without_scores_and_metrics_a_run_still_counts(copied: Path, table_file: Path) -> None:
+    folder = copied / "small/sums/star/seed0"
+    (folder / "environment.json").unlink()
+    shutil.rmtree(folder / "rounds")
+    cell = cell_of(gather(grid.read_table(table_file), copied), "star", 0)
+    assert cell["environment"] is None and cell["reliability"] == {}
+    assert not any({"gap", "selected"} & set(point) for point in cell["rounds"])
+
+
+def test_a_run_of_other_settings_is_named(
+    table_file: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="star"):
+        gather(grid.read_table(table_file), root)
+        assert not caplog.records
+        changed = tmp_path / "small.yaml"
+        content = yaml.safe_load(table_file.read_text(encoding="utf-8"))
+        content["rows"]["star"]["settings"] = {"acquisition.measure": "margin"}
+        content["columns"]["sums"]["config"] = str(table_file.parent / "base.yaml")
+        changed.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        gather(grid.read_table(changed), root)
+    [said] = [one.getMessage() for one in caplog.records]
+    assert "small: its runs of sums/star are of other settings" in said
+
+
+@given(st.floats())
+def test_rounding(value: float) -> None:
+    [once] = rounded([value])
+    assert rounded(once) == once and json.loads(json.dumps(once)) == once
+    if not math.isfinite(value):
+        assert once is None
+    else:
+        assert once == pytest.approx(value, rel=5.1e-6, abs=1e-320)
+
+
+# --- the committed record -------------------------------------------------------------------------
+
+
+def test_the_record_gives_the_same_bytes_as_the_run_folders(
+    table_file: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = find(table_file, root=root)
+    write_record(tmp_path / "scripts/results/small/results.json", fresh)
+    monkeypatch.chdir(tmp_path)
+    kept = find(table_file, root="nowhere")
+    assert kept == fresh
+    for write in FORMATS.values():
+        assert write(kept).encode() == write(fresh).encode()
+    write_record(tmp_path / "again.json", kept)
+    first = (tmp_path / "scripts/results/small/results.json").read_bytes()
+    assert (tmp_path / "again.json").read_bytes() == first
+    lines = first.decode().splitlines()
+    assert sum('"status"' in line for line in lines) == len(fresh["cells"])
+    assert str(root) not in first.decode(), "no path of the machine"
+
+
+def test_the_record_is_found_in_the_table_files_repository(
+    table_file: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = table_file.parents[2] / "scripts/results/small/results.json"
+    with pytest.raises(InputError, match=r"small has no results.*run star sweep .*small\.yaml"):
+        find(table_file)
+    fresh = find(table_file, root=root)
+    write_record(kept, fresh)
+    try:
+        assert find(table_file) == fresh == find(kept) == find(kept.parent)
+        # What has been begun here comes before what was committed.
+        (tmp_path / "runs/small/sums/star/seed1").mkdir(parents=True)
+        assert {cell["status"] for cell in find(table_file)["cells"]} == {"missing"}
+        shutil.rmtree(tmp_path / "runs")
+        write_failure(tmp_path / "runs/small/sums/star/seed1", "no disk")
+        assert cell_of(find(table_file), "star", 1)["error"] == "no disk"
+    finally:
+        kept.unlink()
+
+
+def spoilt(change: Callable[[dict[str, Any]], Any]) -> str:
+    record = made.record(made.cell("random", 0, [0.1, 0.2]), made.cell("star", 0, [0.1, 0.2]))
+    change(record)
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        spoilt(lambda r: r.pop("cells")),
+        spoilt(lambda r: r.update(title=3)),
+        spoilt(lambda r: r.update(cells=3)),
+        spoilt(lambda r: r["rows"].append(r["rows"][0])),
+        spoilt(lambda r: r["rows"][0].pop("curve")),
+        spoilt(lambda r: r["cells"][0].update(row="unheard-of")),
+        spoilt(lambda r: r["cells"].append(r["cells"][0])),
+        spoilt(lambda r: r["cells"][0].update(status="perhaps")),
+        spoilt(lambda r: r["cells"][0].update(rounds=[])),
+        spoilt(lambda r: r["cells"][0].update(auc=None)),
+        spoilt(lambda r: r["cells"][0].update(auc=math.nan)),
+        spoilt(lambda r: r["cells"][0].update(environment=1)),
+        spoilt(lambda r: r["cells"][0]["rounds"][1].update(accuracy="0.5")),
+        spoilt(lambda r: r["cells"][0]["rounds"][1].pop("labeled")),
+    ],
+)
+def test_a_damaged_record_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"results\.json is not"):
+        find(path)
+
+
+def test_a_record_by_hand_is_taken(tmp_path: Path) -> None:
+    record = made.record(made.cell("random", 0, [0.1, 0.2]), made.absent("star", 0))
+    write_record(tmp_path / "results.json", record)
+    assert read_record(tmp_path / "results.json") == record
+
+
+@pytest.mark.parametrize("name", ["nothing.json", "nowhere", "no.yaml"])
+def test_what_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=name):
+        find(tmp_path / name)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds neither results\.json nor a run"):
+        find(tmp_path)
+    with pytest.raises(InputError, match="name a table file"):
+        find_all([])
+
+
+# --- single runs ----------------------------------------------------------------------------------
+
+
+def folders(root: Path, *names: str) -> list[Path]:
+    return [root / "small" / "sums" / name for name in names]
+
+
+def changed(folder: Path, *, name: str = "copy", **sections: dict[str, Any]) -> Path:
+    """Return a copy of a run folder, as if it had been run with other settings."""
+    copy = Path(shutil.copytree(folder, folder.parent / name))
+    path = copy / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, values in sections.items():
+        config[section] |= values
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return copy
+
+
+def places(record: dict[str, Any]) -> list[tuple[str, str, int]]:
+    return [(c["column"], c["row"], c["seed"]) for c in record["cells"]]
+
+
+def test_runs_are_rows_and_seeds(root: Path) -> None:
+    record = of_runs(folders(root, "random/seed1", "star/seed0", "random/seed0"))
+    name = "star-predictive_entropy"
+    assert places(record) == [("jsonl", "random", 1), ("jsonl", name, 0), ("jsonl", "random", 0)]
+    assert record["seeds"] == [0, 1] and record["baseline"] == "random"
+    assert all(row["curve"] for row in record["rows"])
+    assert "AUC − random" in markdown(record)
+
+
+def test_a_run_says_the_same_alone_and_in_its_table(gathered: dict[str, Any], root: Path) -> None:
+    [alone] = find(root / "small/sums/star/seed1")["cells"]
+    place = {"column": "sums", "row": "star"}
+    assert alone | place == cell_of(gathered, "star", 1)
+
+
+def test_runs_of_other_settings_are_rows_of_their_own(copied: Path) -> None:
+    plain, *_ = folders(copied, "star/seed0")
+    other = changed(plain, regularizer={"kind": "loss"})
+    found = places(of_runs([plain, other]))
+    assert len({row for _, row, _ in found}) == 2
+    assert all(row.startswith("star-predictive_entropy ") for _, row, _ in found)
+    assert {column for column, _, _ in found} == {"jsonl"}
+
+
+def test_runs_of_other_models_or_data_are_columns_of_their_own(copied: Path) -> None:
+    plain, *_ = folders(copied, "star/seed0")
+    model = changed(plain, name="model", model={"name_or_path": "hub/Some-Model"})
+    test = changed(plain, name="test", task={"test_limit": 3})
+    columns = [column for column, _, _ in places(of_runs([plain, model]))]
+    assert len(set(columns)) == 2 and columns[1] == "jsonl Some-Model"
+    columns = [column for column, _, _ in places(of_runs([plain, model, test]))]
+    assert len(set(columns)) == 3 and columns[1] == "jsonl Some-Model"
+    assert {row for _, row, _ in places(of_runs([plain, model, test]))} == {
+        "star-predictive_entropy"
+    }
+
+
+def test_the_same_run_counts_once(copied: Path) -> None:
+    plain, *_ = folders(copied, "star/seed0")
+    assert len(of_runs([plain, plain / ".." / "seed0"])["cells"]) == 1
+    other = changed(plain)
+    with pytest.raises(InputError, match="runs of the same configuration and seed"):
+        of_runs([plain, other])
+
+
+def test_what_is_no_finished_run_is_refused(copied: Path, tmp_path: Path) -> None:
+    plain, *_ = folders(copied, "star/seed0")
+    (plain / "result.json").unlink()
+    with pytest.raises(InputError, match="has not finished"):
+        find(plain)
+    with pytest.raises(InputError, match="not a run folder"):
+        of_runs([tmp_path])
+    with pytest.raises(InputError, match="no run folder"):
+        of_runs([])
+    (plain / "result.json").write_text("{}", encoding="utf-8")
+    (plain / "config.yaml").write_text("[]", encoding="utf-8")
+    with pytest.raises(InputError, match=r"result\.json"):
+        of_runs([plain])
+
+
+# --- the data frame -------------------------------------------------------------------------------
+
+
+def test_the_data_frame(table_file: Path, root: Path, gathered: dict[str, Any]) -> None:
+    frame = load_results(table_file, root=root)
+    assert len(frame) == 2 * 5 + 1
+    assert list(frame.columns[:6]) == ["table", "column", "row", "seed", "task", "strategy"]
+    line = frame[(frame.row == "star") & (frame.seed == 1) & (frame["round"] == 0)].iloc[0]
+    point = cell_of(gathered, "star", 1)["rounds"][0]
+    assert line.accuracy == point["accuracy"] and line.labeled == point["labeled"] == 4
+    assert line.seconds_train == point["seconds"]["train"]
+    assert line.tokens_score == point["tokens"]["score"]
+    assert line.gap_rank_correlation == point["gap"]["rank_correlation"]
+    random = frame[frame.row == "random"]
+    assert random.gap_base.isna().all() and frame.accuracy.notna().all()
+    assert frame.labeled.dtype.kind == "i" and frame.accuracy.dtype.kind == "f"
+    assert frame.attrs["missing"] == [
+        "small/sums/plain/seed0", "small/sums/whole/seed0", "small/sums/plain/seed1",
+        "small/sums/bald/seed1",
+    ]  # fmt: skip
+
+
+def test_a_data_frame_of_several_sources(root: Path, tmp_path: Path) -> None:
+    record = made.record(made.cell("random", 0, [0.1, 0.2]), made.absent("star", 0))
+    write_record(tmp_path / "results.json", record)
+    frame = load_results(*folders(root, "star/seed0", "star/seed1"), tmp_path)
+    assert frame.groupby("table").size().to_dict() == {"main": 2, "runs": 4}
+    assert frame.attrs["missing"] == ["main/task/star/seed0"]

@@ -1,0 +1,444 @@
+"""Tables from a record: figures worked out by other means, and nothing hidden in any format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import re
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import absent, area, cell, record
+
+from star.reporting import tables
+from star.reporting.made_by import numbers, provenance_line
+from star.reporting.sheets import sheets_of
+from star.reporting.tables import FORMATS, figures_of
+from star.reporting.tables import latex as to_latex
+from star.reporting.tables import markdown as to_markdown
+
+T_2 = 4.302652729911275  # 0.975 quantile of t with 2 degrees of freedom, from a printed table
+RANDOM = [[0.20, 0.40, 0.60], [0.30, 0.50, 0.50], [0.10, 0.40, 0.50]]
+STAR = [[0.30, 0.60, 0.70], [0.30, 0.60, 0.80], [0.25, 0.45, 0.75]]
+
+
+def three_seeds(**changes: Any) -> dict[str, Any]:
+    cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
+    cells += [cell("star", k, a, ece=0.05 * (k + 1)) for k, a in enumerate(STAR)]
+    return record(*cells, **changes)
+
+
+def many_seeds(gains: list[float], row: str = "star", **changes: Any) -> list[dict[str, Any]]:
+    return [cell(row, k, [0.2 + g, 0.4 + g, 0.5 + g], **changes) for k, g in enumerate(gains)]
+
+
+def line_of(made: dict[str, Any], row: str, column: str = "task") -> dict[str, Any]:
+    found = [x for x in figures_of(made) if (x["row"], x["column"]) == (row, column)]
+    assert len(found) == 1
+    return found[0]
+
+
+def close(interval: dict[str, float], values: list[float]) -> None:
+    """Assert the mean and t-interval of three values."""
+    half = T_2 * statistics.stdev(values) / math.sqrt(3)
+    mean = statistics.fmean(values)
+    assert interval["mean"] == pytest.approx(mean)
+    assert (interval["low"], interval["high"]) == pytest.approx((mean - half, mean + half))
+
+
+def grid(text: str, title: str) -> list[list[str]]:
+    """Return the cells of the first Markdown table below a heading, without the rule."""
+    lines = text.split(f"## {title}\n")[1].split("\n## ")[0].splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    rows = list(itertools.takewhile(lambda line: line.startswith("|"), rows))
+    return [[c.strip() for c in re.split(r"(?<!\\)\|", r)[1:-1]] for r in (rows[0], *rows[2:])]
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def test_means_and_intervals() -> None:
+    line, other = (line_of(three_seeds(), row) for row in ("star", "random"))
+    labels = (20, 60, 100)
+    aucs, base = ([area(labels, a) for a in runs] for runs in (STAR, RANDOM))
+    close(line["auc"], aucs)
+    close(other["auc"], base)
+    close(line["accuracy"], [a[-1] for a in STAR])
+    # The ECE rises by 0.01 from 20 to 60 and to 100 labels, so its mean height is the middle one.
+    close(line["ece_area"], [0.05 + 0.01, 0.10 + 0.01, 0.15 + 0.01])
+    close(line["ripl"], [(a - r) / (1 - r) for a, r in zip(aucs, base, strict=True)])
+    close(line["versus_random"], [a - r for a, r in zip(aucs, base, strict=True)])
+    assert line["labels"] == [20, 60, 100] and line["seeds"] == [0, 1, 2]
+    assert (line["n"], line["wanted"], line["missing"], line["failed"]) == (3, 3, [], [])
+    assert line["label_free"] is True and line["notes"] == []
+    assert other["versus_random"] is None and other["ripl"] is None
+
+
+def test_the_share_of_randoms_labels() -> None:
+    line, other = (line_of(three_seeds(), row) for row in ("star", "random"))
+    # star's runs reach 0.6 at 60, 60 and 80 labels, 0.5 at 140/3, 140/3 and 200/3; pairs of
+    # different seeds. Random's third run reaches no other's end but the second's, at 100.
+    shares = sorted([140 / 300, 140 / 300, 0.6, 140 / 300, 0.8, 200 / 300])
+    assert line["label_share"]["median"] == pytest.approx(shares[2])
+    assert line["label_share"]["never"] == 0 and line["label_share"]["pairs"] == 6
+    # The first reaches 0.5 twice, halfway from 60 to 100; the second the third's 0.5 at 60, never
+    # 0.6; the third the second's 0.5 at 100, never 0.6.
+    reached = sorted([0.8, 0.8, 0.6, 1.0, math.inf, math.inf])
+    assert other["label_share"]["median"] == pytest.approx(reached[2])
+    assert other["label_share"]["never"] == pytest.approx(2 / 6)
+    assert other["label_share"]["high"] is None
+
+
+def test_the_tests_and_their_correction() -> None:
+    base = many_seeds([0.0] * 6, "random")
+    # All six differences positive: 2 of the 64 sign flips are as far out.
+    gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]
+    cells = [*base, *many_seeds(gain), *many_seeds([0.01, -0.01] * 3, "naive")]
+    line = line_of(record(*cells, rows={"star": {"naive": "naive"}}), "star")
+    assert line["versus_random"]["p_sign_flip"] == line["versus_random"]["p"] == 2 / 64
+    # A family of three: star to random, star to naive (both 2/64) and naive to random.
+    assert line["versus_random"]["family"] == 3
+    assert line["versus_random"]["p_corrected"] == pytest.approx(3 * 2 / 64)
+    assert line["versus_naive"]["row"] == "naive"
+    assert line["versus_naive"]["mean"] == pytest.approx(statistics.fmean(gain))
+    alone = line_of(record(*base, *many_seeds(gain)), "star")["versus_random"]
+    assert (alone["family"], alone["p_corrected"]) == (1, 2 / 64)
+
+
+def test_a_column_is_a_family_of_its_own() -> None:
+    gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]
+    cells = [
+        one
+        for column in ("a", "b")
+        for one in (
+            *many_seeds([0.0] * 6, "random", column=column),
+            *many_seeds(gain, column=column),
+        )
+    ]
+    for column in ("a", "b"):
+        assert line_of(record(*cells), "star", column)["versus_random"]["p_corrected"] == 2 / 64
+
+
+def test_comparisons_use_the_seeds_that_both_have() -> None:
+    cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
+    cells[1] = absent("random", 1)
+    cells += [cell("star", k, a) for k, a in enumerate(STAR)]
+    line = line_of(record(*cells), "star")
+    both = [area((20, 60, 100), s) - area((20, 60, 100), RANDOM[k]) for k, s in enumerate(STAR)]
+    assert line["n"] == 3 and line["versus_random"]["n"] == 2
+    assert line["versus_random"]["mean"] == pytest.approx((both[0] + both[2]) / 2)
+    assert line["label_share"]["pairs"] == 2
+    assert "; n = 2)" in grid(to_markdown(record(*cells)), "task")[2][3]
+
+
+def test_one_seed_has_no_interval_and_no_p() -> None:
+    made = record(cell("random", 0, RANDOM[0]), cell("star", 0, STAR[0]))
+    line = line_of(made, "star")
+    assert line["auc"] == {"mean": pytest.approx(0.55), "low": None, "high": None}
+    assert line["versus_random"]["mean"] == pytest.approx(0.15)
+    assert line["versus_random"]["p_corrected"] is None and line["label_share"] is None
+    assert line["versus_random"]["family"] is None, "it is no test, and counts as none"
+    rows = grid(to_markdown(made), "task")
+    assert rows[0] == ["row", "final accuracy", "AUC", "AUC − random", "RIPL", "ECE area", "n"]
+    assert rows[2] == ["star", "70.0", "55.0", "+15.0", "25.0", "11.0", "1"]
+
+
+def test_a_run_alone() -> None:
+    made = record(cell("star", 3, STAR[0]))
+    assert grid(to_markdown(made), "task")[0] == ["row", "final accuracy", "AUC", "ECE area", "n"]
+    assert "AUC − random" not in to_markdown(made) and "↑" not in to_markdown(made)
+
+
+def test_a_naive_counterpart_that_is_random_counts_once() -> None:
+    line = line_of(three_seeds(rows={"star": {"naive": "random"}}), "star")
+    assert line["versus_naive"] is None and line["versus_random"]["family"] == 1
+
+
+def test_runs_of_other_label_counts_are_not_compared_by_area() -> None:
+    cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
+    other = [cell("fewer", k, a[:2]) for k, a in enumerate(STAR)]
+    ragged = [cell("ragged", k, a[: 3 - k]) for k, a in enumerate(STAR)]
+    made = record(*cells, *other, *ragged)
+    fewer, uneven = line_of(made, "fewer"), line_of(made, "ragged")
+    assert fewer["auc"] is not None and fewer["labels"] == [20, 60]
+    assert uneven["auc"] is None and uneven["ece_area"] is None and uneven["labels"] is None
+    for line in (fewer, uneven):
+        assert all(line[key] is None for key in ("versus_random", "ripl", "label_share"))
+    text = to_markdown(made)
+    assert "fewer: not compared with random, which has other label counts: 20, 60, 100." in text
+    assert "ragged: its runs have different label counts: 20, 60, 100 or 20, 60 or 20." in text
+    assert grid(text, "Area under the learning curve")[3] == [
+        "ragged",
+        "seeds of different label counts",
+    ]
+    assert "seeds of different label counts" in to_latex(made)
+    assert grid(text, "Area under the learning curve")[2][1].endswith("(other label counts)")
+    # 55.0 beside random's 42.5, but over other label counts.
+    assert [line[0] for line in grid(text, "Area under the learning curve") if "**" in line[1]] == [
+        "random"
+    ]
+
+
+def test_other_queries_to_the_same_end_are_compared_where_both_have_a_point() -> None:
+    cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
+    other = [cell("often", k, [a[0], 0.9, a[2]], labels=(20, 40, 100)) for k, a in enumerate(STAR)]
+    made = record(*cells, *other)
+    line = line_of(made, "often")
+    # At 20 and 100 labels alone: the mean of both ends.
+    gains = [(s[0] + s[2] - r[0] - r[2]) / 2 for s, r in zip(STAR, RANDOM, strict=True)]
+    assert line["versus_random"]["mean"] == pytest.approx(sum(gains) / len(gains))
+    assert line["label_share"] is None
+    said = "often: compared with random at the label counts of both: 20, 100."
+    assert said in to_markdown(made)
+
+
+def test_a_perfect_random_leaves_nothing_to_improve() -> None:
+    made = record(cell("random", 0, [1.0, 1.0]), cell("star", 0, [0.5, 1.0]))
+    line = line_of(made, "star")
+    assert line["ripl"] is None and line["versus_random"]["mean"] == pytest.approx(-0.25)
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=5),
+)
+def test_whatever_the_curves_every_format_is_finite(
+    mine: list[list[float]], theirs: list[list[float]]
+) -> None:
+    cells = [cell("random", k, a) for k, a in enumerate(theirs)]
+    made = record(*cells, *(cell("star", k, a) for k, a in enumerate(mine)))
+    for write in FORMATS.values():
+        text = write(made)
+        assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", text)
+        assert text == write(made)
+    for line in json.loads(tables.json(made))["rows"]:
+        assert line["auc"]["low"] is None or line["auc"]["low"] <= line["auc"]["mean"]
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def test_the_summary() -> None:
+    rows = {"whole": {"curve": False}, "star": {}}
+    cells = [
+        *many_seeds([0.0, 0.01, 0.0, 0.01, 0.0, 0.01], "random"),
+        *many_seeds([0.1] * 6),
+        *many_seeds([-0.10, -0.12, -0.1, -0.1, -0.1, -0.1], "worse"),
+        *(cell("whole", k, [0.9]) for k in range(6)),
+        *many_seeds([0.3] * 6, "gold", label_free=False),
+        cell("random", 0, [0.5, 0.6], column="other"),
+    ]
+    made = record(*cells, rows=rows)
+    whole = line_of(made, "whole")
+    assert whole["versus_random"] is None and whole["auc"] is None and whole["notes"] == []
+    table = grid(to_markdown(made), "Area under the learning curve")
+    shown = {line[0]: line[1:] for line in table[1:]}
+    assert table[0] == ["row", "task", "other"]
+    # Three comparisons of 2/64 each: nothing can be below 0.05.
+    assert shown["star"] == ["**47.5 ± 0.0**", "–"] and shown["worse"][0] == "27.2 ± 0.9"
+    assert shown["random"][1] == "**55.0**"
+    assert shown["gold (label-using)"] == ["67.5 ± 0.0", "–"], "what reads labels is not the best"
+    assert shown["whole"] == ["accuracy 90.0 ± 0.0", "–"]
+    assert "With 6 seeds and 3 comparisons the least corrected p there can be is 0.094" in (
+        to_markdown(made)
+    )
+    two = record(*(c for c in cells if c["row"] in ("random", "worse")))
+    [worse] = [
+        x for x in grid(to_markdown(two), "Area under the learning curve") if x[0] == "worse"
+    ]
+    assert worse[1] == "27.2 ± 0.9 ↓"
+    assert "the least corrected p" not in to_markdown(two)
+
+
+def test_equal_on_paper_is_equally_bold() -> None:
+    made = record(cell("random", 0, [0.50001] * 3), cell("star", 0, [0.5] * 3))
+    table = grid(to_markdown(made), "Area under the learning curve")
+    assert [line[1] for line in table[1:]] == ["**50.0**", "**50.0**"]
+
+
+def test_details_of_a_difference() -> None:
+    base = many_seeds([0.0] * 6, "random")
+    gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]
+    text = to_markdown(record(*base, *many_seeds(gain)))
+    assert grid(text, "task")[2][3] == "+12.5 ± 2.0 ↑ (p = 0.031)"
+    noisy = [0.05, -0.04, 0.05, -0.04, 0.02, 0.0]
+    entry = grid(to_markdown(record(*base, *many_seeds(noisy))), "task")[2][3]
+    assert re.fullmatch(r"\+0\.7 ± 4\.3 \(p = [01]\.\d\d; \d+ seeds\)", entry)
+    small = record(*base, *many_seeds([-0.0001] * 6))
+    assert grid(to_markdown(small), "task")[2][3].startswith("+0.0 ± 0.0"), "no −0.0"
+
+
+@pytest.mark.parametrize("write", [to_markdown, to_latex])
+def test_gaps_are_shown(write: Any) -> None:
+    cells = [cell("random", k, RANDOM[k % 3]) for k in range(10)]
+    cells += [cell("star", k, STAR[k % 3]) for k in range(10)]
+    for k in (3, 7):
+        cells[10 + k] = absent("star", k)
+    cells[12] = absent("star", 2, error="CUDA out of memory")
+    cells += [absent("gone", k) for k in range(3)]
+    cells += [absent("broken", k, error="no disk") for k in range(2)]
+    text = write(record(*cells))
+    assert "7 of 10; missing: seed 3, 7; failed: seed 2" in text
+    assert "0 of 3; missing: seed 0 to 2" in text
+    assert "star, seed 2 failed: CUDA out of memory" in text
+    assert "(n = 7 of 10)" in text
+    assert "17 of 25 runs" in text
+    lines = [line for line in text.splitlines() if re.match(r"\W*(gone|broken)\b", line)]
+    assert "missing" in lines[0] and "failed" in lines[1]
+
+
+def test_a_table_without_a_single_result() -> None:
+    made = record(absent("random", 0), absent("star", 0))
+    for write in FORMATS.values():
+        assert "No finished run of 2." in write(made)
+    assert line_of(made, "star")["label_free"] is None
+
+
+@pytest.mark.parametrize("write", [to_markdown, to_latex])
+def test_who_reads_labels_is_marked_wherever_its_name_stands(write: Any) -> None:
+    cells = [cell("random", 0, RANDOM[0]), cell("gold", 0, STAR[0], label_free=False)]
+    text = write(record(*cells))
+    rows = [line for line in text.splitlines() if re.match(r"\W*gold\b", line)]
+    assert len(rows) >= 2 and all("gold (label-using)" in line for line in rows[:2])
+    assert "Label-using: its scores read answers" in text
+    assert "abel-using" not in write(record(cells[0]))
+
+
+def test_one_run_that_reads_labels_marks_its_row() -> None:
+    made = record(cell("x", 0, STAR[0]), cell("x", 1, STAR[1], label_free=False))
+    assert line_of(made, "x")["label_free"] is False
+    assert "**" not in to_markdown(made) and "x (label-using)" in to_markdown(made)
+
+
+def test_a_column_says_what_it_is_and_its_label_counts() -> None:
+    made = three_seeds(columns=[{"name": "task", "about": "word problems", "settings": []}])
+    assert "## task\n\nword problems. Label counts: 20, 60, 100.\n" in to_markdown(made)
+    assert "    word problems. Label counts: 20, 60, 100." in to_latex(made)
+
+
+def test_rows_say_what_they_are() -> None:
+    about = {"star": {"about": "ours | all", "preset": "star", "settings": ["a=1", "b=x|y"]}}
+    text = to_markdown(three_seeds(rows=about, settings=["pool.rounds=3"]))
+    assert grid(text, "Rows")[2] == ["star", "ours \\| all", "`--preset star a=1 b=x\\|y`"]
+    assert "Of every row: `pool.rounds=3`" in text
+
+
+def test_provenance_ends_every_text() -> None:
+    other = {
+        "star": {"version": "0.2.0", "commit": "f" * 40, "dirty": True},
+        "hardware": {"cpu": "a cpu", "cores": 8, "gpus": ["big", "big"]},
+        "packages": {"torch": "2.1"},
+    }
+    cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
+    cells[2] |= {"environment": 0, "resumed": [1], "started": "2026-01-05"}
+    made = record(*cells)
+    made["environments"] = [made["environments"][0], other, {"star": {"version": "unused"}}]
+    line = provenance_line(made)
+    assert line == (
+        "3 runs, seeds 0 to 2; started 2026-01-02 to 2026-01-05; 2 cores of a cpu and 8 cores of a "
+        "cpu with 2 × big; star 0.1.0 commit 0123456789 and star 0.2.0 commit ffffffffff with "
+        "changes; torch 2.0 or 2.1."
+    )
+    assert to_markdown(made).splitlines()[-1] == line
+    assert to_latex(made).splitlines()[-1] == f"% {line}"
+    assert json.loads(tables.json(made))["provenance"]["text"] == line
+    assert [r["provenance"] for r in csv.DictReader(io.StringIO(tables.csv(made)))] == [line]
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ([], ""),
+        ([4], "4"),
+        ([1, 0], "0, 1"),
+        ([0, 1, 2], "0 to 2"),
+        ([9, 3, 4, 5, 7], "3 to 5, 7, 9"),
+    ],
+)
+def test_numbers_in_words(values: list[int], words: str) -> None:
+    assert numbers(values) == words
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_numbers_in_words_are_all_there(values: set[int]) -> None:
+    parts = [part for part in numbers(values).split(", ") if part]
+    found: set[int] = set()
+    for part in parts:
+        first, _, last = part.partition(" to ")
+        found |= set(range(int(first), int(last or first) + 1))
+    assert found == values
+
+
+# --- formats ------------------------------------------------------------------------------------
+
+NAMES = st.text(st.sampled_from("ab &%$#_{}[]*~^\\<>|`±−–…“”↑βλ\n\"'"), min_size=1, max_size=12)
+
+
+@given(NAMES, NAMES)
+def test_markdown_keeps_its_columns_whatever_the_names(row: str, column: str) -> None:
+    row, column = f"x{row}", f"y{column}"
+    made = record(cell(row, 0, STAR[0], column=column), absent(row, 1, column=column))
+    tables_ = re.findall(r"(?:^\|.*\n)+", to_markdown(made), re.MULTILINE)
+    for text, sheet in zip(tables_, sheets_of(made), strict=True):
+        rows = [re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1] for line in text.splitlines()]
+        assert {len(line) for line in rows} == {len(sheet.head)}
+
+
+@given(NAMES, NAMES)
+def test_latex_keeps_its_columns_and_lets_nothing_through(row: str, column: str) -> None:
+    made = record(cell(f"x{row}", 0, STAR[0], column=f"y{column}", label_free=False), title=column)
+    text = to_latex(made)
+    plain = re.sub(r"\\[&%$#_{}]|\\\\$|\\[A-Za-z]+", "", text, flags=re.MULTILINE)
+    body = [line for line in plain.splitlines() if not line.startswith("%")]
+    assert not re.search(r"[#~^%<>|\\±−–…“”↑βλ]", re.sub(r"\$[<>|-]?\$", "", "\n".join(body)))
+    assert not re.search(r"(?<!tab:main)(?<!tab:main-y)_", "\n".join(body))
+    assert "\n".join(body).count("{") == "\n".join(body).count("}")
+    assert all(line.count("$") % 2 == 0 for line in body)
+    for block, sheet in zip(text.split("\\toprule")[1:], sheets_of(made, brief=True), strict=True):
+        rows = [line for line in block.split("\\bottomrule")[0].splitlines() if "rule" not in line]
+        widths = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows if line.strip()}
+        assert widths == {len(sheet.head)}
+
+
+def test_latex_is_a_booktabs_table() -> None:
+    text = to_latex(three_seeds(title="50% of #1 & more_"))
+    assert text.count("\\begin{table}") == text.count("\\end{table}") == 2
+    assert "\\label{tab:main}" in text and "\\label{tab:main-task}" in text
+    assert "\\caption{50\\% of \\#1 \\& more\\_: task}" in text
+    for word in ("toprule", "midrule", "bottomrule"):
+        assert text.count(f"\\{word}") == 2
+    [row] = [line for line in text.splitlines() if line.startswith("    star &")][1:]
+    assert "$\\pm$" in row and row.endswith(" \\\\") and "p =" not in row
+
+
+def test_csv_has_every_figure_in_full() -> None:
+    made = three_seeds(rows={"star": {"naive": "random"}})
+    rows = list(csv.DictReader(io.StringIO(tables.csv(made))))
+    assert [(r["table"], r["column"], r["row"]) for r in rows] == [
+        ("main", "task", "random"), ("main", "task", "star")
+    ]  # fmt: skip
+    line, row = line_of(made, "star"), rows[1]
+    for key in ("accuracy", "auc", "ece_area", "ripl"):
+        for part in ("mean", "low", "high"):
+            assert float(row[f"{key}_{part}"]) == line[key][part]
+    for part, value in line["versus_random"].items():
+        shown = row[f"versus_random_{part}"]
+        assert (shown == "") if value is None else shown == str(value)
+    for part, value in line["label_share"].items():
+        assert float(row[f"label_share_{part}"]) == value
+    assert row["label_free"] == "true" and row["seeds"] == "0 1 2" and row["n"] == "3"
+    assert all(row[f"versus_naive_{part}"] == "" for part in ("mean", "p", "row"))
+
+
+def test_json_is_what_programs_need() -> None:
+    content = json.loads(tables.json(three_seeds()))
+    assert content["table"] == "main" and content["provenance"]["seeds"] == [0, 1, 2]
+    assert content["rows"] == figures_of(three_seeds())
+    star = content["rows"][1]
+    assert star["n"] == 3 and set(star["auc"]) == {"mean", "low", "high"}
