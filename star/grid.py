@@ -33,6 +33,7 @@ from star.config import PRESETS, Config, load
 from star.errors import InputError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a folder
+FIRST_ROUNDS = ".first_rounds"  # in a table's folder: what its cells share
 QUIET = ("tracking.progress=false", "tracking.save_adapters=none")
 
 
@@ -124,7 +125,7 @@ class Cell:
     def _placed(self, root: Path) -> list[str]:
         place = [f"output_dir={root}", f"run_name={self.table}/{self.name}"]
         # Rows of a seed that train alike in round 0 do so once.
-        shared = root / self.table / ".first_rounds"
+        shared = root / self.table / FIRST_ROUNDS
         return [f"seed={self.seed}", *QUIET, *place, f"tracking.first_rounds={shared}"]
 
 

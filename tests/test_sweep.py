@@ -21,7 +21,7 @@ import pytest
 from star import cli
 from star.config import config_hash
 from star.errors import InputError
-from star.grid import Cell
+from star.grid import FIRST_ROUNDS, Cell
 from star.sweeping import cell_run, progress, slurm
 from star.sweeping import sweep as sweeping
 from star.sweeping.ordering import beginning, choose, leaders_first
@@ -497,3 +497,7 @@ def test_real_cells(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert "round 0" in cell_run.log_file(one.folder(tmp_path)).read_text()
     assert "round 0" not in capfd.readouterr().err
     assert missing(cells, tmp_path) == failed
+    shared = tmp_path / "table" / FIRST_ROUNDS
+    assert any(shared.iterdir())  # for the cell that failed
+    sweep([cell("again", 0, "choice", *QUICK)], tmp_path, jobs=1)
+    assert not shared.exists()

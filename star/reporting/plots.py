@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENDINGS = ("png", "pdf", "svg")
-DPI = 200
+DPI = 120  # README-sized; for print there is pdf
 
 
 def draw(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from star.config import Config, check, config_hash
 from star.errors import InputError
 from star.files import atomic_write, read_json
-from star.grid import Cell
+from star.grid import FIRST_ROUNDS, Cell
 from star.sweeping import slurm
 from star.sweeping.adopting import adopt
 from star.sweeping.cell_run import (
@@ -88,6 +89,8 @@ def sweep(
         divided = environments(jobs)
         with Progress(len(todo), at_once=min(len(divided), len(todo))) as progress:
             failures = _here(todo, groups, root, divided, run, progress)
+    if not failures:  # adapters; nothing is left that would read them
+        shutil.rmtree(root / todo[0].table / FIRST_ROUNDS, ignore_errors=True)
     for cell, error in failures.items():
         log = log_file(cell.folder(root))
         logger.error("error: cell %s/%s failed: %s (see %s)", cell.table, cell.name, error, log)
