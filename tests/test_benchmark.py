@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import benchmark
 import benchmark_baselines as slow
+import benchmark_memory
+import benchmark_models
+import benchmark_training
 from benchmark_baselines import Ratio
+from benchmark_lines import Line, Side
 
 from star import adapter, likelihood
 from star.models import LanguageModel
@@ -100,8 +103,8 @@ def test_the_shapes_with_random_weights_are_those_of_their_names() -> None:
         tables = 1 if s.get("tie_word_embeddings") else 2
         return s["num_hidden_layers"] * layer + h + tables * s["vocab_size"] * h
 
-    assert parameters(benchmark.SHAPES["llama-2-7b"]) == 6_738_415_616
-    assert parameters(benchmark.SHAPES["smollm2-135m"]) == 134_515_008
+    assert parameters(benchmark_models.SHAPES["llama-2-7b"]) == 6_738_415_616
+    assert parameters(benchmark_models.SHAPES["smollm2-135m"]) == 134_515_008
 
 
 # ---- the slow ways ------------------------------------------------------------------------------
@@ -148,12 +151,13 @@ def test_padded_training_is_the_same_training(
     config = TrainConfig(
         lr_scheduler_type="constant", num_train_epochs=1, per_device_train_batch_size=4
     )
-    monkeypatch.setattr(benchmark, "BATCH", 4)
-    bench: Any = SimpleNamespace(model=model)
+    monkeypatch.setattr(benchmark_training, "BATCH", 4)
     logs = []
     for way in (
-        lambda adapted: benchmark.fit(bench, adapted, ROWS, config),
-        lambda adapted: slow.train_padded(model, adapted, benchmark.updates_of(ROWS), config),
+        lambda adapted: benchmark_training.fit(model, adapted, ROWS, config),
+        lambda adapted: slow.train_padded(
+            model, adapted, benchmark_training.updates_of(ROWS), config
+        ),
     ):
         with adapter.fresh(model, DRY, seed=0, round_=0) as adapted:
             tiny.learn(adapted)
@@ -206,11 +210,11 @@ def test_every_ratio_has_an_aim_and_some_run_only_when_named() -> None:
 
 
 def test_json_gets_the_smallest_ratio_and_none_that_is_void() -> None:
-    side = benchmark.Side([1.0])
+    side = Side([1.0])
     lines = [
-        benchmark.Line("a", "long", Ratio(3, 2, 4), side, side),
-        benchmark.Line("a", "short", Ratio(2, 1, 9), side, side),
-        benchmark.Line("b", "long", Ratio(5, 5, 5), side, side, void=True),
+        Line("a", "long", Ratio(3, 2, 4), side, side),
+        Line("a", "short", Ratio(2, 1, 9), side, side),
+        Line("b", "long", Ratio(5, 5, 5), side, side, void=True),
     ]
     assert benchmark.smallest(lines) == {"a": {"median": 2, "low": 1, "high": 9}}
 
@@ -243,7 +247,7 @@ def test_what_the_user_can_mend_is_said_in_a_line(
 
 
 def test_a_tokenizer_folded_into_fewer_words(model: LanguageModel) -> None:
-    folded = benchmark._Folded(model.tokenizer, 7)
+    folded = benchmark_models._Folded(model.tokenizer, 7)
     for texts in ("tom has 4 eggs", ["tom has", "4 red eggs"], [""], ""):
         whole, small = (
             t(texts, add_special_tokens=False)["input_ids"] for t in (model.tokenizer, folded)
@@ -255,7 +259,7 @@ def test_a_tokenizer_folded_into_fewer_words(model: LanguageModel) -> None:
 
 
 def test_the_large_pool_is_made_row_by_row() -> None:
-    pool = benchmark.LazyPool(1_000_000)
+    pool = benchmark_memory.LazyPool(1_000_000)
     assert len(pool) == 1_000_000 and pool[-1] == pool[999_999]
     assert [e.index for e in pool[3:9:2]] == [3, 5, 7]
     assert len({pool[i].prompt for i in range(2601)}) == 2601
@@ -264,25 +268,25 @@ def test_the_large_pool_is_made_row_by_row() -> None:
 
 
 def test_the_large_pool_can_be_scored() -> None:
-    found = benchmark.score_pool(40)
+    found = benchmark_memory.score_pool(40)
     assert found["tokens"] > 40 and found["seconds"] > 0 and found["bytes"] > 2**20
 
 
 def test_the_peak_is_this_process_s_own() -> None:
     held = np.ones(2**25)  # 256 MiB that the child must not be charged with
     script = "import resource, sys\nfrom pathlib import Path\n"
-    script += inspect.getsource(benchmark.peak_bytes) + "print(peak_bytes())"
+    script += inspect.getsource(benchmark_memory.peak_bytes) + "print(peak_bytes())"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < held.nbytes < benchmark.peak_bytes()
+    assert int(done.stdout) < held.nbytes < benchmark_memory.peak_bytes()
 
 
 @pytest.mark.slow
 def test_one_command_measures_every_ratio(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark, "POOLS", (300, 100))
+    monkeypatch.setattr(benchmark_memory, "POOLS", (300, 100))
     file = tmp_path / "ratios.json"
     words = ["--only", ",".join(benchmark.MEASURED), "--rows", "2", "--repeats", "1"]
     assert benchmark.main([*words, "--device", "cpu", "--json", str(file)]) == 0
