@@ -390,7 +390,7 @@ def test_refuses(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rows", [3, 9])
+@pytest.mark.parametrize("rows", [3, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_all_words_are_inside_the_picture_and_legends_off_the_panels(kind: str, rows: int) -> None:
     import matplotlib.style

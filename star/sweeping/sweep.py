@@ -78,19 +78,19 @@ def sweep(
     todo = [cell for cell in todo if cell not in adopted]
     if len(todo) < len(cells):
         logger.info("%d of %d cells are finished already", len(cells) - len(todo), len(cells))
-    if not todo:
-        return []
-    _make(root / todo[0].table)
-    if executor == "slurm":
+    if todo:
+        _make(root / todo[0].table)
+    failures: dict[Cell, str] = {}
+    if todo and executor == "slurm":
         ordered = leaders_first(todo, groups)
         with Progress(len(todo)) as progress:
             failures = _on_slurm(ordered, root, options or slurm.Options(), run, progress)
-    else:
+    elif todo:
         divided = environments(jobs)
         with Progress(len(todo), at_once=min(len(divided), len(todo))) as progress:
             failures = _here(todo, groups, root, divided, run, progress)
-    if not failures:  # adapters; nothing is left that would read them
-        shutil.rmtree(root / todo[0].table / FIRST_ROUNDS, ignore_errors=True)
+    if cells and not failures:  # adapters, and nothing is left that would read them
+        shutil.rmtree(root / cells[0].table / FIRST_ROUNDS, ignore_errors=True)
     for cell, error in failures.items():
         log = log_file(cell.folder(root))
         logger.error("error: cell %s/%s failed: %s (see %s)", cell.table, cell.name, error, log)
