@@ -3,7 +3,7 @@
 #
 #   ./scripts/reproduce_ablation.sh [--columns arithmetic] [--seeds 3] [--jobs 2]
 #
-# TIME_ablation
+# 210 cells with 10 seeds; not run whole yet. Each takes 10 to 40 seconds of a core.
 # Cells that table `main` has run are taken over. Results: scripts/results/ablation/.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

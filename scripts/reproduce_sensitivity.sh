@@ -3,7 +3,7 @@
 #
 #   ./scripts/reproduce_sensitivity.sh [--rows star,sum] [--seeds 3] [--jobs 2]
 #
-# TIME_sensitivity
+# 105 cells with 5 seeds; not run whole yet. Each takes about 40 seconds of a core.
 # Cells that other tables have run are taken over. Results: scripts/results/sensitivity/.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
