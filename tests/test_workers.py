@@ -196,6 +196,34 @@ def test_an_interrupt_is_the_first_process_affair(
     assert told.count("Traceback") == 1 and told.rstrip().endswith("KeyboardInterrupt")
 
 
+BARRED = """
+import sys
+sys.path[:0] = {path}
+from test_workers import with_a_bar
+from star.sweeping.workers import Workers
+
+if __name__ == "__main__":
+    with Workers(with_a_bar, [{{}}]) as workers:
+        workers.start(3)
+        print(workers.wait(60)[0].value)
+"""
+
+
+def with_a_bar(count: int) -> int:
+    from tqdm import tqdm
+
+    return sum(1 for _ in tqdm(range(count), disable=True))
+
+
+def test_a_progress_bar_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = tmp_path / "barred.py"
+    script.write_text(BARRED.format(path=[str(Path(__file__).parent)]))
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120
+    )  # the warning comes when all processes have ended
+    assert (ended.stdout, ended.stderr) == ("3\n", "")
+
+
 def test_an_error_in_one_line() -> None:
     assert one_line(ValueError(" a\n b ")) == "ValueError: a b"
     assert one_line(KeyError()) == "KeyError"

@@ -23,6 +23,8 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
+from tqdm import tqdm
+
 SECONDS_TO_END = 5.0  # for a process that was asked to; then it is killed
 
 
@@ -235,6 +237,8 @@ def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     faulthandler.enable()
+    # Its own lock is one of the system's, which a process that is ended would leave behind.
+    tqdm.set_lock(threading.RLock())
     while True:
         try:
             task = pipe.recv()
