@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -453,7 +454,8 @@ def test_jobs_of_slurm_outlive_the_sweep(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(time, "sleep", interrupt)
+        # The module's own: waiting for git sleeps too.
+        patch.setattr(sweeping, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
         with pytest.raises(KeyboardInterrupt):
             sweep(cells, tmp_path, executor="slurm", run=pretend)
     assert "the jobs go on" in caplog.text and "scancel 7 ends them" in caplog.text
@@ -463,7 +465,7 @@ def test_jobs_of_slurm_outlive_the_sweep(
     def finish(_: float) -> None:
         pretend(cells[0], tmp_path)
 
-    monkeypatch.setattr(time, "sleep", finish)
+    monkeypatch.setattr(sweeping, "time", SimpleNamespace(sleep=finish, monotonic=time.monotonic))
     assert sweep(cells, tmp_path, executor="slurm", run=pretend) == []
     assert "1 cells have a job in the queue already" in caplog.text
     assert list(queue) == ["7_0", "7_1"]  # no second job
