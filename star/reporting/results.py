@@ -18,17 +18,6 @@ from star.sweeping.cell_run import read_failure
 if TYPE_CHECKING:
     import pandas
 
-__all__ = [
-    "Record",
-    "find",
-    "find_all",
-    "gather",
-    "load_results",
-    "of_runs",
-    "read_record",
-    "write_record",
-]
-
 COMMITTED = Path("scripts", "results")
 FILE = "results.json"
 STATES = ("done", "failed", "missing")
