@@ -198,6 +198,40 @@ def test_other_queries_to_the_same_end_are_compared_where_both_have_a_point() ->
     assert said in to_markdown(made)
 
 
+def test_how_much_of_the_first_query_is_shared() -> None:
+    def asking(row: str, seed: int, picks: list[int], **changes: Any) -> dict[str, Any]:
+        made = cell(row, seed, [0.2, 0.4, 0.6], **changes)
+        made["rounds"][0]["selected"] = picks
+        made["rounds"][1]["selected"] = [90, 91]  # of later queries nothing is said
+        return made
+
+    made = record(
+        *(asking("star", k, [1, 2, 3, 4]) for k in range(3)),
+        *(asking("part", k, [1, 2, 3, 4][: 1 + k] + [7, 8, 9][k:]) for k in range(3)),
+        *(asking("fewer", k, [4, 5]) for k in range(3)),
+        asking("earlier", 0, [1, 2, 3, 4], labels=(10, 60, 100)),
+        asking("chance", 0, [1, 2, 3, 4], strategy="random"),
+        cell("silent", 0, [0.2, 0.4, 0.6]),
+        baseline="star",
+        rows={"fewer": {"naive": "part"}},
+    )
+    part, fewer = line_of(made, "part"), line_of(made, "fewer")
+    close(part["query_random"], [1 / 4, 2 / 4, 3 / 4])
+    assert (part["query_random"]["row"], part["query_random"]["n"]) == ("star", 3)
+    assert part["query_naive"] is None
+    close(fewer["query_random"], [1 / 2] * 3)  # of the smaller one
+    close(fewer["query_naive"], [0.0] * 3)
+    for row in ("star", "earlier", "chance", "silent"):
+        assert line_of(made, row)["query_random"] is None
+    head, *body = grid(to_markdown(made), "task")
+    place = head.index("first query shared with star")
+    shown = {row[0]: row[place : place + 2] for row in body}
+    assert shown["part"] == ["50.0 ± 62.1", "–"] and shown["chance"] == ["–", "–"]
+    assert shown["fewer"] == ["50.0 ± 0.0", "0.0 ± 0.0 (part)"]
+    assert "First query shared" in to_markdown(made) and "query shared" not in to_latex(made)
+    assert "query shared" not in to_markdown(three_seeds())
+
+
 def test_a_perfect_random_leaves_nothing_to_improve() -> None:
     made = record(cell("random", 0, [1.0, 1.0]), cell("star", 0, [0.5, 1.0]))
     line = line_of(made, "star")

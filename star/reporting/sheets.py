@@ -11,7 +11,7 @@ from typing import Any
 
 from star.reporting.gathering import Record
 from star.reporting.made_by import numbers
-from star.reporting.summaries import LEVEL, VERSUS, beyond_reach, figures_of, marked
+from star.reporting.summaries import LEVEL, QUERY, VERSUS, beyond_reach, figures_of, marked
 
 Line = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
 
     Args:
         record: See :mod:`star.reporting.gathering`.
-        brief: Leave out p-values, seeds needed and quartiles, for narrow pages.
+        brief: Leave out p-values, seeds needed, quartiles and shared queries, for narrow pages.
     """
     lines = figures_of(record)
     parts = {
@@ -109,12 +109,16 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
         "auc": "AUC",
         "versus_random": f"AUC − {baseline}",
         "versus_naive": "AUC − naive",
+        "query_random": f"first query shared with {baseline}",
+        "query_naive": "first query shared with naive",
         "ripl": "RIPL",
         "ece_area": "ECE area",
         "label_share": f"labels to {baseline}'s end",
     }
     # A column that nothing stands in says nothing.
     head = {key: text for key, text in head.items() if any(line[key] for line in lines)}
+    if brief:
+        head = {key: text for key, text in head.items() if key not in QUERY}
     body = [
         [named(line["row"], [line]), *(_entry(line, key, brief) for key in head), _seeds(line)]
         for line in lines
@@ -144,6 +148,8 @@ def _entry(line: Line, key: str, brief: bool) -> str:
         return NOT_THERE
     if key in VERSUS:
         return _difference(line, key, brief)
+    if key in QUERY:
+        return spread(line[key]) + (f" ({line[key]['row']})" if key == QUERY[1] else "")
     return _share(line[key], brief) if key == "label_share" else spread(line[key])
 
 
@@ -239,6 +245,12 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
                 "p: corrected. “k seeds”: with so many a paired t test of a single comparison "
                 "would find a difference as large and as unsteady as this one in 4 of 5 cases."
             )
+    if not brief and any(line[key] for line in lines for key in QUERY):
+        said.append(
+            "First query shared: percent of it that the other row asked for too, on the same seed, "
+            "so after the same labels. Where training is the same, so are the adapters, and only "
+            "the scores differ."
+        )
     if any(line["ripl"] for line in lines):
         said.append(
             f"RIPL: relative improvement over passive learning, (AUC − AUC of {baseline}) / (100 − "

@@ -16,6 +16,7 @@ from star.statistics import area_under_curve, label_shares, mean_interval, ripl
 
 LEVEL = 0.05  # of a corrected p-value that is marked
 VERSUS = ("versus_random", "versus_naive")
+QUERY = ("query_random", "query_naive")
 Cells = dict[int, Mapping[str, Any]]  # of one row and column: seed to finished cell
 
 
@@ -34,6 +35,10 @@ def figures_of(record: Record) -> list[dict[str, Any]]:
     * ``versus_random``: difference in AUC to the table's baseline on the seeds both have, a
       ``Comparison`` with ``row``, ``p_corrected`` and ``family``, the number of comparisons it was
       corrected for; ``versus_naive``: likewise to the row's naive counterpart;
+    * ``query_random``: ``{"row", "mean", "low", "high", "n"}``, the share of the first query that it
+      has in common with the baseline's on the same seed, so after the same labels; of the smaller
+      query where their sizes differ. ``None`` where either row chooses at random: that is chance.
+      ``query_naive``: likewise with the naive counterpart;
     * ``label_share``: ``LabelShares``, where at least two seeds are common with the baseline; of
       the baseline itself: random against random, the reference for all others;
     * ``notes``: what could not be compared, and why.
@@ -136,12 +141,12 @@ def _compared(
     row: Mapping[str, Any], done: Mapping[str, Cells], baseline: str, notes: Sequence[str]
 ) -> dict[str, Any]:
     """Return what the row's runs say beside those of random and of the naive counterpart."""
-    found: dict[str, Any] = dict.fromkeys((*VERSUS, "ripl", "label_share"))
+    found: dict[str, Any] = dict.fromkeys((*VERSUS, *QUERY, "ripl", "label_share"))
     mine = done[row["name"]]
     if not row["curve"] or labels_of(list(mine.values())) is None:
         return found
     notes = list(notes)
-    for key, other in zip(VERSUS, (baseline, row["naive"]), strict=True):
+    for key, query, other in zip(VERSUS, QUERY, (baseline, row["naive"]), strict=True):
         # A naive counterpart that is the baseline would be the same comparison twice.
         if other in (None, row["name"]) or (key == VERSUS[1] and other == baseline):
             continue
@@ -149,6 +154,7 @@ def _compared(
         seeds = [seed for seed in mine if seed in theirs]
         if not seeds:
             continue
+        found[query] = _shared_query(other, [(mine[seed], theirs[seed]) for seed in seeds])
         both = [runs[seed] for runs in (mine, theirs) for seed in seeds]
         pairs = [(mine[seed]["auc"], theirs[seed]["auc"]) for seed in seeds]
         if labels_of(both) is None:
@@ -167,6 +173,21 @@ def _compared(
             found["ripl"] = None if None in gains else summarized(gains)
     found["label_share"] = _label_share(mine, done.get(baseline, {}))
     return found | {"notes": notes}
+
+
+def _shared_query(
+    other: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> dict[str, Any] | None:
+    """Return how much of the first query two rows have in common; a pair is two runs of a seed."""
+    shares = []
+    for runs in pairs:
+        one, two = (run["rounds"][0] for run in runs)
+        queries = [set(point.get("selected") or ()) for point in (one, two)]
+        by_chance = any(run["strategy"] == "random" for run in runs)
+        if one["labeled"] == two["labeled"] and all(queries) and not by_chance:
+            shares.append(len(queries[0] & queries[1]) / min(map(len, queries)))
+    interval = summarized(shares)
+    return None if interval is None else {"row": other, **interval, "n": len(shares)}
 
 
 def _shared_counts(cells: Sequence[Mapping[str, Any]]) -> list[int] | None:

@@ -12,7 +12,7 @@ from typing import Any
 from star.reporting.gathering import Record
 from star.reporting.made_by import provenance, provenance_line
 from star.reporting.sheets import Sheet, legend, sheets_of
-from star.reporting.summaries import VERSUS, figures_of
+from star.reporting.summaries import QUERY, VERSUS, figures_of
 
 __all__ = ["ENDINGS", "FORMATS", "csv", "figures_of", "json", "latex", "markdown"]
 
@@ -25,6 +25,7 @@ FIELDS = {
     **dict.fromkeys(("accuracy", "auc", "ece_area", "ripl"), INTERVAL),
     "label_share": ("median", "low", "high", "never", "pairs"),
     **dict.fromkeys(VERSUS, COMPARISON),
+    **dict.fromkeys(QUERY, ("row", *INTERVAL, "n")),
 }
 LISTS = ("labels", "seeds", "missing", "failed")
 
