@@ -1,8 +1,8 @@
 """Run many small configurations, several at once, and only those that are not finished.
 
-A grid script (``probes.py``, ``deviations.py``) is its cells, what it gathers from their runs, and
-a report of that; :func:`carry_out` is the rest. A cell that fails is named at the end and stops no
-other; started again, only what is missing runs, and a run that was interrupted goes on.
+A grid script (``probes.py``) is its cells, what it gathers from their runs, and a report of that;
+:func:`carry_out` is the rest. A cell that fails is named at the end and stops no other; started
+again, only what is missing runs, and a run that was interrupted goes on.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import cells  # noqa: E402
-import deviations  # noqa: E402
 import probe_report  # noqa: E402
 import probes  # noqa: E402
 
@@ -23,10 +22,8 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # the cells name configurations from there
 
 
-@pytest.mark.parametrize("grid", [probes.cells(2), deviations.cells(2)])
-def test_every_cell_is_a_configuration_and_a_folder_of_its_own(
-    grid: list[cells.Cell], tmp_path: Path
-) -> None:
+def test_every_cell_is_a_configuration_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    grid = probes.cells(2)
     folders = [cell.folder(tmp_path) for cell in grid]
     assert len(set(folders)) == len(folders)
     for cell in grid[: len(grid) // 2 : 7]:  # a load takes a while, the words are alike
@@ -38,26 +35,6 @@ def test_every_cell_is_a_configuration_and_a_folder_of_its_own(
 def test_smollm2s_cells(tmp_path: Path) -> None:
     for cell in probes.smollm2_cells(tmp_path, 1):
         assert cell.load(tmp_path).task.data_dir == str(tmp_path)
-
-
-def test_a_row_differs_from_the_one_it_is_compared_with_in_one_setting(tmp_path: Path) -> None:
-    from star.config import Config, fields_of, get
-
-    rows = {c.name: c.load(tmp_path) for c in deviations.cells(1) if c.config == deviations.CONFIG}
-    for name, one in rows.items():
-        against = {
-            "entropy-floor": "max-entropy",
-            "schedule-small-test": "small-test",
-            "released-no-space": "released",
-        }
-        other = rows[against.get(name, "star")]
-        differing = [
-            key
-            for key, _ in fields_of(Config)
-            if key != "run_name" and get(one, key) != get(other, key)
-        ]
-        if name not in ("star", "paper", "released", "max-entropy"):
-            assert len(differing) == 1, (name, differing)
 
 
 @pytest.mark.slow
@@ -132,21 +109,3 @@ def test_the_report_of_the_probes(tmp_path: Path) -> None:
     assert (tmp_path / "table.md").read_text() == text
     assert {p.name for p in tmp_path.glob("*.png")} == {"gap.png", "beta.png", "picks.png"}
     assert (tmp_path / "gap.png").stat().st_size > 5000
-
-
-def test_the_table_of_the_deviations() -> None:
-    runs = []
-    for seed, base in ((0, 0.5), (1, 0.7)):
-        for name, gain, free in (("star", 0.0, True), ("gold", 0.1, False), ("random", -0.1, True)):
-            runs.append(
-                {
-                    "task": "arithmetic", "name": name, "seed": seed, "label_free": free,
-                    "auc": base + gain, "curve": [[20, 0.1], [200, 0.9]], "ece": 0.1,
-                }
-            )  # fmt: skip
-    found = {"runs": runs, "replayed": [], "compared": [], "provenance": told()}
-    text = deviations.make_table(found)
-    # Paired by seed, the difference has no spread though the seeds do.
-    assert "| gold (label-using) | `--preset star acquisition.continuation=gold` |" in text
-    assert "| +10.0 ± 0.0 |" in text and "| -10.0 ± 0.0 |" in text
-    assert "2026-01-01" in text and "0123456789" in text
