@@ -47,7 +47,8 @@ def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
 
     Args:
         record: See :mod:`star.reporting.gathering`.
-        brief: Leave out p-values, seeds needed, quartiles and shared queries, for narrow pages.
+        brief: For narrow pages: short heads, the missing seeds in a note; without p-values, seeds
+            needed, quartiles and shared queries.
     """
     lines = figures_of(record)
     parts = {
@@ -57,7 +58,7 @@ def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
     details = [
         _detail(record, column, parts[column["name"]], brief) for column in record["columns"]
     ]
-    return [_summary(record, parts), *details]
+    return [_summary(record, parts, brief), *details]
 
 
 def _usual_labels(lines: Sequence[Line], baseline: str) -> list[int] | None:
@@ -66,14 +67,15 @@ def _usual_labels(lines: Sequence[Line], baseline: str) -> list[int] | None:
     return next((line["labels"] for line in ordered if line["curve"] and line["labels"]), None)
 
 
-def _summary(record: Record, parts: Mapping[str, Sequence[Line]]) -> Sheet:
+def _summary(record: Record, parts: Mapping[str, Sequence[Line]], brief: bool) -> Sheet:
     places = {column: {line["row"]: line for line in lines} for column, lines in parts.items()}
     rows = [row["name"] for row in record["rows"]]
     usual = [_usual_labels(lines, record["baseline"]) for lines in parts.values()]
     body = []
     for row in rows:
         of_row = [places[column].get(row) for column in parts]
-        body.append([named(row, of_row), *map(_in_summary, of_row, usual)])
+        entries = [_in_summary(*one, brief) for one in zip(of_row, usual, strict=True)]
+        body.append([named(row, of_row), *entries])
     bold = set()
     for j, (lines, labels) in enumerate(zip(places.values(), usual, strict=True), 1):
         # As printed: what looks the same is equally good.
@@ -88,12 +90,14 @@ def _summary(record: Record, parts: Mapping[str, Sequence[Line]]) -> Sheet:
     return Sheet("", "Area under the learning curve", "", ["row", *parts], body, bold)
 
 
-def _in_summary(line: Line | None, usual: Sequence[int] | None) -> str:
+def _in_summary(line: Line | None, usual: Sequence[int] | None, brief: bool) -> str:
     if line is None:
         return NOT_THERE
     if line["n"] == 0:
         return "failed" if line["failed"] and not line["missing"] else "missing"
-    part = f" (n = {line['n']} of {line['wanted']})" if line["n"] < line["wanted"] else ""
+    part = ""
+    if line["n"] < line["wanted"]:
+        part = f" ({'' if brief else 'n = '}{line['n']} of {line['wanted']})"
     if not line["curve"]:
         return f"accuracy {spread(line['accuracy'])}{part}"
     if line["auc"] is None:
@@ -118,9 +122,14 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
     # A column that nothing stands in says nothing.
     head = {key: text for key, text in head.items() if any(line[key] for line in lines)}
     if brief:
-        head = {key: text for key, text in head.items() if key not in QUERY}
+        short = {"accuracy": "accuracy", "label_share": "labels; never"}
+        head = {key: short.get(key, text) for key, text in head.items() if key not in QUERY}
     body = [
-        [named(line["row"], [line]), *(_entry(line, key, brief) for key in head), _seeds(line)]
+        [
+            named(line["row"], [line]),
+            *(_entry(line, key, brief) for key in head),
+            "; ".join([_seeds(line), *([] if brief else _gaps(line))]),
+        ]
         for line in lines
     ]
     about = [column["about"].rstrip(".") + "."] if column["about"] else []
@@ -128,6 +137,7 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
     if labels is not None:
         about.append(f"Label counts: {', '.join(map(str, labels))}.")
     notes = [f"{line['row']}: {note}." for line in lines for note in line["notes"]]
+    notes += _all_gaps(lines) if brief else []
     notes += [
         f"{cell['row']}, seed {cell['seed']} failed: {cell['error']}"
         for cell in record["cells"]
@@ -171,8 +181,10 @@ def _share(share: Mapping[str, float | None], brief: bool) -> str:
     def percent(part: float | None) -> str:
         return NOT_THERE if part is None else f"{100 * part:.0f} %"
 
-    shown = "" if brief else f" ({percent(share['low'])} to {percent(share['high'])})"
-    return f"{percent(share['median'])}{shown}; never {percent(share['never'])}"
+    if brief:
+        return f"{percent(share['median'])}; {percent(share['never'])}"
+    quartiles = f"{percent(share['low'])} to {percent(share['high'])}"
+    return f"{percent(share['median'])} ({quartiles}); never {percent(share['never'])}"
 
 
 def spread(interval: Mapping[str, float | None], *, sign: str = "") -> str:
@@ -201,13 +213,20 @@ def named(row: str, lines: Iterable[Line | None]) -> str:
 
 
 def _seeds(line: Line) -> str:
-    shown = str(line["n"])
-    if line["n"] < line["wanted"]:
-        shown = f"{shown} of {line['wanted']}"
-    for status in ("missing", "failed"):
-        if line[status]:
-            shown += f"; {status}: seed {numbers(line[status])}"
-    return shown
+    return str(line["n"]) + (f" of {line['wanted']}" if line["n"] < line["wanted"] else "")
+
+
+def _gaps(line: Line) -> list[str]:
+    return [f"{key}: seed {numbers(line[key])}" for key in ("missing", "failed") if line[key]]
+
+
+def _all_gaps(lines: Sequence[Line]) -> list[str]:
+    """Return which seeds are missing or failed, rows that lack the same ones together."""
+    same: dict[str, list[str]] = {}
+    for line in lines:
+        if line["missing"] or line["failed"]:
+            same.setdefault("; ".join(_gaps(line)), []).append(line["row"])
+    return [f"{', '.join(rows)}: {gaps}." for gaps, rows in same.items()]
 
 
 def legend(record: Record, *, brief: bool = False) -> list[str]:
@@ -257,12 +276,13 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
             f"AUC of {baseline}), per seed."
         )
     if any(line["label_share"] for line in lines):
-        quartiles = "" if brief else " (quartiles)"
+        quartiles, one = ("", "") if brief else (" (quartiles)", " or a quartile")
+        name = f"“labels; never”: to {baseline}'s end" if brief else f"Labels to {baseline}'s end"
         said.append(
-            f"Labels to {baseline}'s end: the share of the labels at which a run's curve reaches "
+            f"{name}: the share of the labels at which a run's curve reaches "
             f"the final accuracy of a run of {baseline}; median{quartiles} over pairs of runs of "
             "different seeds, on isotonic curves; “never”: the share of pairs in which it does "
-            "not. They count as the largest; – stands where the median or a quartile is one of "
+            f"not. They count as the largest; – stands where the median{one} is one of "
             f"them. The row {baseline} compares {baseline} with itself, by chance alone: read the "
             "others beside it."
         )

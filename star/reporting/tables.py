@@ -85,10 +85,13 @@ def _code(text: str) -> str:
 
 
 def latex(record: Record) -> str:
-    r"""Return a ``table`` environment for all columns and one for each; needs ``booktabs``."""
+    """Return a ``table`` environment for all columns and one for each.
+
+    Needs the packages booktabs and graphicx; what is wider than the line is shrunk to it.
+    """
     every = sheets_of(record, brief=True)
     said = [_escaped(sentence) for sentence in legend(record, brief=True)]
-    parts = [f"% {_one_line(record['title'])}", "% \\usepackage{booktabs}"]
+    parts = [f"% {_one_line(record['title'])}", "% \\usepackage{booktabs,graphicx}"]
     for sheet in every:
         caption = _escaped(f"{record['title']}: {sheet.title}")
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"{record['table']}-{sheet.name}").strip("-")
@@ -110,16 +113,18 @@ def _environment(sheet: Sheet, caption: str, label: str, below: Sequence[str]) -
     return [
         "\\begin{table}",
         "  \\centering",
-        "  \\small",
+        "  \\footnotesize",
+        "  \\setlength{\\tabcolsep}{4pt}",
         f"  \\caption{{{caption}}}",
         f"  \\label{{tab:{label}}}",
+        "  \\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"  \\begin{{tabular}}{{l{'r' * (len(sheet.head) - 1)}}}",
         "    \\toprule",
         f"    {' & '.join(map(_escaped, sheet.head))} \\\\",
         "    \\midrule",
         *body,
         "    \\bottomrule",
-        "  \\end{tabular}",
+        "  \\end{tabular}}",
         *(["  \\par\\smallskip", "  \\parbox{\\linewidth}{\\footnotesize"] if below else []),
         *(f"    {sentence}" for sentence in below),
         *(["  }"] if below else []),
