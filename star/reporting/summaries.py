@@ -35,9 +35,9 @@ def figures_of(record: Record) -> list[dict[str, Any]]:
     * ``versus_random``: difference in AUC to the table's baseline on the seeds both have, a
       ``Comparison`` with ``row``, ``p_corrected`` and ``family``, the number of comparisons it was
       corrected for; ``versus_naive``: likewise to the row's naive counterpart;
-    * ``query_random``: ``{"row", "mean", "low", "high", "n"}``, the share of the first query that it
-      has in common with the baseline's on the same seed, so after the same labels; of the smaller
-      query where their sizes differ. ``None`` where either row chooses at random: that is chance.
+    * ``query_random``: ``{"row", "mean", "low", "high", "n"}``, the share of the first query in
+      common with the baseline's on the same seed, so after the same labels; of the smaller query
+      where their sizes differ. ``None`` where either row chooses at random: that is chance.
       ``query_naive``: likewise with the naive counterpart;
     * ``label_share``: ``LabelShares``, where at least two seeds are common with the baseline; of
       the baseline itself: random against random, the reference for all others;
