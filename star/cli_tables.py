@@ -24,8 +24,9 @@ examples:
   star sweep configs/tables/ablation.yaml --output-dir elsewhere pool.rounds=3
 
 Words key=value change every cell; give them an --output-dir of their own. What several cells need
-is made once: base scores, the first round of rows of a seed that train alike, and runs that another
-table in OUTPUT_DIR has finished with the same configuration and code.
+is made once: base scores, the first round of rows of a seed that train alike, and (not by print)
+runs that another table in OUTPUT_DIR has finished with the same configuration, data, model and
+code, from a clean checkout.
 """
 
 REPORT_DESCRIPTION = """\
@@ -111,7 +112,7 @@ def _sweep(options: argparse.Namespace) -> int:
     )
     if not cells:
         raise InputError(f"{options.table} has no such cells: --rows and --columns share none")
-    root = Path(options.output_dir)
+    root = Path(options.output_dir).expanduser()
     if options.executor == "print":
         print("".join(f"{line}\n" for line in sweep.commands(cells, root)), end="")
         return 0
@@ -149,13 +150,13 @@ def _seeds(text: str | None, known: tuple[int, ...]) -> tuple[int, ...] | None:
 def _report(options: argparse.Namespace) -> int:
     from star.reporting import results, tables
 
-    records = results.find_all(options.sources, root=options.output_dir)
+    records = results.find_all(options.sources, root=Path(options.output_dir).expanduser())
     if options.output is not None:
         if len(records) > 1:
             raise InputError(f"--output is for one table, got {len(records)}")
         from star.reporting.plots import draw
 
-        folder = Path(options.output)
+        folder = Path(options.output).expanduser()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             results.write_record(folder / results.FILE, records[0])

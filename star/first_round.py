@@ -79,9 +79,10 @@ class FirstRound:
         name = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         path = self._place / f"full-{name}.npz"
         view, told = read_view(path, count), path.with_suffix(".json")
-        if view is not None and told.is_file():
-            self.saved = float(read_json(told)["seconds"])
-            return view
+        if view is not None:
+            with contextlib.suppress(InputError, KeyError):  # another process is removing it
+                self.saved = float(read_json(told)["seconds"])
+                return view
         start = time.perf_counter()
         view = work()
         write_view(path, view)
@@ -125,8 +126,9 @@ class FirstRound:
                 if self._place.exists():  # it could not be read
                     shutil.rmtree(self._place)
                 made.rename(self._place)
-        except OSError as error:  # another run was faster, or the disk is full: sharing saves time
-            logger.warning("the first round is not shared: %s", error.strerror)
+        except (OSError, SafetensorError) as error:
+            # Another run was faster, or the disk is full: sharing saves time and nothing else.
+            logger.warning("the first round is not shared: %s", error)
 
 
 def _weights(adapted: PeftModel) -> dict[str, torch.Tensor]:

@@ -21,6 +21,7 @@ repeated key winning.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -34,6 +35,12 @@ from star.errors import InputError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a folder
 FIRST_ROUNDS = ".first_rounds"  # in a table's folder: what its cells share
+PLACED = {  # what a sweep sets itself: key to what its user sets instead
+    "seed": "seeds of the table, or --seeds",
+    "output_dir": "--output-dir",
+    "run_name": "--output-dir",
+    "tracking.first_rounds": "--output-dir",
+}
 QUIET = ("tracking.progress=false", "tracking.save_adapters=none")
 
 
@@ -108,7 +115,7 @@ class Cell:
     def arguments(self, root: Path) -> list[str]:
         """Return the words after ``star run`` that make this run."""
         preset = [] if self.preset is None else ["--preset", self.preset]
-        return [str(self.config), *preset, *self.words, *self._placed(root)]
+        return [str(self.config), *preset, *QUIET, *self.words, *self._placed(root)]
 
     def load(self, root: Path) -> Config:
         """Return the checked configuration, its run folder in ``root``.
@@ -117,16 +124,19 @@ class Cell:
             InputError: Whatever ``star run`` would refuse, with the cell's name.
         """
         try:
-            words = [*self.words, *self._placed(root)]
+            words = [*QUIET, *self.words, *self._placed(root)]
             return load(self.config, words, preset=self.preset)
         except InputError as error:
             raise InputError(f"cell {self.table}/{self.name}: {error}") from None
 
     def _placed(self, root: Path) -> list[str]:
-        place = [f"output_dir={root}", f"run_name={self.table}/{self.name}"]
-        # Rows of a seed that train alike in round 0 do so once.
-        shared = root / self.table / FIRST_ROUNDS
-        return [f"seed={self.seed}", *QUIET, *place, f"tracking.first_rounds={shared}"]
+        place = {
+            "output_dir": str(root),
+            "run_name": f"{self.table}/{self.name}",
+            # Rows of a seed that train alike in round 0 do so once.
+            "tracking.first_rounds": str(root / self.table / FIRST_ROUNDS),
+        }
+        return [f"seed={self.seed}", *(f"{key}={_word(value)}" for key, value in place.items())]
 
 
 def read_table(path: str | Path) -> Table:
@@ -137,6 +147,10 @@ def read_table(path: str | Path) -> Table:
             or configuration that is not there.
     """
     path = Path(path)
+    if not NAME.fullmatch(path.stem):
+        raise InputError(
+            f"table file {path}: {path.stem!r} is not a plain name, which a folder gets"
+        )
     content = _read_yaml(path)
     known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows")
     _refuse_unknown(content, known, f"{path}")
@@ -160,7 +174,8 @@ def read_table(path: str | Path) -> Table:
     names = [row.name for row in rows]
     _require(names, [table.baseline], f"{path}: baseline")
     for row in rows:
-        _require(names, [row.naive] if row.naive else [], f"{path}: rows.{row.name}.naive")
+        others = [name for name in names if name != row.name]
+        _require(others, [] if row.naive is None else [row.naive], f"{path}: rows.{row.name}.naive")
         _require([c.name for c in columns], row.columns or (), f"{path}: rows.{row.name}.columns")
     return table
 
@@ -189,6 +204,7 @@ def cells(
     columns = None if columns is None else list(columns)
     _require([row.name for row in table.rows], rows or (), "--rows")
     _require([column.name for column in table.columns], columns or (), "--columns")
+    _refuse_placed("key=value", [word.partition("=")[0] for word in words])
     return [
         Cell(
             table=table.name,
@@ -226,8 +242,10 @@ def _row(path: Path, name: str, part: Mapping[str, Any], preset: str | None) -> 
     if preset is not None and preset not in PRESETS:
         raise InputError(f"{where}: preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     chosen = part.get("columns")
-    if chosen is not None and not isinstance(chosen, list):
+    if chosen is not None and not (isinstance(chosen, list) and chosen):
         raise InputError(f"{where}.columns must be a list of column names, got {chosen!r}")
+    if not isinstance(part.get("curve", True), bool):
+        raise InputError(f"{where}.curve must be true or false, got {part['curve']!r}")
     return Row(
         name=name,
         preset=preset,
@@ -235,7 +253,7 @@ def _row(path: Path, name: str, part: Mapping[str, Any], preset: str | None) -> 
         about=str(part.get("about", "")),
         columns=None if chosen is None else tuple(map(str, chosen)),
         naive=part.get("naive"),
-        curve=bool(part.get("curve", True)),
+        curve=part.get("curve", True),
     )
 
 
@@ -245,7 +263,8 @@ def _seeds(path: Path, value: Any) -> tuple[int, ...]:
     whole = isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
     if not whole or not value or len(set(value)) < len(value):
         raise InputError(
-            f"{path}: seeds must be a number of seeds or a list of them, got {value!r}"
+            f"{path}: seeds must be how many there are, or a list of different numbers from 0 up, "
+            f"got {value!r}"
         )
     return tuple(value)
 
@@ -256,26 +275,46 @@ def _words(where: Any, settings: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(settings, dict):
         raise InputError(f"{where}: settings must be a mapping of keys to values, got {settings!r}")
-    return tuple(f"{key}={_word(value)}" for key, value in settings.items())
+    _refuse_placed(f"{where}: settings", settings)
+    try:
+        return tuple(f"{key}={_word(value)}" for key, value in settings.items())
+    except TypeError as error:  # a date, a set: YAML has more than a setting can be
+        raise InputError(f"{where}: settings: {error}; put it in quotes") from None
+
+
+def _refuse_placed(where: str, keys: Iterable[Any]) -> None:
+    for key in keys:
+        if key in PLACED:
+            raise InputError(f"{where}: {key} is the sweep's own; use {PLACED[key]}")
 
 
 def _word(value: Any) -> str:
+    """Return a value as ``key=value`` has it: read as YAML it is the value again."""
     import yaml
 
-    # A string stands as it is, unless it would be read as something else.
-    plain = isinstance(value, str) and "\n" not in value
-    return value if plain and yaml.safe_load(value) == value else json.dumps(value)
+    # A string stands as it is, unless it would be read as something else, or not at all.
+    if isinstance(value, str) and "\n" not in value:
+        with contextlib.suppress(yaml.YAMLError, ValueError):
+            if yaml.safe_load(value) == value:
+                return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _named(path: Path, content: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
     part = content.get(key)
     if not isinstance(part, dict) or not part:
         raise InputError(f"{path} needs {key}, a mapping of names")
+    folders: dict[str, str] = {}
     for name, value in part.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise InputError(f"{path}: {key}: {name!r} is not a plain name, which a folder gets")
         if value is not None and not isinstance(value, dict):
             raise InputError(f"{path}: {key}.{name} must be a mapping, got {value!r}")
+        other = folders.setdefault(name.lower(), name)
+        if other != name:
+            raise InputError(
+                f"{path}: {key}: {other} and {name} are one folder where case does not count"
+            )
     return list(part.items())
 
 
@@ -287,7 +326,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"table file {path} cannot be read: {reason}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date of a thirteenth month
         raise InputError(f"table file {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"table file {path} must be a mapping with columns and rows")

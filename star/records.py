@@ -118,8 +118,10 @@ class RunFolder:
         """Whether ``result.json``, written last, is there."""
         return (self.path / "result.json").is_file()
 
-    def describe(self, model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> None:
-        """Complete ``environment.json`` once model and data are loaded.
+    def describe(
+        self, model_info: Mapping[str, Any], data_info: Mapping[str, Any], **more: Any
+    ) -> None:
+        """Complete ``environment.json`` once model and data are loaded; ``more``: further keys.
 
         A run that is continued keeps the first process's record; each later one is appended under
         ``resumed``.
@@ -128,15 +130,19 @@ class RunFolder:
             return
         stored = read_json(self.path / "environment.json")
         if not stored.get("model"):
-            self._write_environment(stored["config_hash"], model_info, data_info)
+            self._write_environment(stored["config_hash"], model_info, data_info, **more)
             return
         stored.setdefault("resumed", []).append(environment(model_info, data_info))
         write_json(self.path / "environment.json", stored)
 
     def _write_environment(
-        self, digest: str, model_info: Mapping[str, Any], data_info: Mapping[str, Any]
+        self,
+        digest: str,
+        model_info: Mapping[str, Any],
+        data_info: Mapping[str, Any],
+        **more: Any,
     ) -> None:
-        content = {"config_hash": digest, **environment(model_info, data_info)}
+        content = {"config_hash": digest, **environment(model_info, data_info), **more}
         write_json(self.path / "environment.json", content)
 
     def write_initial(self, indices: Sequence[int], *, validation: Sequence[int] = ()) -> None:

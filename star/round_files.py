@@ -134,12 +134,22 @@ def result(config: Config, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def refuse_other_content(folder: RunFolder, data: TaskData, model: LanguageModel) -> None:
-    """Refuse to go on with data or a model whose name is the same, but not the content."""
+def refuse_other_content(
+    folder: RunFolder, data: TaskData, model: LanguageModel, strategy: str | None = None
+) -> None:
+    """Refuse to go on with what has the same name, but not the content.
+
+    Args:
+        folder: Of the run.
+        data: The task's, now.
+        model: The base model, now.
+        strategy: SHA-256 of the user's own strategy's source, now.
+    """
     stored = read_json(folder.path / "environment.json")
     for kind, key, now in (
         ("data", "fingerprint", data.fingerprint),
         ("model", "revision", model.info.get("revision")),
+        ("strategy", "sha256", strategy),
     ):
         known = (stored.get(kind) or {}).get(key)
         if known is not None and known != now:

@@ -12,11 +12,13 @@ answers, since sums over tokens favour long ones.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,16 +88,41 @@ def resolve(name: str) -> Strategy:
     if here not in sys.path:  # the folder that the command is given in, as `python -m` has it
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise InputError(
             f"acquisition.strategy={name}: {error}; install it, or start in the folder it is in"
         ) from None
-    except AttributeError:
-        raise InputError(f"acquisition.strategy={name}: {module} has no {attribute}") from None
+    except Exception as error:  # somebody else's module: whatever it raises
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"acquisition.strategy={name}: {module} cannot be imported: {told}"
+        ) from error
+    if not hasattr(found, attribute):
+        raise InputError(f"acquisition.strategy={name}: {module} has no {attribute}")
+    function = getattr(found, attribute)
     if not callable(function):
         raise InputError(f"acquisition.strategy={name} must be a function, got {function!r}")
     return function  # type: ignore[no-any-return]
+
+
+def fingerprint(name: str | None) -> str | None:
+    """Return the SHA-256 (hex) of the source of ``module:function``'s module.
+
+    A configuration holds the function's name alone: this tells whether it still does the same. What
+    the module imports is not looked at.
+
+    Returns:
+        ``None`` where ``name`` is no such name, or the module has no source file.
+
+    Raises:
+        InputError: See :func:`resolve`.
+    """
+    if name is None or ":" not in name:
+        return None
+    resolve(name)
+    path = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
 
 
 def stream(seed: int, round_: int) -> np.random.Generator:

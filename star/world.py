@@ -15,7 +15,7 @@ from star.pool import Oracle, Pool
 from star.records import RunFolder
 from star.round_files import refuse_other_content
 from star.scoring import PoolScorer
-from star.strategies import Strategy, resolve
+from star.strategies import Strategy, fingerprint, resolve
 from star.tasks.base import Answer, Example, Task
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def prepare(config: Config, folder: RunFolder) -> World:
     """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
     name = config.acquisition.strategy or ""
     strategy = resolve(name) if ":" in name else None  # before hours of work
+    source = fingerprint(name)
     data = tasks.load(config.task)
     for note in data.notes:
         logger.warning("%s", note)
@@ -53,9 +54,10 @@ def prepare(config: Config, folder: RunFolder) -> World:
     ):  # one process converts and caches, the others read
         model = models.load(config.model, cache_dir=config.tracking.cache_dir)
     if folder.write:
-        refuse_other_content(folder, data, model)
+        refuse_other_content(folder, data, model, source)
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
-        folder.describe(model.info, told | {"counts": data.counts})
+        own = {} if source is None else {"strategy": {"name": name, "sha256": source}}
+        folder.describe(model.info, told | {"counts": data.counts}, **own)
     limits = Limits(
         max_new_tokens=config.evaluation.max_new_tokens,
         batch_size=config.evaluation.per_device_eval_batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import yaml
 
 from star import grid
-from star.config import config_hash
+from star.config import config_hash, load
+from star.errors import InputError
 from star.grid import Cell
 from star.sweeping import adopting
 
 NOW = {"version": "0", "commit": "abc", "dirty": False}
+CONTENT = {"data": "d1", "model": "m1", "strategy": None}
 
 
 @pytest.fixture
@@ -22,6 +25,8 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[st
     """Return the cells of two tables that share a row under two names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(adopting, "code", lambda: NOW)
+    for part, now in CONTENT.items():
+        monkeypatch.setitem(adopting.LOOK, part, lambda config, now=now: now)
     Path("c.yaml").write_text("pool: {rounds: 2}\n")
     rows: dict[str, Any] = {"one": {"a": {}, "b": {"settings": {"pool.query_size": 3}}}}
     rows["two"] = {"c": {}, "d": {"settings": {"pool.query_size": 4}}}
@@ -34,11 +39,16 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[st
     return found
 
 
-def finish(cell: Cell, root: Path, star: Any = NOW) -> Path:
+def adopt(cells: dict[str, Cell], root: Path) -> list[Cell]:
+    return adopting.adopt({cell: cell.load(root) for cell in cells.values()}, root)
+
+
+def finish(cell: Cell, root: Path, star: Any = NOW, **told: Any) -> Path:
     folder = cell.folder(root)
     folder.mkdir(parents=True)
     (folder / ".lock").write_text("1")
-    (folder / "environment.json").write_text(json.dumps({"star": star}))
+    content = {"data": {"fingerprint": "d1"}, "model": {"sha256": "m1"}} | told
+    (folder / "environment.json").write_text(json.dumps({"star": star, **content}))
     (folder / "result.json").write_text(json.dumps({"config_hash": config_hash(cell.load(root))}))
     return folder
 
@@ -47,18 +57,84 @@ def test_equal_configurations_are_copied(tables: Any, tmp_path: Path) -> None:
     source = finish(tables["one"]["a0"], tmp_path)
     finish(tables["one"]["b0"], tmp_path)
     cells = tables["two"]
-    assert adopting.adopt(cells.values(), tmp_path) == [cells["c0"]]
+    assert adopt(cells, tmp_path) == [cells["c0"]]
     copy = cells["c0"].folder(tmp_path)
     assert {p.name for p in copy.iterdir()} == {"environment.json", "result.json"}
     assert (copy / "result.json").read_bytes() == (source / "result.json").read_bytes()
     assert [p.name for p in copy.parent.iterdir()] == ["seed0"]
-    assert adopting.adopt(cells.values(), tmp_path) == []
+    assert adopt(cells, tmp_path) == []
 
 
 @pytest.mark.parametrize("star", [NOW | {"commit": "old"}, NOW | {"dirty": True}, None])
 def test_runs_of_other_code_are_not(tables: Any, tmp_path: Path, star: Any) -> None:
     finish(tables["one"]["a0"], tmp_path, star)
-    assert adopting.adopt(tables["two"].values(), tmp_path) == []
+    assert adopt(tables["two"], tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"data": {"fingerprint": "d0"}},
+        {"data": None},
+        {"model": {"sha256": "m0"}},
+        {"model": {}},
+    ],
+)
+def test_runs_on_other_content_are_not(tables: Any, tmp_path: Path, told: Any) -> None:
+    finish(tables["one"]["a0"], tmp_path, **told)
+    assert adopt(tables["two"], tmp_path) == []
+
+
+@pytest.mark.parametrize("sha, same", [("s1", True), ("s0", False)])
+def test_runs_of_a_strategy_that_was_changed_are_not(
+    tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha: str, same: bool
+) -> None:
+    monkeypatch.setitem(adopting.LOOK, "strategy", lambda config: "s1")
+    finish(tables["one"]["a0"], tmp_path, strategy={"sha256": sha})
+    assert adopt(tables["two"], tmp_path) == ([tables["two"]["c0"]] if same else [])
+
+
+def test_content_that_cannot_be_looked_at_is_not_the_same(
+    tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(config: Any) -> str:
+        raise InputError("no such file")
+
+    monkeypatch.setitem(adopting.LOOK, "data", refuse)
+    finish(tables["one"]["a0"], tmp_path)
+    assert adopt(tables["two"], tmp_path) == []
+
+
+def test_what_names_stand_for_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["task.name=jsonl", "task.data_dir=d", "acquisition.strategy=mine:spread"]
+    Path("d").mkdir()
+
+    def look(answer: str, source: str) -> list[str | None]:
+        for split in ("train", "test"):
+            row = {"question": f"{split}?", "answer": answer}
+            Path(f"d/{split}.jsonl").write_text(json.dumps(row))
+        Path("mine.py").write_text(source)
+        config = load(None, words)
+        return [adopting.LOOK[part](config) for part in ("data", "strategy", "model")]
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    source = "def spread(pool): return pool.blended\n"
+    first = look("1", source)
+    assert look("1", source) == first
+    data, strategy, model = look("2", f"{source}# changed\n")
+    assert data != first[0] and strategy != first[1] and model == first[2]
+    assert len({*first}) == 3 and None not in first
+
+
+def test_no_checkout_takes_nothing(
+    tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = {"version": "0", "commit": None, "dirty": None}
+    finish(tables["one"]["a0"], tmp_path, unknown)
+    monkeypatch.setattr(adopting, "code", lambda: unknown)
+    assert adopt(tables["two"], tmp_path) == []
 
 
 def test_a_changed_checkout_takes_nothing(
@@ -67,7 +143,7 @@ def test_a_changed_checkout_takes_nothing(
     changed = NOW | {"dirty": True}
     finish(tables["one"]["a0"], tmp_path, changed)
     monkeypatch.setattr(adopting, "code", lambda: changed)
-    assert adopting.adopt(tables["two"].values(), tmp_path) == []
+    assert adopt(tables["two"], tmp_path) == []
 
 
 def test_what_has_begun_goes_on(tables: Any, tmp_path: Path) -> None:
@@ -75,10 +151,16 @@ def test_what_has_begun_goes_on(tables: Any, tmp_path: Path) -> None:
     folder = tables["two"]["c0"].folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("begun")
-    assert adopting.adopt(tables["two"].values(), tmp_path) == []
+    assert adopt(tables["two"], tmp_path) == []
     assert (folder / "config.yaml").read_text() == "begun"
 
 
 def test_a_damaged_result_is_left_to_its_own_table(tables: Any, tmp_path: Path) -> None:
     (finish(tables["one"]["a0"], tmp_path) / "result.json").write_text("{")
-    assert adopting.adopt(tables["two"].values(), tmp_path) == []
+    assert adopt(tables["two"], tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_left_to_the_run(tables: Any, tmp_path: Path) -> None:
+    finish(tables["one"]["a0"], tmp_path)
+    (tmp_path / "two").write_text("in the way")
+    assert adopt(tables["two"], tmp_path) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,15 @@ def place(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "rows": {
             "random": {"settings": {"acquisition.select": "random"}},
             "star": {"about": "all parts", "naive": "random"},
-            "broken": {"settings": {"acquisition.strategy": "absent_module:f"}},
+            "broken": {"settings": {"acquisition.strategy": "faulty:f"}},
         },
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     (folder / "plain.yaml").write_text("seed: 0\n")
+    (folder / "faulty.py").write_text("def f(pool): return pool.index[:1]\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(sys, "path", [*sys.path])
         assert main(["sweep", "small.yaml", "--jobs", "1"]) == 1
         yield folder
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import runs
+from safetensors import SafetensorError
 
 from star import active_learning, scoring, training
 
@@ -108,3 +109,21 @@ def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
     scores.write_bytes(b"no")
     same(first, go("b"))
     assert counts == {"train": 5, "score": 3}
+
+
+def test_what_cannot_be_written_or_is_being_removed_costs_time_alone(
+    go: Any, counts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: Any) -> None:
+        raise SafetensorError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("star.first_round.save_file", full)
+        first = go("a")
+    same(first, go("b"))
+    assert counts["train"] == 4
+    [place] = (tmp_path / "first").iterdir()
+    for told in place.glob("full-*.json"):
+        told.unlink()
+    same(first, go("c"))
+    assert counts["train"] == 5

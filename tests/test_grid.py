@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,34 @@ def test_the_last_setting_wins(write: Any) -> None:
     assert {cell.load(Path("out")).pool.query_size for cell in more} == {2}
 
 
+@pytest.mark.parametrize("root", ["out #2", "a: b", "it's", "[x]", "x=y", "'q'", "-"])
+def test_any_folder_is_meant_as_it_is_written(write: Any, root: str) -> None:
+    cell = grid.cells(grid.read_table(write()), seeds=[3], rows=["star"])[0]
+    config = cell.load(Path(root))
+    assert Path(config.output_dir, str(config.run_name)) == cell.folder(Path(root))
+    assert config.tracking.first_rounds == str(Path(root) / "small" / grid.FIRST_ROUNDS)
+
+
+def test_adapters_can_be_kept(write: Any) -> None:
+    [cell, *_] = grid.cells(grid.read_table(write()), words=["tracking.save_adapters=all"])
+    assert cell.load(Path("out")).tracking.save_adapters == "all"
+
+
+@pytest.mark.parametrize("key", ["seed", "output_dir", "run_name", "tracking.first_rounds"])
+def test_what_a_sweep_sets_itself_is_refused(write: Any, key: str) -> None:
+    table = grid.read_table(write())
+    with pytest.raises(InputError, match=f"key=value: {key} is the sweep's own; use .*--"):
+        grid.cells(table, words=[f"{key}=1"])
+    with pytest.raises(InputError, match=f"rows.a: settings: {key} is the sweep's own"):
+        grid.read_table(write(rows={"a": {"settings": {key: 1}}}))
+
+
+def test_a_table_is_called_like_a_folder(write: Any) -> None:
+    path = write().rename("tables/a #1.yaml")
+    with pytest.raises(InputError, match="'a #1' is not a plain name"):
+        grid.read_table(path)
+
+
 def test_a_cells_command_is_its_configuration(write: Any) -> None:
     cell = grid.cells(grid.read_table(write()), seeds=[3], rows=["star"])[0]
     words = shlex.split(shlex.join(cell.arguments(Path("out"))))
@@ -85,7 +114,10 @@ def test_a_cells_command_is_its_configuration(write: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [True, None, 3, 1e-6, 0.5, "full", "a:b", "true", "1e3", "null", ["base", "full"], {"a": "b"}],
+    [
+        *(True, None, 3, 1e-6, 0.5, "full", "a:b", "true", "1e3", "null", "a #b", "@main", "😀: é"),
+        *("2024-13-45", "{question} Answer:", "[", ["base", "full"], {"a": "b"}, "two\nlines", "~"),
+    ],
 )
 def test_values_come_through_words(value: Any) -> None:
     assert yaml.safe_load(grid._word(value)) == (str(value) if value == 1e-6 else value)
@@ -107,6 +139,12 @@ def test_values_come_through_words(value: Any) -> None:
         ({"columns": {"one": {"config": "absent.yaml"}}}, "columns.one.config: no file .*absent"),
         ({"columns": {"one": {}}}, "columns.one needs config"),
         ({"rows": {"a/b": {}}}, "'a/b' is not a plain name"),
+        ({"rows": {"random": {}, "Random": {}}}, "random and Random are one folder where case"),
+        ({"rows": {"a": {"curve": "no"}}}, "rows.a.curve must be true or false, got 'no'"),
+        ({"rows": {"a": {"naive": "a"}}}, "rows.a.naive: no 'a'"),
+        ({"rows": {"a": {"naive": 0}}}, "rows.a.naive: no '0'"),
+        ({"rows": {"a": {"columns": []}}}, r"rows.a.columns must be a list .* got \[\]"),
+        ({"settings": {"task.revision": date(2024, 1, 1)}}, "date is not .*; put it in quotes"),
         ({"rows": {"a": 3}}, "rows.a must be a mapping, got 3"),
         ({"rows": {"random": {"preset": "nature"}}}, "preset must be one of paper.*'nature'"),
         ({"rows": {"random": {"naive": "x"}}}, "rows.random.naive: no 'x'"),

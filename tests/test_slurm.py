@@ -21,8 +21,7 @@ import pytest
 
 from star.errors import InputError
 from star.grid import Cell
-from star.sweeping import cell_run, slurm
-from star.sweeping import sweep as sweeping
+from star.sweeping import cell_run, on_slurm, slurm
 from star.sweeping.sweep import missing, sweep
 
 ROOT = Path(__file__).parents[1]
@@ -175,7 +174,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     """Return six cells, two of which cannot be run; the run folders go below this folder."""
-    monkeypatch.setattr(sweeping, "ASK_SECONDS", 1.0)
+    monkeypatch.setattr(on_slurm, "ASK_SECONDS", 1.0)
     monkeypatch.chdir(tmp_path)
     rows = {
         "random": ("acquisition.select=random",),
@@ -225,7 +224,7 @@ def test_jobs_outlive_the_sweep_and_are_found_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweeping, "_watch", interrupt)
+        patch.setattr(on_slurm, "_watch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(cells, tmp_path, executor="slurm", options=slurm.Options(parallel=1))
     assert "the jobs go on" in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ from hypothesis import strategies as st
 from runs import Runner
 
 import star
-from star import strategies
+from star import active_learning, strategies
 from star.config import load
 from star.errors import InputError
+from star.files import read_json
 from star.strategies import Components
 
 SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")
@@ -123,6 +126,40 @@ def test_names_that_are_none(name: str) -> None:
         load(None, [f"acquisition.strategy={name!r}"])
     with pytest.raises(InputError, match=r"set acquisition\.select=top_k, got random"):
         load(None, ["acquisition.strategy=a:f", "acquisition.select=random"])
+
+
+@pytest.mark.parametrize("source", ["def f(:", "raise RuntimeError('x')", "import absent_one.two"])
+def test_a_module_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "mine_broken.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    with pytest.raises(InputError, match=r"acquisition\.strategy=mine_broken:f: ") as caught:
+        strategies.resolve("mine_broken:f")
+    assert "\n" not in str(caught.value) and "has no f" not in str(caught.value)
+
+
+def test_a_fingerprint_is_of_the_source() -> None:
+    assert strategies.fingerprint(None) is None and strategies.fingerprint("my name") is None
+    sha = hashlib.sha256(Path(own_strategies.__file__).read_bytes()).hexdigest()
+    assert strategies.fingerprint("own_strategies:drawn") == sha
+    with pytest.raises(InputError, match="has no absent"):
+        strategies.fingerprint("own_strategies:absent")
+
+
+def test_a_run_does_not_go_on_with_another_function(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "own_strategies:drawn"
+    run = runner(own("drawn"), "seed=9")
+    told = read_json(run / "environment.json")["strategy"]
+    assert told == {"name": name, "sha256": strategies.fingerprint(name)}
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "rounds/01")
+    monkeypatch.setattr("star.world.fingerprint", lambda name: "0" * 64)
+    with pytest.raises(InputError, match=r"another content of the strategy .*restore the strategy"):
+        active_learning.run(load(run / "config.yaml"))
 
 
 def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from star import cli
 from star.config import config_hash
 from star.errors import InputError
 from star.grid import FIRST_ROUNDS, Cell
-from star.sweeping import cell_run, progress, slurm
+from star.sweeping import cell_run, on_slurm, progress, slurm
 from star.sweeping import sweep as sweeping
 from star.sweeping.ordering import beginning, choose, leaders_first
 from star.sweeping.sweep import commands, missing, sweep
@@ -158,8 +159,23 @@ def test_a_run_of_another_configuration_is_never_overwritten(tmp_path: Path, nam
     assert str(folder) in told and "another configuration" in told and "remove it" in told
     assert "\n" not in told and starts(tmp_path) == []
     (folder / name).write_text("{")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match=f"not JSON: .*; remove {folder} to run its cell again"):
         missing(cells, tmp_path)
+
+
+def test_a_strategy_that_is_not_there_is_told_before_anything_runs(tmp_path: Path) -> None:
+    cells = [cell("a"), cell("b", 0, "one", "acquisition.strategy=absent_module:f")]
+    with pytest.raises(InputError, match=r"cell table/one/b/seed0: .*No module named 'absent_mod"):
+        sweep(cells, tmp_path, jobs=1, run=pretend)
+    assert starts(tmp_path) == []
+
+
+def test_a_file_in_the_way_is_one_cells_failure(tmp_path: Path) -> None:
+    (tmp_path / "table/one").mkdir(parents=True)
+    (tmp_path / "table/one/b").write_text("in the way")
+    cells = [cell("a"), cell("b"), cell("c")]
+    assert sweep(cells, tmp_path, jobs=1, run=pretend) == [cells[1]]
+    assert missing(cells, tmp_path) == [cells[1]]
 
 
 # --- the order ----------------------------------------------------------------------------------
@@ -415,7 +431,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     monkeypatch.setattr(slurm, "submit", submit)
     monkeypatch.setattr(slurm, "states", ask)
-    monkeypatch.setattr(sweeping, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(on_slurm, "ASK_SECONDS", 0.01)
     return states
 
 
@@ -455,7 +471,7 @@ def test_jobs_of_slurm_outlive_the_sweep(
 
     with monkeypatch.context() as patch:
         # The module's own: waiting for git sleeps too.
-        patch.setattr(sweeping, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
+        patch.setattr(on_slurm, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
         with pytest.raises(KeyboardInterrupt):
             sweep(cells, tmp_path, executor="slurm", run=pretend)
     assert "the jobs go on" in caplog.text and "scancel 7 ends them" in caplog.text
@@ -465,7 +481,7 @@ def test_jobs_of_slurm_outlive_the_sweep(
     def finish(_: float) -> None:
         pretend(cells[0], tmp_path)
 
-    monkeypatch.setattr(sweeping, "time", SimpleNamespace(sleep=finish, monotonic=time.monotonic))
+    monkeypatch.setattr(on_slurm, "time", SimpleNamespace(sleep=finish, monotonic=time.monotonic))
     assert sweep(cells, tmp_path, executor="slurm", run=pretend) == []
     assert "1 cells have a job in the queue already" in caplog.text
     assert list(queue) == ["7_0", "7_1"]  # no second job
@@ -501,5 +517,9 @@ def test_real_cells(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert missing(cells, tmp_path) == failed
     shared = tmp_path / "table" / FIRST_ROUNDS
     assert any(shared.iterdir())  # for the cell that failed
-    sweep([cell("again", 0, "choice", *QUICK)], tmp_path, jobs=1)
+    again = [cell("again", 0, "choice", *QUICK)]
+    sweep(again, tmp_path, jobs=1)
+    assert any(shared.iterdir()), "another sweep may be on its way to it"
+    shutil.rmtree(failed[0].folder(tmp_path))
+    sweep(again, tmp_path, jobs=1)
     assert not shared.exists()

@@ -256,6 +256,7 @@ def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(dividing.environments(None)) == 2
     with pytest.raises(InputError, match="at least 1, got 0"):
         dividing.environments(0)
+    assert len(dividing.environments(5, 2)) == 2 and len(dividing.environments(2, 0)) == 2
 
 
 def test_which_gpus_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 DONE = "done"
 ELSEWHERE = "elsewhere"
 
+Run = Callable[[Cell, Path], None]  # what makes a cell's run in a folder of the tables' folders
+
 
 def run_star(cell: Cell, root: Path) -> None:
     """Run ``star run``, or go on with it."""
@@ -47,7 +49,7 @@ class Task:
 
     cell: Cell
     root: Path
-    run: Callable[[Cell, Path], None] = run_star
+    run: Run = run_star
 
 
 def carry_out(task: Task) -> str:

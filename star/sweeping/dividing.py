@@ -9,7 +9,7 @@ import subprocess
 from star.errors import InputError
 
 
-def environments(jobs: int | None) -> list[dict[str, str]]:
+def environments(jobs: int | None, cells: int | None = None) -> list[dict[str, str]]:
     """Return the variables of each of ``jobs`` processes, to be set before they start.
 
     Each gets an equal share of the cores this process may use, or what ``OMP_NUM_THREADS`` says
@@ -18,6 +18,7 @@ def environments(jobs: int | None) -> list[dict[str, str]]:
     Args:
         jobs: How many; ``None``: one a GPU, without GPUs one a core. (A model that is small enough
             for several at once gains little from a second thread.)
+        cells: How many there are to run: no more processes than that, so that each has more cores.
 
     Raises:
         InputError: ``jobs`` below one.
@@ -27,6 +28,7 @@ def environments(jobs: int | None) -> list[dict[str, str]]:
         jobs = len(devices) or cores
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, got {jobs}")
+    jobs = min(jobs, max(1, cells or jobs))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // jobs))
     divided: list[dict[str, str]] = [{"OMP_NUM_THREADS": threads} for _ in range(jobs)]
     if devices:

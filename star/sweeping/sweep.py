@@ -8,24 +8,24 @@ another process is running is left to it.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import shlex
 import shutil
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from star.config import Config, check, config_hash
 from star.errors import InputError
-from star.files import atomic_write, read_json
+from star.files import read_json
 from star.grid import FIRST_ROUNDS, Cell
 from star.sweeping import slurm
 from star.sweeping.adopting import adopt
 from star.sweeping.cell_run import (
     ELSEWHERE,
+    Run,
     Task,
     carry_out,
     failure_file,
@@ -37,6 +37,7 @@ from star.sweeping.cell_run import (
     write_failure,
 )
 from star.sweeping.dividing import environments
+from star.sweeping.on_slurm import on_slurm
 from star.sweeping.ordering import Groups, beginning, choose, leaders_first, past_round_0
 from star.sweeping.progress import Progress
 from star.sweeping.workers import Workers
@@ -44,10 +45,6 @@ from star.sweeping.workers import Workers
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks at the processes here
-ASK_SECONDS = 10.0  # between two questions to SLURM
-PATIENCE = 3  # looks at an ended job's folder: a shared file system may be late
-
-Run = Callable[[Cell, Path], None]
 
 
 def sweep(
@@ -73,24 +70,26 @@ def sweep(
         InputError: See :func:`missing`; nothing is started then. SLURM refuses the jobs.
         KeyboardInterrupt: No process of this sweep is left here; jobs of SLURM go on.
     """
-    todo, groups = _check(cells, root)
-    adopted = set(adopt(todo, root))
+    configs = _check(cells, root)
+    groups = {cell: beginning(config) for cell, config in configs.items()}
+    todo = [cell for cell in cells if not finished(cell.folder(root))]
+    divided = environments(jobs, len(todo)) if executor == "local" else []
+    if todo:
+        _make(root / todo[0].table)
+    adopted = set(adopt({cell: configs[cell] for cell in todo}, root))
     todo = [cell for cell in todo if cell not in adopted]
     if len(todo) < len(cells):
         logger.info("%d of %d cells are finished already", len(cells) - len(todo), len(cells))
-    if todo:
-        _make(root / todo[0].table)
     failures: dict[Cell, str] = {}
     if todo and executor == "slurm":
         ordered = leaders_first(todo, groups)
         with Progress(len(todo)) as progress:
-            failures = _on_slurm(ordered, root, options or slurm.Options(), run, progress)
+            failures = on_slurm(ordered, root, options or slurm.Options(), run, progress)
     elif todo:
-        divided = environments(jobs)
         with Progress(len(todo), at_once=min(len(divided), len(todo))) as progress:
             failures = _here(todo, groups, root, divided, run, progress)
-    if cells and not failures:  # adapters, and nothing is left that would read them
-        shutil.rmtree(root / cells[0].table / FIRST_ROUNDS, ignore_errors=True)
+    if cells and not failures:
+        _tidy(root / cells[0].table)
     for cell, error in failures.items():
         log = log_file(cell.folder(root))
         logger.error("error: cell %s/%s failed: %s (see %s)", cell.table, cell.name, error, log)
@@ -105,7 +104,9 @@ def commands(cells: Sequence[Cell], root: Path) -> list[str]:
     Raises:
         InputError: See :func:`missing`.
     """
-    todo = leaders_first(*_check(cells, root))
+    configs = _check(cells, root)
+    groups = {cell: beginning(config) for cell, config in configs.items()}
+    todo = leaders_first([cell for cell in cells if not finished(cell.folder(root))], groups)
     return [shlex.join(["star", "run", *cell.arguments(root)]) for cell in todo]
 
 
@@ -116,33 +117,55 @@ def missing(cells: Sequence[Cell], root: Path) -> list[Cell]:
         InputError: A configuration that ``star run`` would refuse, or a run folder of another
             configuration: its numbers would stand for a cell that they are not of.
     """
-    return _check(cells, root)[0]
+    _check(cells, root)
+    return [cell for cell in cells if not finished(cell.folder(root))]
 
 
-def _check(cells: Sequence[Cell], root: Path) -> tuple[list[Cell], Groups]:
+def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
+    """Return the cells' configurations; see :func:`missing` for what is refused."""
     loaded: dict[Any, Config] = {}
-    groups: dict[Cell, str] = {}
-    todo, foreign = [], []
+    found: dict[Cell, Config] = {}
+    foreign = []
     for cell in cells:
         # Seeds differ in nothing else, and reading YAML takes a while.
         key = (cell.column, cell.row, cell.config, cell.preset, cell.words)
         if key not in loaded:
             loaded[key] = cell.load(root)
+            strategy = loaded[key].acquisition.strategy or ""
+            if ":" in strategy and not strategy.startswith("star."):  # ours are there
+                _resolve(cell, strategy)
         config = replace(loaded[key], seed=cell.seed)
         check(config)
-        groups[cell] = beginning(config)
+        found[cell] = config
         folder = cell.folder(root)
         if _stored_hash(folder) not in (None, config_hash(config)):
             foreign.append(folder)
-        elif not finished(folder):
-            todo.append(cell)
     if foreign:
         more = f" (and {len(foreign) - 1} more like it)" if len(foreign) > 1 else ""
         raise InputError(
             f"{foreign[0]} holds a run of another configuration than its cell has now{more}; "
             "remove it, or set another --output-dir"
         )
-    return todo, groups
+    return found
+
+
+def _resolve(cell: Cell, strategy: str) -> None:
+    from star.strategies import resolve
+
+    try:
+        resolve(strategy)
+    except InputError as error:
+        raise InputError(f"cell {cell.table}/{cell.name}: {error}") from None
+
+
+def _tidy(table: Path) -> None:
+    """Remove the first rounds, which hold adapters, once no run of the table is on its way.
+
+    Another sweep's, of other columns or seeds, may still read them.
+    """
+    runs = [place for place in table.glob("*/*/seed*") if place.is_dir()]
+    if all(map(finished, runs)):
+        shutil.rmtree(table / FIRST_ROUNDS, ignore_errors=True)
 
 
 def _make(folder: Path) -> None:
@@ -158,12 +181,12 @@ def _stored_hash(folder: Path) -> str | None:
     """Return the hash of the configuration whose run a folder holds; ``None``: none yet."""
     for name in ("result.json", "environment.json"):
         if (folder / name).is_file():
-            content = read_json(folder / name)
+            try:
+                content = read_json(folder / name)
+            except InputError as error:
+                raise InputError(f"{error}; remove {folder} to run its cell again") from None
             return str(content.get("config_hash") if isinstance(content, dict) else "")
     return None
-
-
-# --- here ---------------------------------------------------------------------------------------
 
 
 def _here(
@@ -188,7 +211,8 @@ def _here(
                     progress.done(cell.name, None)
                 else:
                     elsewhere.discard(cell)
-                    failure_file(cell.folder(root)).unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # its own run will fail, and alone
+                        failure_file(cell.folder(root)).unlink(missing_ok=True)
                     workers.start(Task(cell, root, run))
                 continue
             progress.show(_by_name(workers))
@@ -211,86 +235,3 @@ def _here(
 
 def _by_name(workers: Workers) -> dict[str, float]:
     return {task.cell.name: seconds for task, seconds in workers.running.items()}
-
-
-# --- SLURM --------------------------------------------------------------------------------------
-
-
-def _on_slurm(
-    todo: Sequence[Cell], root: Path, options: slurm.Options, run: Run, progress: Progress
-) -> dict[Cell, str]:
-    """Queue a job for each cell that has none, wait for all; return the failed ones' errors."""
-    table = root / todo[0].table
-    register = table / ".slurm" / "jobs.json"  # what an earlier sweep queued goes on, or waits
-    known: dict[str, str] = read_json(register) if register.is_file() else {}
-    queued = slurm.states(known.values()) if known else {}
-    if queued is None:
-        raise InputError("SLURM does not answer, and jobs of an earlier sweep may be running")
-    ids = {c: known[c.name] for c in todo if queued.get(known.get(c.name, "")) in slurm.ALIVE}
-    if ids:
-        progress.say(f"{len(ids)} cells have a job in the queue already")
-    new = [cell for cell in todo if cell not in ids]
-    register.parent.mkdir(exist_ok=True)
-    for cell in new:
-        failure_file(cell.folder(root)).unlink(missing_ok=True)
-    if new:
-        tasks = [Task(cell, root, run) for cell in new]
-        jobs = slurm.submit(
-            carry_out, tasks, folder=register.parent, name=f"star-{table.name}", options=options
-        )
-        ids |= dict(zip(new, jobs, strict=True))
-        with atomic_write(register) as file:
-            known |= {cell.name: job for cell, job in ids.items()}
-            file.write(json.dumps(known, indent=0).encode() + b"\n")
-    try:
-        return _watch(ids, root, progress)
-    except KeyboardInterrupt:
-        arrays = " ".join(sorted({job.partition("_")[0] for job in ids.values()}))
-        logger.warning(
-            "the jobs go on; the same command again waits for them, scancel %s ends them", arrays
-        )
-        raise
-
-
-def _watch(ids: Mapping[Cell, str], root: Path, progress: Progress) -> dict[Cell, str]:
-    """Wait until every cell is finished or its job has ended without that."""
-    waiting, failures = dict(ids), {}
-    since: dict[Cell, float] = {}  # when a job was first seen running
-    looks = dict.fromkeys(waiting, 0)
-    while True:
-        states = slurm.states(waiting.values())
-        now = time.monotonic()
-        for cell, job in list(waiting.items()):
-            folder = cell.folder(root)
-            state = "" if states is None else states.get(job, "no longer in the queue, cancelled?")
-            if state == "RUNNING":
-                since.setdefault(cell, now)
-            if finished(folder):
-                del waiting[cell]
-                progress.show(_running(waiting, since, now))
-                progress.done(cell.name, now - since[cell] if cell in since else None)
-                continue
-            # Locked: another process than the job is running it.
-            if states is None or state in slurm.ALIVE or locked(folder):
-                continue
-            failure = read_failure(folder)
-            looks[cell] += 1
-            if failure is None and looks[cell] < PATIENCE:
-                continue
-            if failure is None:
-                failure = f"its job {job} ended without a word: {state}"
-                write_failure(folder, failure)
-            del waiting[cell]
-            failures[cell] = failure
-            progress.show(_running(waiting, since, now))
-            progress.failed(cell.name, failure)
-        if not waiting:
-            return failures
-        progress.show(_running(waiting, since, now))
-        time.sleep(ASK_SECONDS)
-
-
-def _running(
-    waiting: Collection[Cell], since: Mapping[Cell, float], now: float
-) -> dict[str, float]:
-    return {cell.name: now - start for cell, start in since.items() if cell in waiting}
