@@ -167,6 +167,8 @@ def _report(options: argparse.Namespace) -> int:
             raise InputError(f"cannot write {options.output}: {error.strerror}") from None
         print(folder)
         return 0
+    if len(records) > 1 and options.format in ("csv", "json"):
+        raise InputError(f"--format {options.format} is for one table, got {len(records)}")
     ending = "tex" if options.format == "latex" else options.format
     sys.stdout.write("\n".join(_texts(tables, record)[ending] for record in records))
     return 0

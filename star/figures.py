@@ -274,6 +274,13 @@ def save(figure: Any, path: Path, *, dpi: int) -> Path:
     unsaid = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
     told = {"metadata": {unsaid[kind]: None}} if kind in unsaid else {}
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Laid out once, then held: the solver's last bit differs from time to time, and in an .svg
+    # names are made of it.
+    figure.set_dpi(dpi)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(side, 6) for side in axes.get_position().bounds])
     with matplotlib.rc_context({"svg.hashsalt": "star"}), atomic_write(path) as file:
         figure.savefig(file, format=kind, dpi=dpi, **told)
     return path

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +19,7 @@ from scipy import stats
 from star.errors import InputError
 from star.reporting import panels, plots, series
 
+ROOT = Path(__file__).parents[1]
 ROUNDS, FIRST, QUERY, POOL, TEST = 6, 20, 20, 400, 200
 
 
@@ -115,6 +120,24 @@ def of_row(record: Mapping[str, Any], row: str) -> list[dict[str, Any]]:
 
 def table_of(record: Mapping[str, Any], row: str, key: str = "accuracy") -> np.ndarray:
     return np.array([[r[key] for r in c["rounds"]] for c in of_row(record, row)])
+
+
+@pytest.mark.slow
+def test_same_bytes_from_processes_of_other_hashes(tmp_path: Path) -> None:
+    """The layout's last bit, and with it an .svg's names, hung on the order of sets."""
+    record = make_record(("random", "me", "pe", "star", "more"), seeds=2)
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    code = (
+        "import json, sys; from pathlib import Path; from star.reporting import plots; "
+        "record = json.loads(Path('record.json').read_text()); "
+        "plots.draw(record, Path(sys.argv[1]), kinds=('gap', 'compute'), ending='svg')"
+    )
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, seed]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    for path in (tmp_path / "1").iterdir():
+        assert len({(tmp_path / seed / path.name).read_bytes() for seed in "123"}) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,19 @@ from scipy.stats import spearmanr
 from star import grid
 from star.active_learning import run
 from star.errors import InputError
+from star.reporting import series
+from star.reporting.checking import check
 from star.reporting.gathering import gather, rounded
-from star.reporting.results import find, find_all, load_results, read_record, write_record
+from star.reporting.results import (
+    _lines,
+    find,
+    find_all,
+    load_results,
+    read_record,
+    write_record,
+)
 from star.reporting.single_runs import of_runs
-from star.reporting.tables import FORMATS, markdown
+from star.reporting.tables import ENDINGS, FORMATS, markdown
 from star.sweeping.cell_run import write_failure
 
 ROWS = {
@@ -312,6 +323,13 @@ def spoilt(change: Callable[[dict[str, Any]], Any]) -> str:
         spoilt(lambda r: r["cells"][0].update(environment=1)),
         spoilt(lambda r: r["cells"][0]["rounds"][1].update(accuracy="0.5")),
         spoilt(lambda r: r["cells"][0]["rounds"][1].pop("labeled")),
+        spoilt(lambda r: r["cells"][0]["rounds"][1].update(labeled=20)),
+        spoilt(lambda r: r["cells"][0]["rounds"][0].update(accuracy=1.7)),
+        spoilt(lambda r: r["cells"][0]["rounds"][0].update(accuracy=10**400)),
+        spoilt(lambda r: r["cells"][0]["rounds"][0].update(gap="x")),
+        spoilt(lambda r: r["cells"][0].update(reliability=[1])),
+        spoilt(lambda r: r.pop("seeds")),
+        "[" * 200_000,
     ],
 )
 def test_a_damaged_record_is_refused(content: str, tmp_path: Path) -> None:
@@ -319,6 +337,90 @@ def test_a_damaged_record_is_refused(content: str, tmp_path: Path) -> None:
     path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"results\.json is not"):
         find(path)
+
+
+def whole_record() -> dict[str, Any]:
+    """Return a record with all that a record may hold."""
+    record = made.record(
+        made.cell("random", 0, [0.1, 0.2], content={"data": "ab"}, resumed=[0]),
+        made.cell("star", 0, [0.1, 0.3], reliability={"full": [[0.5, 0.4, 3]]}),
+        made.absent("star", 1, error="no disk"),
+        rows={"star": {"naive": "random", "preset": "star", "settings": ["a=1"]}},
+        settings=["b=2"],
+    )
+    for cell in record["cells"][:2]:
+        cell["rounds"][0] |= {"gap": {"base": 0.1, "full": 0.2}, "selected": [1, 2]}
+    return record
+
+
+def everywhere(part: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to everything in JSON content."""
+    items = part.items() if isinstance(part, dict) else enumerate(part)
+    for key, value in items:
+        yield (*at, key)
+        if isinstance(value, (dict, list)):
+            yield from everywhere(value, (*at, key))
+
+
+@pytest.mark.parametrize("other", [None, "x", "", -1, 3, 0.5, True, [], [1], {}, {"a": 1}, "gone"])
+def test_whatever_is_changed_it_is_refused_or_read(other: Any) -> None:
+    taken = 0
+    for place in everywhere(whole_record()):
+        record = copy.deepcopy(whole_record())
+        *way, last = place
+        part = functools.reduce(lambda one, key: one[key], way, record)
+        if other == "gone":
+            del part[last]
+        else:
+            part[last] = copy.deepcopy(other)
+        try:
+            check(record, "it")
+        except InputError as error:
+            assert "\n" not in str(error)
+            continue
+        taken += 1
+        for write in FORMATS.values():
+            assert write(record), place
+        list(_lines(record))
+        for row in series.strategies(record, "task"):
+            series.learning_curve(row.cells), series.compute_curve(row.cells)
+    assert taken < 0.7 * len(list(everywhere(whole_record())))
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_told() -> None:
+    def row(name: str, *contents: dict[str, str]) -> list[dict[str, Any]]:
+        return [made.cell(name, k, [0.1, 0.2], content=c) for k, c in enumerate(contents)]
+
+    same = {"data": "a", "model": "m"}
+    record = made.record(
+        *row("random", same, same, same),
+        *row("data", same, {**same, "data": "b"}, same),
+        *row("settings", {**same, "settings": "x"}, same, same),
+        *row("asked for", *[{**same, "settings": "x"}] * 3),
+        *row("unknown", same, {}, same),
+    )
+    text = markdown(record)
+    assert "data: runs of different data stand together: seed 0, 2 and seed 1." in text
+    assert "settings: runs of different settings stand together: seed 0 and seed 1, 2." in text
+    assert text.count("stand together") == 2
+
+
+def test_what_runs_were_made_of_is_gathered(table_file: Path, root: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "runs"
+    shutil.copytree(root, moved)
+    place = moved / "small/sums/star/seed1"
+    told = json.loads((place / "environment.json").read_text())
+    told["data"]["fingerprint"] = "0" * 64
+    (place / "environment.json").write_text(json.dumps(told))
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    config["train"]["learning_rate"] = 1.0
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    result = json.loads((place / "result.json").read_text())
+    (place / "result.json").write_text(json.dumps(result | {"config_hash": "0"}))
+    text = markdown(find(table_file, root=moved))
+    assert "star: runs of different settings stand together: seed 0 and seed 1." in text
+    assert "star: runs of different data stand together: seed 0 and seed 1." in text
+    assert "stand together" not in markdown(find(table_file, root=root))
 
 
 def test_a_record_by_hand_is_taken(tmp_path: Path) -> None:
@@ -426,6 +528,8 @@ def test_what_is_no_finished_run_is_refused(copied: Path, tmp_path: Path) -> Non
 
 
 def test_the_data_frame(table_file: Path, root: Path, gathered: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="table small is named twice"):
+        load_results(table_file, table_file, root=root)
     frame = load_results(table_file, root=root)
     assert len(frame) == 2 * 5 + 1
     assert list(frame.columns[:6]) == ["table", "column", "row", "seed", "task", "strategy"]
@@ -450,3 +554,23 @@ def test_a_data_frame_of_several_sources(root: Path, tmp_path: Path) -> None:
     frame = load_results(*folders(root, "star/seed0", "star/seed1"), tmp_path)
     assert frame.groupby("table").size().to_dict() == {"main": 2, "runs": 4}
     assert frame.attrs["missing"] == ["main/task/star/seed0"]
+
+
+def test_a_frame_without_results_has_its_columns(tmp_path: Path) -> None:
+    write_record(tmp_path / "results.json", made.record(made.absent("random", 0)))
+    frame = load_results(tmp_path)
+    assert len(frame) == 0 and list(frame.accuracy) == []
+    assert frame.attrs["missing"] == ["main/task/random/seed0"]
+
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "place", sorted(REPOSITORY.glob("scripts/results/*/results.json")), ids=lambda p: p.parent.name
+)
+def test_what_is_committed_is_what_a_report_says_now(place: Path) -> None:
+    record = read_record(place)
+    for kind, write in FORMATS.items():
+        committed = (place.parent / f"table.{ENDINGS[kind]}").read_text(encoding="utf-8")
+        assert write(record) == committed, f"star report {place.parent} --output {place.parent}"

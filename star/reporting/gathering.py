@@ -10,6 +10,8 @@ A record is plain JSON::
                 "error": of a failed one, and of a finished one
                 "environment": its place above, "resumed": [others it went on in], "started": day,
                 "task", "strategy", "label_free", "config_hash", "auc",
+                "content": {"data", "model", "strategy": what these names stood for, hashes,
+                            "settings": a hash where they are not the table file's},
                 "rounds": [{"labeled", "accuracy", ..., "seconds", "tokens",
                             "gap": {"base", "full", "rank_correlation"}, "selected": [pool index]}],
                 "reliability": {view: [[confidence, accuracy, count] of a bin]}}]}
@@ -20,17 +22,20 @@ here and nowhere else: whoever reads the committed record computes what the run 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from star import acquisition, grid
-from star.config import config_hash
+from star.config import NOT_IN_HASH, Config, config_hash
 from star.errors import InputError
 from star.files import read_json, read_npz
 from star.grid import Cell, Table
@@ -69,7 +74,7 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
         | content_of(cell.folder(Path(root)), environments)
         for cell in wanted
     ]
-    _warn_of_other_settings(wanted, found, Path(root))
+    _compare_settings(wanted, found, Path(root))
     return rounded(
         {
             "table": table.name,
@@ -194,29 +199,45 @@ def _environment(folder: Path, environments: list[dict[str, Any]]) -> dict[str, 
     first = place(told)
     later = [place(one) for one in told.get("resumed", [])]
     found = {"environment": first, "started": str(told.get("started", ""))[:10]}
+    content = {
+        part: (told.get(part) or {}).get(key)
+        for part, key in (("data", "fingerprint"), ("model", "revision"), ("strategy", "sha256"))
+    }
+    found["content"] = {part: str(one)[:12] for part, one in content.items() if one is not None}
     others = sorted({*later} - {first})
     return {**found, "resumed": others} if others else found
 
 
-def _warn_of_other_settings(
-    wanted: Sequence[Cell], found: Sequence[Mapping[str, Any]], root: Path
-) -> None:
-    """Warn of runs that are not of the configuration the table file has now.
-
-    One run a row and column is looked at: to read a configuration takes longer than all the rest.
-    """
-    seen: set[tuple[str, str]] = set()
-    others = []
+def _compare_settings(wanted: Sequence[Cell], found: Sequence[dict[str, Any]], root: Path) -> None:
+    """Mark and warn of runs that are not of the configuration the table file has now."""
+    loaded: dict[tuple[str, str], Config] = {}
+    others: dict[str, None] = {}
     for cell, one in zip(wanted, found, strict=True):
-        if one["status"] != "done" or (cell.column, cell.row) in seen:
+        if one["status"] != "done":
             continue
-        seen.add((cell.column, cell.row))
-        if config_hash(cell.load(root)) != one["config_hash"]:
-            others.append(f"{cell.column}/{cell.row}")
+        place = (cell.column, cell.row)
+        if place not in loaded:  # to read a configuration takes longer than all the rest
+            loaded[place] = cell.load(root)
+        if config_hash(replace(loaded[place], seed=cell.seed)) != one["config_hash"]:
+            one.setdefault("content", {})["settings"] = _settings(cell.folder(root))
+            others[f"{cell.column}/{cell.row}"] = None
     if others:
         logger.warning(
             "table %s: its runs of %s are of other settings than the table file has now, or of "
-            "another version; remove their folders to run them again",
+            "another version; if that was not meant, remove their folders to run them again",
             wanted[0].table,
             ", ".join(others),
         )
+
+
+def _settings(run: Path) -> str:
+    """Return a hash of a run folder's settings without the seed, as they were written."""
+    import yaml
+
+    try:
+        # Not by star.config, which refuses what an earlier version wrote.
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        told = {key: part for key, part in config.items() if key not in ("seed", *NOT_IN_HASH)}
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return "unknown"
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

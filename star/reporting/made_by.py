@@ -15,7 +15,9 @@ def provenance(record: Record) -> dict[str, Any]:
     ``hardware`` as ``environment.json`` has them.
     """
     done = [cell for cell in record["cells"] if cell["status"] == "done"]
-    places = {place for cell in done for place in (cell["environment"], *cell.get("resumed", []))}
+    places = {
+        place for cell in done for place in (cell["environment"], *(cell.get("resumed") or []))
+    }
     used = [record["environments"][place] for place in sorted(places - {None})]
     kinds: dict[str, list[Any]] = {"star": [], "packages": [], "hardware": []}
     for environment in used:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from star import grid
 from star.errors import InputError
 from star.files import atomic_write, read_json
+from star.reporting.checking import check
 from star.reporting.gathering import Record, gather
 from star.reporting.single_runs import of_runs
 from star.sweeping.cell_run import read_failure
@@ -18,9 +19,12 @@ from star.sweeping.cell_run import read_failure
 if TYPE_CHECKING:
     import pandas
 
+COLUMNS = (  # those that every data frame has
+    *("table", "column", "row", "seed", "task", "strategy", "label_free", "round", "labeled"),
+    *("accuracy", "ece"),
+)
 COMMITTED = Path("scripts", "results")
 FILE = "results.json"
-STATES = ("done", "failed", "missing")
 
 
 def write_record(path: str | Path, record: Record) -> None:
@@ -54,50 +58,8 @@ def read_record(path: str | Path) -> Record:
         InputError: The file cannot be read, is not JSON, or is no record.
     """
     record = read_json(path)
-    try:
-        _check(record)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{path} is not a record of results: {what}") from None
-    return record
-
-
-def _check(record: Any) -> None:
-    """Raise one of Python's own errors where a record lacks what every table reads."""
-    if not isinstance(record, dict):
-        raise TypeError(f"it holds a {type(record).__name__}")
-    for key in ("table", "title", "baseline"):
-        if not isinstance(record[key], str):
-            raise TypeError(f"{key} is not text")
-    names = {}
-    for key in ("rows", "columns"):
-        names[key] = [part["name"] for part in record[key]]
-        if len(set(names[key])) < len(names[key]):
-            raise ValueError(f"a name stands twice in {key}")
-    for row in record["rows"]:
-        _ = row["about"], row["preset"], row["settings"], row["naive"], row["curve"]
-    _ = [column["about"] for column in record["columns"]]
-    seen = set()
-    for cell in record["cells"]:
-        key = (cell["column"], cell["row"], cell["seed"])
-        if key[0] not in names["columns"] or key[1] not in names["rows"] or key in seen:
-            raise ValueError(f"the cell {key} is unknown or stands twice")
-        seen.add(key)
-        if cell["status"] not in STATES:
-            raise ValueError(f"the cell {key} has the status {cell['status']!r}")
-        if cell["status"] == "done":
-            _check_done(cell, len(record["environments"]))
-
-
-def _check_done(cell: Mapping[str, Any], environments: int) -> None:
-    _ = cell["label_free"], cell["task"], cell["strategy"], cell["started"]
-    points = cell["rounds"]
-    numbers = [cell["auc"], *(p[k] for p in points for k in ("labeled", "accuracy", "ece"))]
-    if not points or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
-        raise ValueError(f"the cell {cell['column']}/{cell['row']} has no curve")
-    for place in (cell["environment"], *cell.get("resumed", [])):
-        if place is not None and place not in range(environments):
-            raise ValueError(f"there is no environment {place!r}")
+    check(record, path)
+    return cast("Record", record)
 
 
 def find(source: str | Path, *, root: str | Path = "runs") -> Record:
@@ -116,7 +78,7 @@ def find(source: str | Path, *, root: str | Path = "runs") -> Record:
     if path.suffix in (".yaml", ".yml"):
         return _of_table(path, Path(root))
     if _is_run(path):
-        return of_runs([path])
+        return _of_runs([path])
     if path.is_dir() and (path / FILE).is_file():
         return read_record(path / FILE)
     if path.is_file():
@@ -138,7 +100,13 @@ def find_all(sources: Sequence[str | Path], *, root: str | Path = "runs") -> lis
         raise InputError("name a table file, a record of results or run folders")
     runs = [source for source in sources if _is_run(Path(source))]
     records = [find(source, root=root) for source in sources if source not in runs]
-    return [*records, of_runs(runs)] if runs else records
+    return [*records, _of_runs(runs)] if runs else records
+
+
+def _of_runs(folders: Sequence[str | Path]) -> Record:
+    record = of_runs(folders)
+    check(record, ", ".join(map(str, folders)))
+    return record
 
 
 def _is_run(path: Path) -> bool:
@@ -150,7 +118,9 @@ def _of_table(path: Path, root: Path) -> Record:
     wanted = grid.cells(table)
     places = [cell.folder(root) for cell in wanted]
     if any(place.is_dir() or read_failure(place) for place in places):
-        return gather(table, root, wanted)
+        record = gather(table, root, wanted)
+        check(record, root / table.name)
+        return record
     for place in (Path(), *path.resolve().parents):
         kept = place / COMMITTED / table.name / FILE
         if kept.is_file():
@@ -175,12 +145,17 @@ def load_results(*sources: str | Path, root: str | Path = "runs") -> pandas.Data
         root: Folder of the run folders of tables.
 
     Raises:
-        InputError: A source that is none of these, or without results.
+        InputError: A source that is none of these, or without results; two of the same table.
     """
     import pandas
 
     records = find_all(sources, root=root)
-    frame = pandas.DataFrame([line for record in records for line in _lines(record)])
+    names = [record["table"] for record in records]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"table {name} is named twice: its runs would count twice")
+    lines = [line for record in records for line in _lines(record)]
+    frame = pandas.DataFrame(lines, columns=None if lines else list(COLUMNS))
     frame.attrs["missing"] = [
         f"{record['table']}/{cell['column']}/{cell['row']}/seed{cell['seed']}"
         for record in records
@@ -201,7 +176,7 @@ def _lines(record: Record) -> Iterator[dict[str, Any]]:
             line = {"table": record["table"], **known, "round": t}
             for key, value in point.items():
                 if key in ("seconds", "tokens", "gap"):
-                    line |= {f"{key}_{part}": _number(one) for part, one in value.items()}
+                    line |= {f"{key}_{p}": _number(one) for p, one in (value or {}).items()}
                 elif key != "selected":
                     line[key] = _number(value)
             yield line

@@ -12,6 +12,7 @@ from typing import Any
 
 from star.comparing import EXACT_SEEDS, compare, holm
 from star.reporting.gathering import Record
+from star.reporting.made_by import numbers
 from star.statistics import area_under_curve, label_shares, mean_interval, ripl
 
 LEVEL = 0.05  # of a corrected p-value that is marked
@@ -128,13 +129,29 @@ def _figures(row: Mapping[str, Any], done: Cells) -> dict[str, Any]:
     whole = row["curve"] and labels is not None
     errors = [[point["ece"] for point in cell["rounds"]] for cell in cells]
     ragged = len(cells) > 1 and labels is None
+    notes = [f"its runs have different label counts: {_counts(cells)}"] if ragged else []
     return {
         "labels": labels,
         "accuracy": summarized([cell["rounds"][-1]["accuracy"] for cell in cells]),
         "auc": summarized([cell["auc"] for cell in cells]) if whole else None,
         "ece_area": summarized([area_under_curve(labels, e) for e in errors]) if whole else None,
-        "notes": [f"its runs have different label counts: {_counts(cells)}"] if ragged else [],
+        "notes": [*notes, *_mixed(done)],
     }
+
+
+def _mixed(done: Cells) -> list[str]:
+    """Return in what else than the seed a row's runs differ: then their mean is of no method."""
+    notes = []
+    for part in ("settings", "data", "model", "strategy"):
+        seeds: dict[str, list[int]] = {}
+        for seed, cell in done.items():
+            content = (cell.get("content") or {}).get(part)
+            if content is not None or part == "settings":  # those of the table file have no hash
+                seeds.setdefault(str(content), []).append(seed)
+        if len(seeds) > 1:
+            groups = " and ".join(f"seed {numbers(some)}" for some in seeds.values())
+            notes.append(f"runs of different {part} stand together: {groups}")
+    return notes
 
 
 def _compared(
