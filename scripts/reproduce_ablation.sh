@@ -4,10 +4,10 @@
 #   ./scripts/reproduce_ablation.sh [--columns arithmetic] [--seeds 3] [--jobs 2]
 #
 # 210 cells with 10 seeds; not run whole yet. Each takes 10 to 40 seconds of a core.
-# Cells that table `main` has run are taken over. Results: scripts/results/ablation/.
+# Cells that table `main` has run are taken over.
+# Report: runs/ablation/report/; what is committed: scripts/results/ablation/.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$STAR_ROOT"
 star_setup
-star sweep configs/tables/ablation.yaml "$@"
-star report configs/tables/ablation.yaml --output scripts/results/ablation
+star_table ablation "$@"

@@ -4,11 +4,10 @@
 #   ./scripts/reproduce_tuning.sh [--columns arithmetic] [--jobs 2]
 #
 # 63 cells of about 40 core-seconds: 20 to 25 minutes on 2 cores.
-# Finished cells are not run again. Results: scripts/results/tuning/ (of the figures only the curves
-# are committed).
+# Finished cells are not run again.
+# Report: runs/tuning/report/; what is committed: scripts/results/tuning/ (of figures, the curves).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$STAR_ROOT"
 star_setup
-star sweep configs/tables/tuning.yaml "$@"
-star report configs/tables/tuning.yaml --output scripts/results/tuning
+star_table tuning "$@"

@@ -240,7 +240,8 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
     compared = [line[key] for line in lines for key in VERSUS if line[key] is not None]
     said = [
         "Accuracies, areas and RIPL in percent, differences in points of it. ± is half of the 95 % "
-        "t-interval over seeds; one seed has none. n: seeds.",
+        "t-interval over seeds; one seed has none. n: seeds. Seeds differ in the first labels and "
+        "in training; pool and test questions are the same, so ± says nothing of other ones.",
         "AUC: area under the curve of test accuracy over the label counts, divided by their range, "
         "so the curve's mean height. ECE area: the same of the expected calibration error, less is "
         "better. Final accuracy: after the last round.",
