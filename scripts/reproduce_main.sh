@@ -3,8 +3,8 @@
 #
 #   ./scripts/reproduce_main.sh [--columns arithmetic] [--seeds 3] [--jobs 2]
 #
-# 440 cells with 10 seeds. The 220 of five seeds took 37 core-seconds each, beside other work: with
-# all ten about 2.3 hours on 2 cores (AMD EPYC).
+# 440 cells with 10 seeds: 37 core-seconds each beside other work, so about 2.3 hours on 2 cores (AMD
+# EPYC).
 # Finished cells are not run again.
 # Report: runs/main/report/; what is committed: scripts/results/main/.
 set -euo pipefail

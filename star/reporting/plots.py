@@ -121,6 +121,7 @@ def _reliability_page(title: str, found: Mapping[str, Mapping[str, Array]]) -> F
                 alpha=0.7,
                 linewidth=0,
                 zorder=3,
+                clip_on=False,  # most lie at the edge, confidence 1
             )
             # For the legend, whose markers should be of one size.
             handles[view] = axes.plot([], [], linewidth=1.0, **style)[0]
