@@ -293,6 +293,17 @@ def test_the_summary() -> None:
     assert "the least corrected p" not in to_markdown(two)
 
 
+def test_rows_without_curves_have_a_table_of_accuracies() -> None:
+    rows = {"words": {"curve": False}, "digits": {"curve": False}}
+    made = record(cell("words", 0, [0.5]), cell("digits", 0, [0.75]), baseline="words", rows=rows)
+    text = to_markdown(made)
+    assert grid(text, "Final accuracy")[1:] == [
+        ["words", "accuracy 50.0"],
+        ["digits", "accuracy 75.0"],
+    ]
+    assert "Bold" not in text
+
+
 def test_equal_on_paper_is_equally_bold() -> None:
     made = record(cell("random", 0, [0.50001] * 3), cell("star", 0, [0.5] * 3))
     table = grid(to_markdown(made), "Area under the learning curve")

@@ -10,8 +10,9 @@ from json import dumps
 from typing import Any
 
 from star.reporting.gathering import Record
+from star.reporting.legends import legend
 from star.reporting.made_by import provenance, provenance_line
-from star.reporting.sheets import Sheet, legend, sheets_of
+from star.reporting.sheets import Sheet, sheets_of
 from star.reporting.summaries import QUERY, VERSUS, figures_of
 
 __all__ = ["ENDINGS", "FORMATS", "csv", "figures_of", "json", "latex", "markdown"]
