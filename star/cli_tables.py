@@ -98,11 +98,11 @@ def add_to(verbs: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from star import grid
+    from star import grid, table_files
     from star.sweeping import sweep
     from star.sweeping.slurm import Options
 
-    table = grid.read_table(options.table)
+    table = table_files.read_table(options.table)
     cells = grid.cells(
         table,
         rows=_names(options.rows),

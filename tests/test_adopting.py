@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from star import grid
+from star import grid, table_files
 from star.config import config_hash, load
 from star.errors import InputError
 from star.grid import Cell
@@ -34,7 +34,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[st
     for name, part in rows.items():
         content = {"columns": {"x": {"config": "c.yaml"}}, "rows": part, "seeds": 2}
         Path(f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-        cells = grid.cells(grid.read_table(f"{name}.yaml"))
+        cells = grid.cells(table_files.read_table(f"{name}.yaml"))
         found[name] = {f"{cell.row}{cell.seed}": cell for cell in cells}
     return found
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from star import grid
+from star import grid, table_files
 from star.active_learning import run
 from star.errors import InputError
 from star.reporting import series
@@ -80,7 +80,7 @@ def table_file(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def root(table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where six of its ten cells have been run, one has failed, and three are missing."""
     root = tmp_path_factory.mktemp("runs")
-    for cell in grid.cells(grid.read_table(table_file)):
+    for cell in grid.cells(table_files.read_table(table_file)):
         if (cell.row, cell.seed) in DONE:
             run(cell.load(root))
         if (cell.row, cell.seed) == ("plain", 1):
@@ -90,7 +90,7 @@ def root(table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gathered(table_file: Path, root: Path) -> dict[str, Any]:
-    return gather(grid.read_table(table_file), root)
+    return gather(table_files.read_table(table_file), root)
 
 
 def cell_of(record: dict[str, Any], row: str, seed: int) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def test_the_reliability_of_the_last_round(gathered: dict[str, Any]) -> None:
 
 
 def test_only_what_is_asked_for(table_file: Path, root: Path) -> None:
-    table = grid.read_table(table_file)
+    table = table_files.read_table(table_file)
     some = gather(table, root, grid.cells(table, rows=["star", "random"], seeds=[1]))
     assert [row["name"] for row in some["rows"]] == ["random", "star"] and some["seeds"] == [1]
     assert [c["status"] for c in some["cells"]] == ["done", "done"]
@@ -188,7 +188,7 @@ def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) ->
     told = runs.read(path)
     other = {**told, "hardware": {**told["hardware"], "cpu": "another"}}
     path.write_text(json.dumps({**told, "resumed": [told, other]}), encoding="utf-8")
-    record = gather(grid.read_table(table_file), copied)
+    record = gather(table_files.read_table(table_file), copied)
     assert cell_of(record, "star", 1)["resumed"] == [1]
     assert record["environments"][1]["hardware"]["cpu"] == "another"
     assert "another" in markdown(record)
@@ -216,14 +216,14 @@ def test_a_damaged_file_is_named(name: str, content: str, copied: Path, table_fi
     folder = copied / "small/sums/star/seed0"
     (folder / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match="star/seed0"):
-        gather(grid.read_table(table_file), copied)
+        gather(table_files.read_table(table_file), copied)
 
 
 def test_without_scores_and_metrics_a_run_still_counts(copied: Path, table_file: Path) -> None:
     folder = copied / "small/sums/star/seed0"
     (folder / "environment.json").unlink()
     shutil.rmtree(folder / "rounds")
-    cell = cell_of(gather(grid.read_table(table_file), copied), "star", 0)
+    cell = cell_of(gather(table_files.read_table(table_file), copied), "star", 0)
     assert cell["environment"] is None and cell["reliability"] == {}
     assert not any({"gap", "selected"} & set(point) for point in cell["rounds"])
 
@@ -232,14 +232,14 @@ def test_a_run_of_other_settings_is_named(
     table_file: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="star"):
-        gather(grid.read_table(table_file), root)
+        gather(table_files.read_table(table_file), root)
         assert not caplog.records
         changed = tmp_path / "small.yaml"
         content = yaml.safe_load(table_file.read_text(encoding="utf-8"))
         content["rows"]["star"]["settings"] = {"acquisition.measure": "margin"}
         content["columns"]["sums"]["config"] = str(table_file.parent / "base.yaml")
         changed.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        gather(grid.read_table(changed), root)
+        gather(table_files.read_table(changed), root)
     [said] = [one.getMessage() for one in caplog.records]
     assert "small: its runs of sums/star are of other settings" in said
 

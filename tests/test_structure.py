@@ -22,6 +22,7 @@ ORDER = (
     "schema",
     "config",
     "grid",
+    "table_files",
     "seeding",
     "files",
     "provenance",

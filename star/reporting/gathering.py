@@ -59,7 +59,7 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
     """Return the record of a table's run folders.
 
     Args:
-        table: See :func:`star.grid.read_table`.
+        table: See :func:`star.table_files.read_table`.
         root: Folder of the run folders, ``<root>/<table>/<column>/<row>/seed<k>``.
         cells: Those to gather; ``None`` = all of the table. Rows, columns and seeds without a cell
             are left out.

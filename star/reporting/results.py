@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from star import grid
+from star import grid, table_files
 from star.errors import InputError
 from star.files import atomic_write, read_json
 from star.reporting.checking import check
@@ -114,7 +114,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _of_table(path: Path, root: Path) -> Record:
-    table = grid.read_table(path)
+    table = table_files.read_table(path)
     wanted = grid.cells(table)
     places = [cell.folder(root) for cell in wanted]
     if any(place.is_dir() or read_failure(place) for place in places):
