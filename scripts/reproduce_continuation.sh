@@ -3,9 +3,9 @@
 #
 #   ./scripts/reproduce_continuation.sh [--columns arithmetic] [--jobs 2]
 #
-# 120 cells of about 40 core-seconds: about 40 minutes on 2 cores.
+# 120 cells; the first 102 took 38 minutes on 2 cores (AMD EPYC), beside other work.
 # Finished cells are not run again.
-# Report: runs/continuation/report/; what is committed: scripts/results/continuation/ (of figures, the curves).
+# Report: runs/continuation/report/; committed: scripts/results/continuation/ (of figures, curves).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$STAR_ROOT"

@@ -28,7 +28,8 @@ def environments(jobs: int | None, cells: int | None = None) -> list[dict[str, s
         jobs = len(devices) or cores
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, got {jobs}")
-    jobs = min(jobs, max(1, cells or jobs))
+    if cells:
+        jobs = min(jobs, cells)
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // jobs))
     divided: list[dict[str, str]] = [{"OMP_NUM_THREADS": threads} for _ in range(jobs)]
     if devices:

@@ -72,7 +72,7 @@ def sweep(
     """
     configs = _check(cells, root)
     groups = {cell: beginning(config) for cell, config in configs.items()}
-    todo = [cell for cell in cells if not finished(cell.folder(root))]
+    todo = _unfinished(cells, root)
     divided = environments(jobs, len(todo)) if executor == "local" else []
     if todo:
         _make(root / todo[0].table)
@@ -106,7 +106,7 @@ def commands(cells: Sequence[Cell], root: Path) -> list[str]:
     """
     configs = _check(cells, root)
     groups = {cell: beginning(config) for cell, config in configs.items()}
-    todo = leaders_first([cell for cell in cells if not finished(cell.folder(root))], groups)
+    todo = leaders_first(_unfinished(cells, root), groups)
     return [shlex.join(["star", "run", *cell.arguments(root)]) for cell in todo]
 
 
@@ -118,6 +118,10 @@ def missing(cells: Sequence[Cell], root: Path) -> list[Cell]:
             configuration: its numbers would stand for a cell that they are not of.
     """
     _check(cells, root)
+    return _unfinished(cells, root)
+
+
+def _unfinished(cells: Sequence[Cell], root: Path) -> list[Cell]:
     return [cell for cell in cells if not finished(cell.folder(root))]
 
 
