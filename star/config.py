@@ -37,6 +37,7 @@ from star.schema import (
     fields_of,
     get,
     label_free,
+    scored_continuation,
     strategy_name,
 )
 
@@ -63,6 +64,7 @@ __all__ = [
     "get",
     "label_free",
     "load",
+    "scored_continuation",
     "strategy_name",
     "to_yaml",
 ]

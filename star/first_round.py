@@ -72,9 +72,9 @@ class FirstRound:
         if self._place is None:
             return work()
         a = self._acquisition
-        # Of the measures only BALD is scored when it is asked for; the continuation and the
-        # clipping are also by combination.
-        decides = [dataclasses.asdict(a.mc_dropout), a.continuation, a.combine == "subtract"]
+        # Of the measures only BALD is scored when it is asked for; the continuation (one for both
+        # views, or the full view's own) and the clipping are also by combination.
+        decides = [dataclasses.asdict(a.mc_dropout), a.continuation, a.combine == "none"]
         decides += [a.entropy_floor and a.combine, a.measure == "bald"]
         name = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         path = self._place / f"full-{name}.npz"

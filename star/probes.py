@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star import acquisition, tasks
-from star.config import Config, load
+from star.config import Config, load, scored_continuation
 from star.errors import InputError
 from star.files import read_json, read_npz
 from star.records import RunFolder
@@ -58,8 +58,7 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
     """
     config, rounds = _scored(Path(run))
     a = config.acquisition
-    choices = a.continuation == "auto" and tasks.is_choice(config.task)
-    answers = a.continuation in ("auto", "model") and not choices
+    own = scored_continuation(a, tasks.is_choice(config.task)) == "model"
     rows = []
     for t, scores, metrics in rounds:
         base, full, index = scores["base"], scores["full"], scores["index"]
@@ -71,7 +70,7 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
                 "round": t,
                 "labeled": metrics["labeled"],
                 "size": len(index),
-                "shared": not answers,
+                "shared": not own,
                 "mean_difference": float(np.mean(scaled[1] - scaled[0])),
                 "spearman": acquisition.spearman(base, full),
                 "top_k_overlap": _overlap(base, full, index, count),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star import acquisition, seeding, strategies
-from star.config import Config, label_free, load
+from star.config import Config, label_free, load, scored_continuation
 from star.errors import InputError, nearest
 from star.files import write_json
 from star.pool import Pool
@@ -179,11 +179,12 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
             "acquisition.measure=bald is stored over all passes together; leave "
             f"acquisition.mc_dropout.passes at {kept}, got {wanted}"
         )
-    own = old.continuation == "auto" and old.combine != "subtract" and not is_choice(ran.task)
+    own = scored_continuation(old, is_choice(ran.task)) == "model"
     if new.combine == "subtract" and own:
         raise InputError(
             "acquisition.combine=subtract needs one continuation for both views, and each view of "
-            "this run scored its own (acquisition.continuation=auto); replay none or dynamic"
+            f"this run scored its own (acquisition.continuation={old.continuation}); replay none "
+            "or dynamic"
         )
     crossed = (old.combine == "dynamic") != (new.combine == "dynamic")
     if crossed and new.entropy_floor > 0 and new.measure == "max_entropy":

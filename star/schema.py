@@ -175,7 +175,7 @@ class AcquisitionConfig:
     continuation: Literal["auto", "model", "base", "choices", "gold"] = _key(
         "auto",
         "what is scored: the choices, each view's own answer (model), the base's, or gold "
-        "(labels!); auto = the choices of a choice task, else model (base under subtract)",
+        "(labels!); auto = the choices of a choice task, else base (model if combine is none)",
     )
     reduction: Literal["sum", "mean"] = _key("sum", "over the continuation's tokens")
     combine: Literal["none", "subtract", "dynamic"] = _key(
@@ -288,6 +288,20 @@ def strategy_name(config: Config) -> str:
 def label_free(config: Config) -> bool:
     """Whether no score of the run reads an answer that was not bought."""
     return config.acquisition.select == "random" or config.acquisition.continuation != "gold"
+
+
+def scored_continuation(acquisition: AcquisitionConfig, choices: bool) -> str:
+    """Return what is scored, ``auto`` resolved by the task and the views that are compared.
+
+    With ``choices``, these. Else, where two views meet, one answer under both: a difference or a
+    blend is then of two opinions on the same text (measured: scripts/results/continuation). It is
+    the base's, which is generated once. The full model alone scores the answer it gives itself.
+    """
+    if acquisition.continuation != "auto":
+        return acquisition.continuation
+    if choices:
+        return "choices"
+    return "model" if acquisition.combine == "none" else "base"
 
 
 def config_hash(config: Config) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from star import likelihood
 from star.admission import Limits, encode_choices, encode_rows
 from star.batches import Ragged, Rows
-from star.config import AcquisitionConfig
+from star.config import AcquisitionConfig, scored_continuation
 from star.distributed import everyone, is_main
 from star.encoding import TokenRow
 from star.errors import InputError
@@ -269,15 +269,8 @@ class PoolScorer:
 
 
 def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:
-    """Return what is scored, ``auto`` resolved: the choices if every example has some, else model.
-
-    ``subtract`` needs one continuation for both views: there ``auto`` is base instead of model.
-    """
-    if config.continuation != "auto":
-        return config.continuation
-    if all(example.choices is not None for example in examples):
-        return "choices"
-    return "base" if config.combine == "subtract" else "model"
+    """Return what is scored: ``scored_continuation``, choices being there if all have some."""
+    return scored_continuation(config, all(example.choices is not None for example in examples))
 
 
 def write_view(path: Path, view: View) -> None:

@@ -318,11 +318,16 @@ def test_auto_is_what_the_task_has() -> None:
     choice = [replace(example, choices=(" yes", " no")) for example in free]
     auto = AcquisitionConfig(continuation="auto")
     assert continuation_of(auto, choice) == "choices"
-    assert continuation_of(auto, free) == continuation_of(auto, [free[0], choice[1]]) == "model"
-    subtract = replace(auto, combine="subtract")
-    assert continuation_of(subtract, choice) == "choices"
-    assert continuation_of(subtract, free) == "base"  # one continuation for both views
-    assert continuation_of(replace(subtract, continuation="base"), free) == "base"
+    for two_views in ("dynamic", "subtract"):  # one answer under both
+        compared = replace(auto, combine=two_views)
+        assert continuation_of(compared, choice) == "choices"
+        assert continuation_of(compared, free) == "base"
+        assert continuation_of(compared, [free[0], choice[1]]) == "base"
+        for named in ("model", "base", "choices", "gold"):
+            assert continuation_of(replace(compared, continuation=named), free) == named
+    alone = replace(auto, combine="none")
+    assert continuation_of(alone, choice) == "choices"
+    assert continuation_of(alone, free) == continuation_of(alone, [free[0], choice[1]]) == "model"
     assert load(None, ["acquisition.combine=subtract"], preset="star").acquisition == replace(
         load(None, [], preset="star").acquisition, combine="subtract"
     )  # only the task can tell

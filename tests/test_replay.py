@@ -284,7 +284,8 @@ def test_what_a_run_has_not_kept(runner: Runner) -> None:
     with pytest.raises(InputError, match=r"all passes together; .* at 3, got 2"):
         star.replay(runner(*BALD), ["acquisition.mc_dropout.passes=2"])
     with pytest.raises(InputError, match="one continuation for both views"):
-        star.replay(runner(), ["acquisition.combine=subtract"])  # auto, each view its own answer
+        # auto, and the full model alone: each view its own answer.
+        star.replay(runner("acquisition.combine=none"), ["acquisition.combine=subtract"])
     with pytest.raises(InputError, match="one continuation for both views"):
         star.replay(runner("acquisition.continuation=model"), ["acquisition.combine=subtract"])
     with pytest.raises(InputError, match="keeps no scores to replay: it picks at random"):
