@@ -3,7 +3,7 @@
 #
 #   ./scripts/reproduce_continuation.sh [--columns arithmetic] [--jobs 2]
 #
-# 120 cells; the first 102 took 38 minutes on 2 cores (AMD EPYC), beside other work.
+# 120 cells; about 45 minutes on 2 cores (AMD EPYC), beside other work.
 # Finished cells are not run again.
 # Report: runs/continuation/report/; committed: scripts/results/continuation/ (of figures, curves).
 set -euo pipefail
