@@ -24,8 +24,8 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from star import distributed
-from star.config import Config
+from star import distributed, tasks
+from star.config import Config, scored_continuation
 from star.errors import InputError
 from star.evaluation import Evaluation
 from star.files import read_json, write_json
@@ -46,7 +46,7 @@ class FirstRound:
     """
 
     def __init__(self, config: Config, content: Mapping[str, str]) -> None:
-        folder, self._acquisition = config.tracking.first_rounds, config.acquisition
+        folder, self._config = config.tracking.first_rounds, config
         # Processes that divide the work would have to agree on what is there.
         self.saved = 0.0  # seconds that reading the scores has saved
         shares = folder is not None and distributed.state().num_processes == 1
@@ -71,10 +71,11 @@ class FirstRound:
         """Return the full view of the pool's ``count`` unlabelled examples; ``work`` scores it."""
         if self._place is None:
             return work()
-        a = self._acquisition
-        # Of the measures only BALD is scored when it is asked for; the continuation (one for both
-        # views, or the full view's own) and the clipping are also by combination.
-        decides = [dataclasses.asdict(a.mc_dropout), a.continuation, a.combine == "none"]
+        a = self._config.acquisition
+        # Of the measures only BALD is scored when it is asked for; the clipping, and what is scored
+        # where that is `auto`, are also by combination.
+        scored = scored_continuation(a, tasks.is_choice(self._config.task))
+        decides = [dataclasses.asdict(a.mc_dropout), scored]
         decides += [a.entropy_floor and a.combine, a.measure == "bald"]
         name = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         path = self._place / f"full-{name}.npz"

@@ -50,7 +50,8 @@ def same(one: Path, other: Path) -> None:
 
 OTHERS = [
     ("acquisition.measure=margin",),
-    ("acquisition.combine=none", "acquisition.reduction=mean"),
+    ("acquisition.continuation=base",),  # what `auto` is here
+    ("acquisition.combine=none", "acquisition.continuation=base", "acquisition.reduction=mean"),
     ("acquisition.select=random",),
 ]
 
@@ -92,10 +93,12 @@ def test_what_makes_another_first_round(go: Any, counts: Any, word: str) -> None
 def test_other_scores_of_the_same_training(go: Any, counts: Any) -> None:
     plain = 'evaluation.views=["base","full"]'
     go("a", plain)
-    passes = ("acquisition.mc_dropout.passes=0", plain)
-    second = go("b", *passes)
-    assert counts == {"train": 3, "score": 2}
-    same(second, go("c", *passes, shared=False))
+    # Fewer passes; and the full model alone, which scores its own answers.
+    for words in ("acquisition.mc_dropout.passes=0", plain), ("acquisition.combine=none", plain):
+        before = dict(counts)
+        second = go(f"b-{words[0]}", *words)
+        assert counts == {"train": before["train"] + 1, "score": before["score"] + 1}
+        same(second, go(f"c-{words[0]}", *words, shared=False))
 
 
 def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
