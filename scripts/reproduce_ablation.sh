@@ -3,8 +3,8 @@
 #
 #   ./scripts/reproduce_ablation.sh [--columns arithmetic] [--seeds 3] [--jobs 2]
 #
-# 210 cells with 10 seeds, 20 to 40 core-seconds each. Cells that table `main` has run are taken over:
-# beside it the other 120 took 35 minutes on 2 cores (AMD EPYC).
+# 230 cells with 10 seeds, 20 to 40 core-seconds each. Cells that table `main` has run are taken over:
+# beside it the other 140 take some 45 minutes on 2 cores (AMD EPYC).
 # Report: runs/ablation/report/; what is committed: scripts/results/ablation/.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
