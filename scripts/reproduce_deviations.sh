@@ -4,7 +4,7 @@
 #   ./scripts/reproduce_deviations.sh [--seeds 3] [--jobs 2]
 #
 # Table `deviations`, 95 cells with 5 seeds. Those of other tables are taken over; beside `main` and
-# `ablation` 70 are left, about 26 minutes on 2 cores (AMD EPYC). Finished cells are not run again.
+# `ablation` 70 are left, about 28 minutes on 2 cores (AMD EPYC). Finished cells are not run again.
 # Report: runs/deviations/report/; committed: scripts/results/deviations/ (of figures, the curves).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

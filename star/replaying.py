@@ -56,6 +56,8 @@ def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any
         overrides: ``key=value`` words over the run's configuration, keys of ``REPLAYABLE``. None
             gives the run's own selection. ``acquisition.mc_dropout.passes`` takes the first so many
             stored passes; ``acquisition.select=random`` draws from the stream of the run's seed.
+            What was scored stays what the run scored, also where ``acquisition.continuation=auto``
+            would be another answer under the ``combine`` that is asked for.
 
     Returns:
         One row a round with a query:
