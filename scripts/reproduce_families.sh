@@ -19,8 +19,8 @@ out=${OUTPUT_DIR:-runs/families}
         config="configs/tiny/$family.yaml"
         quiet="tracking.progress=false tracking.save_adapters=none output_dir=$out"
         # No training at all: the adapter starts at zero, so this is the base model's accuracy.
-        echo "$config $quiet pool.rounds=1 acquisition.select=random train.max_steps=0 acquisition.strategy=base"
-        echo "$config $quiet pool.rounds=1 acquisition.select=random pool.initial_size=${POOL:-800} acquisition.strategy=whole-pool"
+        echo "$config $quiet pool.rounds=1 acquisition.select=random train.max_steps=0 acquisition.name=base"
+        echo "$config $quiet pool.rounds=1 acquisition.select=random pool.initial_size=${POOL:-800} acquisition.name=whole-pool"
         for seed in ${SEEDS:-0 1 2 3 4}; do
             echo "$config $quiet seed=$seed"
             echo "$config $quiet seed=$seed acquisition.select=random"

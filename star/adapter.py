@@ -20,7 +20,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from star import seeding
-from star.config import AdapterConfig, RegularizerConfig
+from star.config import LLAMA_PROJECTIONS, AdapterConfig, RegularizerConfig
 from star.errors import InputError, nearest
 from star.models import LanguageModel
 
@@ -51,7 +51,8 @@ def fresh(
         r=config.r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=list(config.target_modules),
+        use_rslora=config.use_rslora,
+        target_modules=targets(config),
         task_type="CAUSAL_LM",
     )
     _check_targets(model.causal, config)
@@ -210,12 +211,18 @@ def norms(adapted: nn.Module) -> dict[str, float]:
     }
 
 
+def targets(config: AdapterConfig) -> list[str]:
+    """Return the names of the modules that get an adapter."""
+    named = config.target_modules
+    return list(LLAMA_PROJECTIONS if named == "auto" else named)
+
+
 def _check_targets(causal: nn.Module, config: AdapterConfig) -> None:
     # Known by their last name, as PEFT matches them; a full path is PEFT's business.
     known = {
         name.rpartition(".")[2] for name, m in causal.named_modules() if isinstance(m, nn.Linear)
     }
-    for target in config.target_modules:
+    for target in targets(config):
         if "." not in target and target not in known:
             raise InputError(
                 f"adapter.target_modules: '{target}' is no linear module of this model"

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from star.errors import InputError, nearest
 from star.schema import (
@@ -193,6 +193,8 @@ def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
+SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
+
 _BOUNDS = {
     "ge": (lambda v, b: v >= b, "at least"),
     "gt": (lambda v, b: v > b, "greater than"),
@@ -212,8 +214,7 @@ def check(config: Config) -> None:
             if bound is not None and not (math.isfinite(value) and holds(value, bound)):
                 raise InputError(f"{key} must be {words} {bound}, got {value}")
     _check_acquisition(config)
-    if not config.adapter.target_modules:
-        raise InputError("adapter.target_modules is empty; name at least one module")
+    _check_modules(config.adapter.target_modules)
     if config.train.keep == "best" and config.task.validation_size == 0:
         raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
     scored = config.acquisition.select != "random" and config.pool.rounds > 1
@@ -237,14 +238,27 @@ def check(config: Config) -> None:
                 raise InputError(f"task.{key} belongs to task.name=jsonl, got {config.task.name}")
 
 
+def _check_modules(modules: Any) -> None:
+    key = "adapter.target_modules"
+    if modules in ("auto", "all-linear"):
+        return
+    if not isinstance(modules, list):
+        raise InputError(
+            f"{key} must be auto, all-linear, or a list; write it whole, [q_proj, v_proj], got "
+            f"{modules!r}"
+        )
+    if not modules:
+        raise InputError(f"{key} is empty; name at least one module")
+    for module in modules:
+        if not isinstance(module, str):
+            raise InputError(f"{key} must be text, got {module!r} as YAML reads it; quote it")
+
+
 def _check_acquisition(config: Config) -> None:
     a = config.acquisition
-    own = a.strategy is not None and ":" in a.strategy
-    if own and not re.fullmatch(r"\w+(\.\w+)*:\w+", str(a.strategy)):
-        raise InputError(
-            f"acquisition.strategy must be a name, or module:function, got '{a.strategy}'"
-        )
-    if own and a.select != "top_k":
+    if a.strategy is not None:
+        _check_own(a.strategy)
+    if a.strategy is not None and a.select != "top_k":
         raise InputError(
             f"acquisition.strategy={a.strategy} scores the pool; set acquisition.select=top_k, got "
             f"{a.select}"
@@ -278,6 +292,20 @@ def _check_acquisition(config: Config) -> None:
                 "acquisition.measure=bald needs acquisition.mc_dropout.passes >= 2, "
                 f"got {a.mc_dropout.passes}"
             )
+
+
+def _check_own(strategy: str) -> None:
+    """Raise ``InputError`` unless ``acquisition.strategy`` names a function."""
+    if re.fullmatch(r"\w+(\.\w+)*:\w+", strategy):
+        return
+    if strategy in SELECTIONS:
+        mend = f"set acquisition.select={strategy}"
+    else:
+        mend = f"acquisition.name is the name of a row{nearest(strategy, SELECTIONS)}"
+    raise InputError(
+        f"acquisition.strategy must be module:function, a strategy of your own, got '{strategy}'; "
+        f"{mend}"
+    )
 
 
 def to_yaml(config: Config) -> str:

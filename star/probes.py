@@ -181,7 +181,10 @@ def picks(run: str | Path) -> dict[str, Any]:
     run = Path(run)
     config = load(run / "config.yaml")
     folder = RunFolder(run, write=False)
-    pool = {example.index: example for example in tasks.load(config.task).pool.examples}
+    pool = {
+        example.index: example
+        for example in tasks.load(config.task, seed=config.seed).pool.examples
+    }
     initial = read_json(run / "initial.json")["indices"]
     queried: list[int] = []
     for t in range(folder.complete_rounds()):

@@ -60,11 +60,20 @@ class TaskConfig:
         None, "folder of stored splits (train, test, ...: jsonl, csv or parquet); null = the Hub"
     )
     revision: Optional[str] = _key(None, "revision of the Hub data set; null = the task's own")
-    pool_limit: Optional[int] = _key(None, "use the first so many rows of the train split", ge=1)
-    test_limit: Optional[int] = _key(None, "use the first so many rows of the test split", ge=1)
+    pool_limit: Optional[int] = _key(
+        None, "use so many rows of the train split, the first ones where draw is fixed", ge=1
+    )
+    test_limit: Optional[int] = _key(
+        None, "use so many rows of the test split, the first ones where draw is fixed", ge=1
+    )
     test_split: str = _key("test", "name of the split that is evaluated")
     validation_size: int = _key(
         0, "train rows labelled at the start and held out from training; they count as labels", ge=0
+    )
+    draw: Literal["fixed", "seeded"] = _key(
+        "fixed",
+        "which rows: the same for every seed, or drawn by the seed (families are generated anew; "
+        "of stored splits, task.pool_limit and task.test_limit rows at random)",
     )
     pool_mix: Literal["planted", "uniform"] = _key(
         "planted", "embedded families: instructive kinds are a minority, or all kinds alike"
@@ -97,10 +106,11 @@ class PoolConfig:
 class AdapterConfig:
     r: int = _key(64, "rank of the LoRA matrices", ge=1)
     lora_alpha: int = _key(16, "LoRA scale is lora_alpha / r", ge=1)
+    use_rslora: bool = _key(False, "LoRA scale is lora_alpha / sqrt(r) instead")
     lora_dropout: float = _key(
         0.1, "dropout on the input of A, in training and MC passes", ge=0, lt=1
     )
-    target_modules: list[str] = _key(LLAMA_PROJECTIONS, "modules that get an adapter")
+    target_modules: Any = _key("auto", "modules that get an adapter")
 
 
 @dataclass(frozen=True)
@@ -165,8 +175,10 @@ class McDropoutConfig:
 class AcquisitionConfig:
     strategy: Optional[str] = _key(
         None,
-        "the row's name in tables; null = derived. module:function: a strategy of your own, which "
-        "scores the pool (star.strategies)",
+        "module:function, a strategy of your own, which scores the pool (star.strategies)",
+    )
+    name: Optional[str] = _key(
+        None, "what the strategy is called in results and folders; null = derived"
     )
     select: Literal["top_k", "random"] = _key("top_k", "how the query is picked")
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
@@ -208,6 +220,9 @@ class EvaluationConfig:
     max_new_tokens: int = _key(256, "limit of a generated answer, tokens", ge=1)
     choice_by: Literal["likelihood", "generation"] = _key(
         "likelihood", "how choice tasks are judged"
+    )
+    choice_score: Literal["sum", "mean"] = _key(
+        "sum", "what the likeliest choice has most of: log p summed over its tokens, or their mean"
     )
     extraction: Literal["task", "digits"] = _key(
         "task", "reading of generated answers: the task's, or digits alone (released code)"
@@ -269,13 +284,15 @@ def get(config: Any, key: str) -> Any:
 
 
 def strategy_name(config: Config) -> str:
-    """Return ``acquisition.strategy``, or a name derived from what the strategy does.
+    """Return ``acquisition.name``, or a name derived from what the strategy does.
 
-    Where that is ``module:function``, the function is the strategy. Derived: ``random``; a
+    A function of one's own is called by its ``module:function``. Derived: ``random``; a
     measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
     two combinations; ``-gold`` behind what reads labels.
     """
     a = config.acquisition
+    if a.name is not None:
+        return a.name
     if a.strategy is not None:
         return a.strategy
     if a.select == "random":

@@ -46,7 +46,7 @@ def prepare(config: Config, folder: RunFolder) -> World:
     name = config.acquisition.strategy or ""
     strategy = resolve(name) if ":" in name else None  # before hours of work
     source = fingerprint(name)
-    data = tasks.load(config.task)
+    data = tasks.load(config.task, seed=config.seed)
     for note in data.notes:
         logger.warning("%s", note)
     with (

@@ -272,8 +272,8 @@ def test_no_answer_of_the_pool_is_read(
 
     whole = tasks.load
 
-    def sealed(config: Any) -> Any:
-        found = whole(config)
+    def sealed(config: Any, **more: Any) -> Any:
+        found = whole(config, **more)
         return dataclasses.replace(
             found, pool=dataclasses.replace(found.pool, answers=Sealed(found.pool.answers))
         )

@@ -289,3 +289,28 @@ def test_asset_is_small_and_complete(tokenizer):
     log = json.loads((ASSET / "pretraining_log.json").read_text())
     assert log["parameters"] == count
     assert log["command"].startswith("python scripts/pretrain_tiny.py")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_seeded_draws_make_other_questions(name: str) -> None:
+    made, kinds = FAMILIES[name], Counter[str]
+    fixed, first, again, second = (made.rows("train", seed=s) for s in (None, 3, 3, 4))
+    assert first == again
+    for one, other in ((fixed, first), (first, second)):
+        shared = {r["question"] for r in one} & {r["question"] for r in other}
+        assert len(shared) < len(one) / 2  # near-duplicates come from few words, and so again
+        assert kinds(r["kind"] for r in one) == kinds(r["kind"] for r in other)
+    tested = made.rows("test", seed=3)
+    assert tested != made.rows("test", seed=4)
+    pools = {r["question"] for seed in (None, 3, 4) for r in made.rows("train", seed=seed)}
+    assert not pools & {r["question"] for r in tested}
+
+
+def test_a_run_loads_its_seeds_questions() -> None:
+    def prompts(draw: str, seed: int) -> list[str]:
+        config = TaskConfig(name="choice", draw=draw, test_limit=5)  # type: ignore[arg-type]
+        return [e.prompt for e in tasks.load(config, seed=seed).test.examples]
+
+    assert prompts("fixed", 1) == prompts("fixed", 2)
+    assert prompts("seeded", 1) != prompts("seeded", 2)
+    assert prompts("seeded", 1) == prompts("seeded", 1)

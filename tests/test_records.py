@@ -137,7 +137,7 @@ def test_folder_name(tmp_path: Path) -> None:
     ],
 )
 def test_strategy_names_make_safe_folders(strategy: str, folder: str, tmp_path: Path) -> None:
-    config = load(None, [f"output_dir={tmp_path}", f"acquisition.strategy={strategy}"])
+    config = load(None, [f"output_dir={tmp_path}", f"acquisition.name={strategy}"])
     path = folder_of(config)
     assert path.parent == tmp_path / "arithmetic" / folder
     assert path.resolve().is_relative_to(tmp_path.resolve() / "arithmetic")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from runs import Runner
 
 import star
 from star import active_learning, strategies
-from star.config import load
+from star.config import load, strategy_name
 from star.errors import InputError
 from star.files import read_json
 from star.strategies import Components
@@ -123,10 +124,25 @@ def test_functions_that_cannot_be_used(runner: Runner, words: list[str], said: s
 
 @pytest.mark.parametrize("name", ["a:", ":f", "a b:f", "a:f:g", "a.:f"])
 def test_names_that_are_none(name: str) -> None:
-    with pytest.raises(InputError, match=r"must be a name, or module:function"):
+    with pytest.raises(InputError, match=r"must be module:function, a strategy of your own"):
         load(None, [f"acquisition.strategy={name!r}"])
     with pytest.raises(InputError, match=r"set acquisition\.select=top_k, got random"):
         load(None, ["acquisition.strategy=a:f", "acquisition.select=random"])
+
+
+@pytest.mark.parametrize(
+    "word, mend",
+    [
+        ("random", "set acquisition.select=random"),
+        ("top_k", "set acquisition.select=top_k"),
+        ("randm", "did you mean 'random'"),
+        ("my_strategy.kcenter", "acquisition.name is the name of a row"),
+    ],
+)
+def test_a_word_that_is_no_function_is_refused_and_not_a_name(word: str, mend: str) -> None:
+    with pytest.raises(InputError, match=re.escape(mend)):
+        load(None, [f"acquisition.strategy={word}"])
+    assert strategy_name(load(None, [f"acquisition.name={word}"])) == word
 
 
 @pytest.mark.parametrize("source", ["def f(:", "raise RuntimeError('x')", "import absent_one.two"])

@@ -278,3 +278,22 @@ def test_shipped_configurations(name: str) -> None:
     assert config.acquisition.continuation == expected
     if name == "sst2":
         assert data.test.examples[0].choices == (" negative", " positive")
+
+
+def test_seeded_draws_of_stored_rows_keep_their_numbers(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}?", "answer": str(i)} for i in range(40)]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    keys = {"name": "jsonl", "data_dir": str(tmp_path), "pool_limit": 12, "draw": "seeded"}
+
+    def drawn(seed: int, **more: Any) -> tasks.Split:
+        return tasks.load(TaskConfig(**keys | more), seed=seed).pool
+
+    one, other = drawn(0), drawn(1)
+    assert len(one) == len(other) == 12
+    numbers = [e.index for e in one.examples]
+    assert numbers == sorted(numbers) != [e.index for e in other.examples]
+    assert [a.gold for a in one.answers] == [str(i) for i in numbers]
+    assert [e.index for e in drawn(0).examples] == numbers
+    assert [e.index for e in drawn(7, draw="fixed").examples] == list(range(12))
+    assert [e.index for e in drawn(0, pool_limit=None).examples] == list(range(40))

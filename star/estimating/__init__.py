@@ -55,7 +55,7 @@ def estimate(
         InputError: What ``run`` would refuse too; weights larger than the device; bad rates.
     """
     _check(flops_per_second, bytes_per_second)
-    data = tasks.load(config.task)
+    data = tasks.load(config.task, seed=config.seed)
     model = without_weights(config)
     load = plan(config, model, data, shape_of(model.causal, config.adapter))
     on_cpu = flops_per_second is None and models.device_of(config.model).type == "cpu"

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from star import generation, likelihood, models, weights
+from star.adapter import targets
 from star.config import AdapterConfig, Config
 from star.errors import InputError
 from star.estimating import costs
@@ -66,14 +67,14 @@ def shape_of(causal: nn.Module, config: AdapterConfig) -> Shape:
             continue
         if isinstance(module, nn.Linear):  # four-bit ones too, whose weights are packed
             matrices += module.in_features * module.out_features
-            if any(f".{name}".endswith(f".{target}") for target in config.target_modules):
+            if any(f".{name}".endswith(f".{target}") for target in targets(config)):
                 inputs.append(module.in_features)
                 outputs.append(module.out_features)
         else:  # GPT-2's Conv1D, experts in one block
             matrices += sum(p.numel() for p in module.parameters(recurse=False) if p.dim() > 1)
     if not inputs:
         raise InputError(
-            f"adapter.target_modules: {', '.join(config.target_modules)} name no linear module of "
+            f"adapter.target_modules: {', '.join(targets(config))} name no linear module of "
             "this model"
         )
     heads = settings.num_attention_heads

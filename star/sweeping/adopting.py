@@ -90,7 +90,7 @@ class Contents:
 
     def _of(self, part: str, config: Config) -> str | None:
         named: dict[str, Any] = {
-            "data": asdict(config.task),
+            "data": [asdict(config.task), config.task.draw == "seeded" and config.seed],
             "model": [config.model.name_or_path, config.tracking.cache_dir],
             "strategy": config.acquisition.strategy,
         }
@@ -103,7 +103,7 @@ class Contents:
 def _data(config: Config) -> str | None:
     from star import tasks  # late, as below: most sweeps have nothing to take over
 
-    return tasks.load(config.task).fingerprint
+    return tasks.load(config.task, seed=config.seed).fingerprint
 
 
 def _model(config: Config) -> str | None:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from star import seeding
 from star.config import TaskConfig
 from star.errors import InputError
 from star.tasks.arithmetic import Arithmetic
@@ -77,8 +80,11 @@ def is_choice(config: TaskConfig) -> bool:
     return TASKS[config.name](config).labels is not None
 
 
-def load(config: TaskConfig) -> TaskData:
+def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     """Return the pool (split ``train``) and the test questions (``task.test_split``) of a task.
+
+    With ``task.draw=seeded`` the rows depend on ``seed``, the run's: a family generates others, of
+    a stored split ``task.pool_limit`` and ``task.test_limit`` rows are drawn.
 
     A question that stands in the pool more than once is kept where it stands first. Questions of
     the test split that stand in the pool too are kept, and counted.
@@ -87,8 +93,9 @@ def load(config: TaskConfig) -> TaskData:
         InputError: Data that is missing, malformed or unreadable by the task; a bad row is named.
     """
     task = TASKS[config.name](config)
-    pool_table = _read(task, POOL_SPLIT, config.pool_limit)
-    test_table = _read(task, config.test_split, config.test_limit)
+    drawn_by = seed if config.draw == "seeded" else None
+    pool_table = _read(task, POOL_SPLIT, config.pool_limit, drawn_by)
+    test_table = _read(task, config.test_split, config.test_limit, drawn_by)
     stored = _split(task, pool_table)
     test = _split(task, test_table)
     pool, conflicting = _first_of_each(stored)
@@ -121,7 +128,17 @@ def load(config: TaskConfig) -> TaskData:
     )
 
 
-def _read(task: Task, split: str, limit: int | None) -> Table:
+def _read(task: Task, split: str, limit: int | None, drawn_by: int | None) -> Table:
+    """Return a split's rows: the first ``limit``, or so many drawn by the seed ``drawn_by``."""
+    if drawn_by is None or task.family is not None:
+        return _stored(task, split, limit, drawn_by)
+    table = _stored(task, split, None, None)
+    size = len(table.rows)
+    order = torch.randperm(size, generator=seeding.generator(drawn_by, "draw", split)).tolist()
+    return table.at(sorted(order[: size if limit is None else limit]))
+
+
+def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Table:
     config = task.config
     if task.family is not None:
         if config.data_dir is not None:
@@ -131,11 +148,12 @@ def _read(task: Task, split: str, limit: int | None) -> Table:
             )
         if split not in ("train", "test"):
             raise InputError(f"task.test_split of {task.name} must be test or train, got '{split}'")
-        rows: list[Mapping[str, Any]] = [*task.family.rows(split, config.pool_mix)[:limit]]
+        rows: list[Mapping[str, Any]] = [*task.family.rows(split, config.pool_mix, seed)[:limit]]
         places = [
             f"{task.name}, split {split}, row {number} (from 0)" for number in range(len(rows))
         ]
-        return Table(rows, places, {"generated": task.name, "version": task.version})
+        source = {"generated": task.name, "version": task.version}
+        return Table(rows, places, source if seed is None else source | {"seed": seed})
     if config.data_dir is not None:
         return read_folder(config.data_dir, split, limit=limit)
     if task.hub_id is None:
@@ -154,7 +172,7 @@ def _read(task: Task, split: str, limit: int | None) -> Table:
 
 def _split(task: Task, table: Table) -> Split:
     examples, answers = [], []
-    for index, (row, place) in enumerate(zip(table.rows, table.places, strict=True)):
+    for index, row, place in zip(table.numbers, table.rows, table.places, strict=True):
         try:
             examples.append(task.example(row, index))
             answers.append(task.answer(row, index))

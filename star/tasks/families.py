@@ -2,8 +2,9 @@
 
 A family is a set of *kinds* of question. Its easy kinds are in the embedded model's pretraining
 text, its hard kinds are not: there the model has met the words (without answers) and, in a formal
-wording, the steps. Rows depend on the split alone, never on a run's seed, so a pool index means
-the same row in every run.
+wording, the steps. Rows depend on the split alone, so that a pool index means the same row in every
+run; or, where ``task.draw`` is seeded, on the run's seed too, so that results over seeds vary with
+the questions as well.
 """
 
 from __future__ import annotations
@@ -92,18 +93,26 @@ class Family:
     lessons: Mapping[str, tuple[float, Maker]]
     unanswered: Mapping[str, Maker]
 
-    def rows(self, split: str, mix: Mix = "planted") -> list[Row]:
-        """Return all rows of ``train`` or ``test``, the same at every call."""
+    def rows(self, split: str, mix: Mix = "planted", seed: int | None = None) -> list[Row]:
+        """Return all rows of ``train`` or ``test``, the same at every call with the same seed."""
         if split == "train":
-            return self.generate("train", POOL_SIZE, mix)
-        return self.generate("test", self.test_size)
+            return self.generate("train", POOL_SIZE, mix, seed)
+        return self.generate("test", self.test_size, seed=seed)
 
-    def generate(self, split: Split, size: int, mix: Mix = "planted") -> list[Row]:
+    def generate(
+        self, split: Split, size: int, mix: Mix = "planted", seed: int | None = None
+    ) -> list[Row]:
         """Return the rows of a train, dev or test split, in a fixed shuffled order.
 
         Dev and test are balanced over all kinds, and so is a ``uniform`` pool; in a ``planted``
         pool the hard kinds are a minority and many easy rows near-duplicates. No question occurs
-        twice.
+        twice, and none in two splits, whatever the seeds.
+
+        Args:
+            split: Which.
+            size: Number of rows.
+            mix: Of a train split.
+            seed: Draws other rows; ``None`` = those that every run with ``task.draw=fixed`` has.
         """
         planted = split == "train" and mix == "planted"
         kinds = {**self.easy, **self.hard}
@@ -113,7 +122,8 @@ class Family:
             counts |= _shares(size - num_hard, list(self.easy))
         else:
             counts = _shares(size, list(kinds))
-        rng = Random(f"{self.name}/{split}/{mix if split == 'train' else 'balanced'}")
+        stream = f"{self.name}/{split}/{mix if split == 'train' else 'balanced'}"
+        rng = Random(stream if seed is None else f"{stream}/{seed}")
         rows: list[Row] = []
         seen: set[str] = set()
         for kind, count in counts.items():

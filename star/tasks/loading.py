@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,11 +35,22 @@ class Table:
         rows: Columns by name, in stored order.
         places: Where each row stands (``train.jsonl, line 3``), for messages.
         source: What identifies the data: a file's name and SHA-256, or Hub id and revision.
+        numbers: The 0-based stored row of each; empty = 0, 1, 2, …
     """
 
     rows: list[Row]
     places: list[str]
     source: dict[str, Any]
+    numbers: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if not self.numbers:
+            object.__setattr__(self, "numbers", range(len(self.rows)))
+
+    def at(self, numbers: Sequence[int]) -> Table:
+        """Return some rows of a whole split, by their stored numbers."""
+        rows, places = [self.rows[i] for i in numbers], [self.places[i] for i in numbers]
+        return Table(rows, places, self.source, numbers)
 
 
 def read_folder(data_dir: str | Path, split: str, *, limit: int | None = None) -> Table:
