@@ -178,6 +178,8 @@ def _refuse_unknown(part: Any, source: str) -> None:
 
 def _check_leaf(name: str, value: Any, kind: str) -> None:
     """Raise ``InputError`` for what OmegaConf would take, but not as it was meant."""
+    if name.endswith(MODULES):
+        _check_modules(name, value)
     if "list" in kind and isinstance(value, dict):
         raise InputError(f"{name} is a list; write it whole, [a, b]")
     for item in _items(value):
@@ -194,6 +196,7 @@ def _items(value: Any) -> list[Any]:
 
 
 SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
+MODULES = "adapter.target_modules"
 
 _BOUNDS = {
     "ge": (lambda v, b: v >= b, "at least"),
@@ -214,7 +217,7 @@ def check(config: Config) -> None:
             if bound is not None and not (math.isfinite(value) and holds(value, bound)):
                 raise InputError(f"{key} must be {words} {bound}, got {value}")
     _check_acquisition(config)
-    _check_modules(config.adapter.target_modules)
+    _check_modules(MODULES, config.adapter.target_modules)
     if config.train.keep == "best" and config.task.validation_size == 0:
         raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
     scored = config.acquisition.select != "random" and config.pool.rounds > 1
@@ -238,8 +241,7 @@ def check(config: Config) -> None:
                 raise InputError(f"task.{key} belongs to task.name=jsonl, got {config.task.name}")
 
 
-def _check_modules(modules: Any) -> None:
-    key = "adapter.target_modules"
+def _check_modules(key: str, modules: Any) -> None:
     if modules in ("auto", "all-linear"):
         return
     if not isinstance(modules, list):

@@ -172,8 +172,8 @@ def other_value(key: str, item: dataclasses.Field) -> str:
         return next(word for word in words if word != value)
     if "int" in str(item.type) or "float" in str(item.type):
         return "3"
-    if key == "acquisition.strategy":
-        return "a:f"
+    if key in ("acquisition.strategy", "adapter.target_modules"):
+        return {"acquisition.strategy": "a:f", "adapter.target_modules": "[a]"}[key]
     return (
         "[a]" if "list" in str(item.type) else "{question: a}" if "dict" in str(item.type) else "a"
     )
