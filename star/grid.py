@@ -39,7 +39,8 @@ class Row:
         settings: ``key=value`` words over the column's.
         about: A line for readers.
         columns: The columns it is run in; ``None`` = all.
-        naive: Name of the row that is its naive counterpart, the same without the method's parts.
+        naive: Names of rows, the first of which that a column has is the naive counterpart there,
+            the same without the method's parts.
         curve: Whether it has a learning curve; ``False``: a point (zero-shot, the whole pool).
     """
 
@@ -48,7 +49,7 @@ class Row:
     settings: tuple[str, ...] = ()
     about: str = ""
     columns: tuple[str, ...] | None = None
-    naive: str | None = None
+    naive: tuple[str, ...] = ()
     curve: bool = True
 
 

@@ -11,7 +11,7 @@ A table file (``configs/tables/*.yaml``) is a grid of runs::
       arithmetic: {config: ../tiny/arithmetic.yaml}
     rows:
       random: {settings: {acquisition.select: random}}
-      star: {naive: me}
+      star: {naive: me}          # or a list: the first that is run in a column
       me: {settings: {acquisition.combine: none}}
 """
 
@@ -63,7 +63,7 @@ def read_table(path: str | Path) -> Table:
     require(names, [table.baseline], f"{path}: baseline")
     for row in rows:
         others = [name for name in names if name != row.name]
-        require(others, [] if row.naive is None else [row.naive], f"{path}: rows.{row.name}.naive")
+        require(others, row.naive, f"{path}: rows.{row.name}.naive")
         require([c.name for c in columns], row.columns or (), f"{path}: rows.{row.name}.columns")
     return table
 
@@ -96,9 +96,18 @@ def _row(path: Path, name: str, part: Mapping[str, Any], preset: str | None) -> 
         settings=_words(where, part.get("settings")),
         about=str(part.get("about", "")),
         columns=None if chosen is None else tuple(map(str, chosen)),
-        naive=part.get("naive"),
+        naive=_naive(where, part.get("naive")),
         curve=part.get("curve", True),
     )
+
+
+def _naive(where: str, value: Any) -> tuple[str, ...]:
+    names = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise InputError(
+            f"{where}.naive must be the name of a row, or a list of different ones, got {value!r}"
+        )
+    return tuple(names)
 
 
 def _seeds(path: Path, value: Any) -> tuple[int, ...]:

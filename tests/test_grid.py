@@ -11,9 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
-from star import grid, table_files
-from star.config import Config, config_hash, fields_of, get, load
+from star import grid, table_files, tasks
+from star.config import (
+    Config,
+    TaskConfig,
+    config_hash,
+    fields_of,
+    get,
+    load,
+    scored_continuation,
+)
 from star.errors import InputError
+from star.tasks import is_choice
+from star.tasks.families import POOL_SIZE
 
 ROOT = Path(__file__).parents[1]
 TABLES = sorted((ROOT / "configs/tables").glob("*.yaml"))
@@ -142,7 +152,9 @@ def test_values_come_through_words(value: Any) -> None:
         ({"rows": {"random": {}, "Random": {}}}, "random and Random are one folder where case"),
         ({"rows": {"a": {"curve": "no"}}}, "rows.a.curve must be true or false, got 'no'"),
         ({"rows": {"a": {"naive": "a"}}}, "rows.a.naive: no 'a'"),
-        ({"rows": {"a": {"naive": 0}}}, "rows.a.naive: no '0'"),
+        ({"rows": {"a": {"naive": 0}}}, "rows.a.naive must be the name of a row, .* got 0"),
+        ({"rows": {"a": {}, "b": {"naive": ["a", "a"]}}}, "b.naive must be .*list of different"),
+        ({"rows": {"a": {}, "b": {"naive": ["a", "c"]}}}, "rows.b.naive: no 'c'"),
         ({"rows": {"a": {"columns": []}}}, r"rows.a.columns must be a list .* got \[\]"),
         ({"settings": {"task.revision": date(2024, 1, 1)}}, "date is not .*; put it in quotes"),
         ({"rows": {"a": 3}}, "rows.a must be a mapping, got 3"),
@@ -227,7 +239,8 @@ def test_a_deviation_differs_from_what_it_is_compared_with_in_one_setting(
     table = table_files.read_table("configs/tables/deviations.yaml")
     made = {c.row: c.load(Path("runs")) for c in grid.cells(table, seeds=[0])}
     for row in table.rows:
-        other = row.naive or {"released-no-space": "released"}.get(row.name, table.baseline)
+        usual = {"released-no-space": "released"}.get(row.name, table.baseline)
+        other = next(iter(row.naive), usual)
         differing = [
             key
             for key, _ in fields_of(Config)
@@ -238,13 +251,21 @@ def test_a_deviation_differs_from_what_it_is_compared_with_in_one_setting(
             assert len(differing) == 1, (row.name, differing)
 
 
-def test_the_naive_counterpart_has_none_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_naive_counterpart_has_none_of_the_parts_and_scores_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(ROOT)
     table = table_files.read_table("configs/tables/main.yaml")
     cells = {(c.column, c.row): c.load(Path("runs")) for c in grid.cells(table, seeds=[0])}
+    compared = []
     for row in filter(lambda row: row.naive, table.rows):
-        for column in (c.name for c in table.columns):
-            star, naive = cells[column, row.name], cells[column, str(row.naive)]
+        for column in (c.name for c in table.columns if (c.name, row.name) in cells):
+            other = next(name for name in row.naive if (column, name) in cells)
+            compared.append((column, row.name, other))
+            star, naive = cells[column, row.name], cells[column, other]
+            choices = is_choice(star.task)
+            scored = {scored_continuation(c.acquisition, choices) for c in (star, naive)}
+            assert len(scored) == 1, (column, row.name, scored)
             assert star.acquisition.combine == "dynamic" and naive.acquisition.combine == "none"
             assert star.acquisition.mc_dropout.passes and not naive.acquisition.mc_dropout.passes
             assert star.regularizer.kind != "none" and naive.regularizer.kind == "none"
@@ -255,7 +276,24 @@ def test_the_naive_counterpart_has_none_of_the_parts(monkeypatch: pytest.MonkeyP
                 acquisition=dataclasses.replace(
                     star.acquisition,
                     combine="none",
+                    continuation=naive.acquisition.continuation,
                     mc_dropout=naive.acquisition.mc_dropout,
                 ),
             )
             assert same == naive
+    assert ("arithmetic", "star-pe", "pe-same") in compared
+    assert ("choice", "star-pe", "pe") in compared and (
+        "choice",
+        "star-pe-own",
+        "pe",
+    ) not in compared
+
+
+def test_a_seeded_pool_is_as_large_as_the_whole_pools_row_takes() -> None:
+    table = table_files.read_table(ROOT / "configs/tables/main.yaml")
+    settings = dict(word.split("=") for row in table.rows for word in row.settings)
+    assert int(settings["pool.initial_size"]) == POOL_SIZE
+    for name in ("arithmetic", "truefalse", "choice"):
+        for seed in table.seeds:
+            counts = tasks.load(TaskConfig(name=name, draw="seeded"), seed=seed).counts
+            assert counts["pool"] == POOL_SIZE

@@ -124,7 +124,7 @@ def test_every_cell_is_there_whatever_became_of_it(gathered: dict[str, Any]) -> 
     }  # fmt: skip
     assert states["plain", 0] == states["bald", 1] == states["whole", 0] == "missing"
     assert [row["name"] for row in gathered["rows"]] == list(ROWS)
-    assert gathered["rows"][1]["naive"] == "plain" and gathered["rows"][4]["curve"] is False
+    assert gathered["rows"][1]["naive"] == ["plain"] and gathered["rows"][4]["curve"] is False
     assert gathered["columns"][0]["about"] == "sums" and gathered["baseline"] == "random"
     assert gathered["seeds"] == [0, 1] and gathered["title"] == "Small"
 

@@ -158,6 +158,20 @@ def test_a_run_alone() -> None:
     assert "AUC − random" not in to_markdown(made) and "↑" not in to_markdown(made)
 
 
+def test_the_naive_counterpart_is_the_first_that_a_column_has() -> None:
+    cells = []
+    for column, others in (("both", ("one", "two")), ("second", ("two",)), ("neither", ())):
+        for row in ("random", *others, "star"):
+            cells += many_seeds([0.0, 0.1, 0.3], row, column=column)
+    made = record(*cells, rows={"star": {"naive": ["one", "two"]}})
+    named = {
+        column: line_of(made, "star", column)["versus_naive"]
+        for column in ("both", "second", "neither")
+    }
+    assert named["both"]["row"] == "one" and named["second"]["row"] == "two"
+    assert named["neither"] is None
+
+
 def test_a_naive_counterpart_that_is_random_counts_once() -> None:
     line = line_of(three_seeds(rows={"star": {"naive": "random"}}), "star")
     assert line["versus_naive"] is None and line["versus_random"]["family"] == 1

@@ -140,7 +140,8 @@ ROW: Known = {
     "about": (_text, "text"),
     "preset": (_maybe(_text), "text or null"),
     "settings": (_list(_text), "a list of words"),
-    "naive": (_maybe(_text), "text or null"),
+    # A name alone stood there before a column could have a counterpart of its own.
+    "naive": (lambda value: _maybe(_text)(value) or _list(_text)(value), "a list of rows"),
     "curve": (lambda value: isinstance(value, bool), "true or false"),
 }
 COLUMN: Known = {"name": (_text, "text"), "about": (_text, "text")}

@@ -3,7 +3,7 @@
 A record is plain JSON::
 
     {"table", "title", "baseline", "settings": [word],
-     "rows": [{"name", "about", "preset", "settings": [word], "naive", "curve"}],
+     "rows": [{"name", "about", "preset", "settings": [word], "naive": [row], "curve"}],
      "columns": [{"name", "about", "settings": [word]}], "seeds": [k],
      "environments": [{"star": {...}, "hardware": {...}, "packages": {...}}],
      "cells": [{"column", "row", "seed", "status": "done", "failed" or "missing",
@@ -87,7 +87,7 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
                     "about": row.about,
                     "preset": row.preset,
                     "settings": list(row.settings),
-                    "naive": row.naive,
+                    "naive": list(row.naive),
                     "curve": row.curve,
                 }
                 for row in table.rows

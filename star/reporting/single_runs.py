@@ -45,7 +45,7 @@ def of_runs(folders: Sequence[str | Path]) -> Record:
         found[key], where[key] = place | run["content"], run["folder"]
     names = dict.fromkeys(row for _, row, _ in found)
     long = {row for (_, row, _), cell in found.items() if len(cell["rounds"]) > 1}
-    plain = {"about": "", "preset": None, "settings": [], "naive": None}
+    plain = {"about": "", "preset": None, "settings": [], "naive": []}
     return rounded(
         {
             "table": "runs",

@@ -58,7 +58,8 @@ def figures_of(record: Record) -> list[dict[str, Any]]:
             mine = [cell for cell in every if cell["row"] == row["name"]]
             if mine:
                 line = _place(column["name"], row, mine) | _figures(row, done[row["name"]])
-                line |= _compared(row, done, record["baseline"], line["notes"])
+                others = (record["baseline"], _naive_of(row, {cell["row"] for cell in every}))
+                line |= _compared(row, done, others, line["notes"])
                 lines.append(line)
         _correct(lines)
         found += lines
@@ -154,16 +155,28 @@ def _mixed(done: Cells) -> list[str]:
     return notes
 
 
+def _naive_of(row: Mapping[str, Any], present: set[str]) -> str | None:
+    """Return the first of a row's naive counterparts that is ``present`` in a column."""
+    told = row["naive"] or []
+    return next(
+        (name for name in ([told] if isinstance(told, str) else told) if name in present), None
+    )
+
+
 def _compared(
-    row: Mapping[str, Any], done: Mapping[str, Cells], baseline: str, notes: Sequence[str]
+    row: Mapping[str, Any],
+    done: Mapping[str, Cells],
+    others: tuple[str, str | None],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Return what the row's runs say beside those of random and of the naive counterpart."""
+    baseline = others[0]
     found: dict[str, Any] = dict.fromkeys((*VERSUS, *QUERY, "ripl", "label_share"))
     mine = done[row["name"]]
     if not row["curve"] or labels_of(list(mine.values())) is None:
         return found
     notes = list(notes)
-    for key, query, other in zip(VERSUS, QUERY, (baseline, row["naive"]), strict=True):
+    for key, query, other in zip(VERSUS, QUERY, others, strict=True):
         # A naive counterpart that is the baseline would be the same comparison twice.
         if other in (None, row["name"]) or (key == VERSUS[1] and other == baseline):
             continue
