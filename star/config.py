@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from star.errors import InputError, nearest
@@ -40,6 +41,7 @@ from star.schema import (
     scored_continuation,
     strategy_name,
 )
+from star.words import meant, spell
 
 __all__ = [
     "LLAMA_PROJECTIONS",
@@ -137,19 +139,12 @@ def _read_words(words: Sequence[str]) -> Any:
     from omegaconf import OmegaConf
     from yaml import YAMLError
 
-    for word in words:
-        if "=" not in word or word.startswith(("=", "-")):
-            raise InputError(f"expected key=value, got '{word}' (see star run --help)")
+    kinds = {key: str(item.type) for key, item in fields_of(Config)}
+    spelt = [spell(word, kinds) for word in words]
     try:
-        part = OmegaConf.from_dotlist(list(words))
+        return OmegaConf.from_dotlist(spelt)
     except YAMLError as error:
         raise InputError(f"cannot read {list(words)}: {' '.join(str(error).split())}") from None
-    # Text stays as it was typed: YAML reads the commit 0123456 as 42798, and `no` as false.
-    texts = {key for key, item in fields_of(Config) if item.type in ("str", "Optional[str]")}
-    for key, raw in {w.partition("=")[0]: w.partition("=")[2] for w in words}.items():
-        if key in texts and isinstance(OmegaConf.select(part, key), (bool, int, float)):
-            OmegaConf.update(part, key, raw)
-    return part
 
 
 def _refuse_unknown(part: Any, source: str) -> None:
@@ -164,11 +159,10 @@ def _refuse_unknown(part: Any, source: str) -> None:
                     raise InputError(f"{source}: {key} is a section, got the value {value!r}")
                 walk(value, f"{key}.")
             elif key not in known:
-                # The nearest by its last part too: `lr` for `train.learning_rate` stays unknown,
-                # but `train.query_size` finds `pool.query_size`.
-                hint = nearest(key, known if "." in key else {*known, *sections})
-                same = [k for k in known if k.rpartition(".")[2] == str(name)]
-                hint = f"; did you mean '{same[0]}'?" if same else hint
+                while isinstance(value, dict) and value:  # to the key itself: optimizer.lr
+                    name, value = next(iter(value.items()))
+                    key = f"{key}.{name}"
+                hint = meant(key, [*known, *sections])
                 raise InputError(f"{source}: unknown key '{key}'{hint}")
             else:
                 _check_leaf(f"{source}: {key}", value, known[key])
@@ -180,13 +174,28 @@ def _check_leaf(name: str, value: Any, kind: str) -> None:
     """Raise ``InputError`` for what OmegaConf would take, but not as it was meant."""
     if name.endswith(MODULES):
         _check_modules(name, value)
-    if "list" in kind and isinstance(value, dict):
-        raise InputError(f"{name} is a list; write it whole, [a, b]")
+    if "list[" in kind and not isinstance(value, (list, NoneType)):
+        raise InputError(f"{name} is a list; write it whole, [a, b], got {value!r}")
+    if "dict[" in kind and not isinstance(value, (dict, NoneType)):
+        raise InputError(f"{name} must be {{question: COLUMN, answer: COLUMN}}, got {value!r}")
     for item in _items(value):
+        if isinstance(item, str):
+            _check_text(name, item, lines="list[" in kind or name.endswith("task.prompt"))
         if isinstance(item, str) and ("${" in item or item == "???"):
             raise InputError(f"{name}: interpolation '${{...}}' and '???' are not supported")
         if "str" in kind and isinstance(item, (bool, int, float, list, dict)):
             raise InputError(f"{name} must be text, got {item!r} as YAML reads it; quote it")
+
+
+def _check_text(name: str, text: str, *, lines: bool) -> None:
+    """Raise ``InputError`` for text that no file, or no file's name, can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name} must be text in UTF-8, got {text!a}") from None
+    wrong = [char for char in text if ord(char) < 32 or ord(char) == 127]
+    if wrong and (not lines or "\0" in wrong):
+        raise InputError(f"{name} must be one line without control characters, got {text!a}")
 
 
 def _items(value: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from star.config import (
     to_yaml,
 )
 from star.errors import InputError
+from star.words import ALIASES
 
 ROOT = Path(__file__).parents[1]
 # accelerate/ is Accelerate's own format, tables/ are lists of runs.
@@ -101,6 +102,39 @@ def test_words_have_the_types_of_the_schema(word: str, value: object) -> None:
     got = get(load(None, [word]), word.partition("=")[0])
     assert got == value
     assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    "word, value",
+    [
+        ("task.prompt={text} is", "{text} is"),
+        ("task.prompt={text}", "{text}"),
+        ("task.prompt=Q: {question}", "Q: {question}"),
+        ("task.prompt={question} # so", "{question} # so"),
+        ("task.prompt=# {question}", "# {question}"),
+        ("task.prompt=*{a}*", "*{a}*"),
+        ("task.prompt=[a] b", "[a] b"),
+        ('task.prompt="{text}\\nThe answer is"', "{text}\nThe answer is"),
+        (r"task.prompt='a\n'", r"a\n"),
+        ("output_dir=C:\\new", "C:\\new"),
+        ("run_name=2024-01-01", "2024-01-01"),
+        ("task.choices=a,b", ["a", "b"]),
+        ("task.choices=yes, no", ["yes", "no"]),
+        ("task.choices=[yes, no, 007]", ["yes", "no", "007"]),
+        ("task.choices=['a,b', c]", ["a,b", "c"]),
+        ("evaluation.views=full", ["full"]),
+        ("adapter.target_modules=q_proj", ["q_proj"]),
+        ("adapter.target_modules=q_proj,v_proj", ["q_proj", "v_proj"]),
+        ("adapter.target_modules=all-linear", "all-linear"),
+        ("task.columns=question:a,answer:1", {"question": "a", "answer": "1"}),
+        ("task.columns={question:a, answer: no}", {"question": "a", "answer": "no"}),
+        ("task.columns={question: my text}", {"question": "my text"}),
+        ("task.columns=question:a:b", {"question": "a:b"}),
+    ],
+)
+def test_words_without_quotes_mean_what_they_say(word: str, value: object) -> None:
+    key = word.partition("=")[0]
+    assert get(load(None, ["task.name=jsonl", word]), key) == value
 
 
 def test_columns_and_choices_of_a_users_file(tmp_path: Path) -> None:
@@ -234,7 +268,7 @@ def test_what_reads_labels_says_so() -> None:
     "word, parts",
     [
         ("pool.round=3", ["the command line", "'pool.round'", "did you mean 'pool.rounds'?"]),
-        ("pol.rounds=3", ["unknown key 'pol'"]),
+        ("pol.rounds=3", ["unknown key 'pol.rounds'", "did you mean 'pool.rounds'?"]),
         ("train.query_size=3", ["did you mean 'pool.query_size'?"]),
         ("sed=3", ["did you mean 'seed'?"]),
         ("acquisition.mc_dropout.pases=3", ["did you mean 'acquisition.mc_dropout.passes'?"]),
@@ -253,7 +287,17 @@ def test_what_reads_labels_says_so() -> None:
         ("acquisition.select=top", ["acquisition.select", "'top'", "'top_k'"]),
         ("task.name=gsm", ["task.name", "'gsm'", "'gsm8k'"]),
         ("adapter.target_modules=null", ["adapter.target_modules"]),
-        ("adapter.target_modules=q_proj", ["adapter.target_modules"]),
+        ("adapter.target_modules={a: b}", ["adapter.target_modules"]),
+        ("task.choices={a: b}", ["task.choices is a list", "[a, b]"]),
+        ("task.choices=[a", ["task.choices=[a", "'task.choices=[A, B]' or task.choices=A,B"]),
+        ("task.columns=text", ["task.columns must be {question: COLUMN", "'text'"]),
+        ('task.prompt="a', ['task.prompt="a', "write 'task.prompt=\"TEXT\"'"]),
+        (r"task.prompt={text}\nSo", ["a backslash outside of quotes", "is a line break"]),
+        ("output_dir=a\udcff", ["UTF-8", r"a\udcff"]),
+        ('run_name="a\\nb"', ["run_name must be one line", r"'a\nb'"]),
+        ('task.prompt="a\\0b"', ["task.prompt", "control characters"]),
+        ("pool.rouns=3", ["did you mean 'pool.rounds'?"]),
+        ("pool.zzz=3", ["pool has initial_size, query_size, rounds"]),
         ("seed=${x}", ["seed", "interpolation"]),
         ("output_dir=${oc.env:HOME}", ["output_dir", "interpolation"]),
         ("adapter.target_modules=['${x}']", ["adapter.target_modules", "not supported"]),
@@ -262,7 +306,6 @@ def test_what_reads_labels_says_so() -> None:
             ["adapter.target_modules must be auto, all-linear, or a list"],
         ),
         ("seed=???", ["seed", "not supported"]),
-        ("train.lr=3", ["'train.lr'"]),
         ("seed=[1", ["seed=[1"]),
     ],
 )
@@ -386,6 +429,43 @@ def test_any_word_loads_or_is_refused_in_one_line(word: str) -> None:
         load(None, [word])
     except InputError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    "key, right",
+    [
+        ("train.lr", "train.learning_rate"),
+        ("lr", "train.learning_rate"),
+        ("optimizer.lr", "train.learning_rate"),
+        ("train.epochs", "train.num_train_epochs"),
+        ("train.batch_size", "train.per_device_train_batch_size"),
+        ("evaluation.batch_size", "evaluation.per_device_eval_batch_size"),
+        ("eval.eval_batch_size", "evaluation.per_device_eval_batch_size"),
+        ("adapter.rank", "adapter.r"),
+        ("lora_r", "adapter.r"),
+        ("adapter.alpha", "adapter.lora_alpha"),
+        ("adapter.dropout", "adapter.lora_dropout"),
+        ("model.name", "model.name_or_path"),
+        ("model.path", "model.name_or_path"),
+        ("task.path", "task.data_dir"),
+        ("task.dataset", "task.name"),
+        ("pool.k", "pool.query_size"),
+        ("output", "output_dir"),
+        ("rounds", "pool.rounds"),
+        ("acquisition.passes", "acquisition.mc_dropout.passes"),
+        ("train.learning_rat", "train.learning_rate"),
+        ("train.max_step", "train.max_steps"),
+    ],
+)
+def test_what_others_call_a_key_leads_to_it(key: str, right: str) -> None:
+    message = refused(None, f"{key}=1")
+    assert message == f"the command line: unknown key '{key}'; did you mean '{right}'?"
+
+
+def test_aliases_lead_to_keys() -> None:
+    known = {key for key, _ in fields_of(Config)}
+    for alias, keys in ALIASES.items():
+        assert set(keys) <= known, alias
 
 
 # --- the schema itself -------------------------------------------------------------------------

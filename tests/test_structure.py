@@ -19,6 +19,7 @@ STAR = ROOT / "star"
 ORDER = (
     "__init__",  # loaded before all others, so what it offers it must import late
     "errors",
+    "words",
     "schema",
     "config",
     "grid",
