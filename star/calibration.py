@@ -164,6 +164,26 @@ def binary_brier(confidence: ArrayLike, correct: ArrayLike) -> float:
     return float(((p - hit) ** 2).mean())
 
 
+def overconfidence(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Return the signed gap ``mean confidence − accuracy``, in [−1, 1]; 0 is best.
+
+    Above 0 the answers are surer than right, below 0 the other way round. The calibration error,
+    which has no sign, is never smaller than its absolute value.
+
+    Args:
+        confidence: (N,) probability given to the predicted answer.
+        correct: (N,) whether that answer is right.
+
+    Raises:
+        ValueError: No example, shapes that differ, NaN, or values outside [0, 1].
+
+    Source: Lichtenstein, Fischhoff and Phillips 1982, "Calibration of probabilities: The state of
+    the art to 1980".
+    """
+    p, hit = checked_pair(confidence, correct)
+    return float(p.mean() - hit.mean())
+
+
 def accuracy_stderr(correct: ArrayLike) -> float:
     """Return the standard error of an accuracy, a fraction: ``sqrt(a (1 − a) / N)``.
 
@@ -252,9 +272,9 @@ def area_under_risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> float
 def summary(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> dict[str, Any]:
     """Return what this module says of answers and their confidences; JSON can hold it.
 
-    ``accuracy``; ``ece`` and ``ece_equal_mass``; ``brier`` (binary); ``auroc`` of 1 − confidence
-    against error, ``None`` if all answers are right or all wrong; ``aurc``; ``reliability``, the
-    equal-width ``reliability_bins``.
+    ``accuracy``; ``ece`` and ``ece_equal_mass``; ``overconfidence``; ``brier`` (binary); ``auroc``
+    of 1 − confidence against error, ``None`` if all answers are right or all wrong; ``aurc``;
+    ``reliability``, the equal-width ``reliability_bins``.
 
     Args:
         confidence: (N,) probability given to the predicted answer.
@@ -269,6 +289,7 @@ def summary(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> dic
         "accuracy": float(hit.mean()),
         "ece": expected_calibration_error(p, hit, bins=bins),
         "ece_equal_mass": expected_calibration_error(p, hit, bins=bins, scheme="equal_mass"),
+        "overconfidence": overconfidence(p, hit),
         "brier": binary_brier(p, hit),
         # −p has the order of 1 − p, which would round tiny confidences into ties.
         "auroc": auroc(-p, 1.0 - hit),

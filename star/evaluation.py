@@ -27,7 +27,7 @@ from star.tasks.answers import digits_alone
 from star.tasks.base import Answer, Example, Task
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of the results' meaning; part of the key of those that are kept
+VERSION = 2  # of the results' meaning; part of the key of those that are kept
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Evaluation:
 
     Attributes:
         metrics: ``accuracy`` (flexible extraction), ``accuracy_strict`` where it differs in kind,
-            ``accuracy_stderr``, ``ece``, ``nll`` (nats an example), ``brier``.
+            ``accuracy_stderr``, ``ece``, ``overconfidence``, ``nll`` (nats an example), ``brier``;
+            ``ece_token_mean`` and the like of the other confidence of generated answers (of
+            choices, which have one, the same again).
         predictions: One row an example, for ``predictions.jsonl``.
         tokens: Tokens through the model, padding not counted.
         own: Generated answers behind their prompts, as tokens; empty for choices by likelihood.
@@ -67,27 +69,50 @@ def evaluate(
     Choice tasks by likelihood: the prediction is the choice with the largest normalised likelihood,
     its confidence that probability, ``nll`` the gold choice's −log p, ``brier`` the sum over the
     choices. Generated answers: the prediction is extracted from the greedy continuation; its
-    confidence is the geometric mean of its tokens' probabilities, exp(mean log p), the
-    length-normalised likelihood of Malinin & Gales 2021 (arXiv 2002.07650); ``nll`` is the gold
-    target's summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold
-    answers are read as the released code reads them (``answers.digits_alone``).
+    confidence is the probability of the whole continuation, the stop token's included (see
+    :func:`confidences`, which gives ``confidence_token_mean`` too); ``nll`` is the gold target's
+    summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold answers
+    are read as the released code reads them (``answers.digits_alone``).
     """
     choices = task.labels is not None and by_likelihood
     judge = _by_likelihood if choices else partial(_by_generation, digits=digits)
     found = judge(model, task, examples, answers, limits, progress)
     rows = found.predictions
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
-    confidence = np.array([row["confidence"] for row in rows])
     metrics = {
         "accuracy": float(correct.mean()),
         "accuracy_stderr": float(calibration.accuracy_stderr(correct)),
-        "ece": calibration.expected_calibration_error(confidence, correct, bins=bins),
         "nll": float(np.mean([row["nll"] for row in rows])),
         **found.metrics,
     }
+    for end in ("", "_token_mean"):
+        p = [row.get(f"confidence{end}", row["confidence"]) for row in rows]
+        metrics[f"ece{end}"] = calibration.expected_calibration_error(p, correct, bins=bins)
+        metrics[f"overconfidence{end}"] = calibration.overconfidence(p, correct)
     if not choices:
+        metrics["brier"] = calibration.binary_brier([row["confidence"] for row in rows], correct)
+        metrics["brier_token_mean"] = calibration.binary_brier(p, correct)
         metrics["accuracy_strict"] = float(np.mean([row["correct_strict"] for row in rows]))
     return replace(found, metrics=metrics)
+
+
+def confidences(log_prob: float, tokens: int, view: str = "") -> dict[str, float]:
+    """Return the two confidences in a generated answer, by the names they have in its row.
+
+    ``confidence``: p of the whole answer, ``exp Σ log p``, the model's probability of writing just
+    this, which can be held against how often it is right. ``confidence_token_mean``: the geometric
+    mean of its tokens' probabilities, ``exp(Σ log p / tokens)``, the length-normalised likelihood
+    of Malinin & Gales 2021 (arXiv 2002.07650); it ranks answers of unlike length, and is the
+    probability of nothing. With rounding neither exceeds 1.
+
+    Args:
+        log_prob: Σ log p of the answer's tokens, in nats.
+        tokens: How many; at least 1.
+        view: Of another view than the answer's own: ``mc`` makes ``confidence_mc`` of the name.
+    """
+    name = f"confidence_{view}" if view else "confidence"
+    kinds = {name: log_prob, f"{name}_token_mean": log_prob / tokens}
+    return {kind: min(1.0, float(np.exp(value))) for kind, value in kinds.items()}
 
 
 def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, Any]:
@@ -227,14 +252,12 @@ def _by_generation(
             | {
                 "correct": correct,
                 "correct_strict": task.is_correct(strict, answer.gold, strict=True),
-                "confidence": min(1.0, float(np.exp(own_log_probs[i] / len(new[i])))),
+                **confidences(own_log_probs[i], len(new[i])),
                 "nll": float(gold_nll[i]),
                 "text": text,
                 "stopped": new[i][-1] in model.stop_ids,
             }
             | ({"truncated": True} if i in cut else {})  # prompt or target, to fit the model
         )
-    confidence = [row["confidence"] for row in rows]
-    brier = calibration.binary_brier(confidence, [row["correct"] for row in rows])
     tokens = sum(len(r) for part in (own, gold) for r in part)
-    return Evaluation({"brier": brier}, rows, tokens, own, gold)
+    return Evaluation({}, rows, tokens, own, gold)

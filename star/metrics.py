@@ -51,6 +51,16 @@ class ExpectedCalibrationError(evaluate.Metric):
         return {"ece": ece}
 
 
+class Overconfidence(evaluate.Metric):
+    """``{"overconfidence": number in [-1, 1]}``, mean confidence − accuracy."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _answers_info(calibration.overconfidence)
+
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
+        return {"overconfidence": calibration.overconfidence(predictions, references)}
+
+
 class BinaryBrierScore(evaluate.Metric):
     """``{"binary_brier": number in [0, 1]}``."""
 
@@ -106,6 +116,7 @@ class NegativeLogLikelihood(evaluate.Metric):
 
 METRICS: dict[str, type[evaluate.Metric]] = {
     "ece": ExpectedCalibrationError,
+    "overconfidence": Overconfidence,
     "binary_brier": BinaryBrierScore,
     "auroc": AUROC,
     "aurc": AreaUnderRiskCoverage,
@@ -117,9 +128,9 @@ METRICS: dict[str, type[evaluate.Metric]] = {
 def load(name: str, **settings: Any) -> evaluate.Metric:
     """Return a fresh metric, to be fed by ``add``, ``add_batch`` or ``compute`` itself.
 
-    ``ece``, ``binary_brier``, ``auroc`` and ``aurc`` take confidences and outcomes, so that
-    ``evaluate.combine`` can hold them together; ``brier`` and ``nll`` take distributions over the
-    classes and labels. ``compute`` returns the measure under its name.
+    ``ece``, ``overconfidence``, ``binary_brier``, ``auroc`` and ``aurc`` take confidences and
+    outcomes, so that ``evaluate.combine`` can hold them together; ``brier`` and ``nll`` take
+    distributions over the classes and labels. ``compute`` returns the measure under its name.
 
     Args:
         name: A key of ``METRICS``.

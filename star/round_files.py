@@ -23,7 +23,10 @@ from star.training import Fit
 
 logger = logging.getLogger(__name__)
 
-NEEDED = ("accuracy", "accuracy_strict", "accuracy_stderr", "ece", "nll", "brier")
+NEEDED = (
+    *("accuracy", "accuracy_strict", "accuracy_stderr", "ece", "overconfidence"),
+    *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
+)
 
 
 @dataclass
@@ -99,9 +102,9 @@ def report(t: int, labeled: int, tested: Evaluation, query: Query, clock: Clock)
     """Say in one line what a round gave, and in another what decided its query."""
     m, s = tested.metrics, clock.seconds
     logger.info(
-        "round %d: %d labels, accuracy %.3f ± %.3f, ECE %.3f, %.1f s "
+        "round %d: %d labels, accuracy %.3f ± %.3f, ECE %.3f (over-confidence %+.3f), %.1f s "
         "(train %.1f, evaluate %.1f, score %.1f)",
-        *(t, labeled, m["accuracy"], m["accuracy_stderr"], m["ece"]),
+        *(t, labeled, m["accuracy"], m["accuracy_stderr"], m["ece"], m["overconfidence"]),
         *(sum(s.values()), s["train"], s["evaluate"], s["score"]),
     )
     weights = query.notes.get("effective_weight")
@@ -156,4 +159,12 @@ def refuse_other_content(
             raise InputError(
                 f"{folder.path} was started on another content of the {kind} ({key} {known[:8]}, "
                 f"now {str(now)[:8]}); restore the {kind}, or set another output_dir"
+            )
+    for t in range(folder.complete_rounds()):
+        done = folder.read_round(t, "metrics.json")
+        # Of generated answers alone: a choice has had one confidence from the start.
+        if "accuracy_strict" in done and "overconfidence" not in done:
+            raise InputError(
+                f"{folder.path} has rounds of an earlier version (round {t}), whose ece is that of "
+                "the mean token's probability; go on with that version, or set another output_dir"
             )

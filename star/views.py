@@ -7,12 +7,16 @@ round by round, on the test split. Confidences:
 * ``full`` and ``base``: of each model's own prediction, as ``evaluation.evaluate`` defines them.
 * ``mc``: S dropout passes averaged in probability, p̄ = mean_s p_s. Choices: the prediction is the
   choice of the largest p̄, which is its confidence. Generated answers: the full model's greedy
-  answer, its confidence p̄^(1/L) over its L tokens, with p_s the whole answer's likelihood
-  (expectation of products, length-normalised: Malinin & Gales 2021, arXiv 2002.07650).
+  answer, its confidence p̄, with p_s the whole answer's likelihood (expectation of products:
+  Malinin & Gales 2021, arXiv 2002.07650).
 * ``shared``: how well base, full and MC confidence in one and the same answer, the full model's,
-  tell that model's errors apart.
+  tell that model's errors apart. The base's is its opinion of another's answer: neither its
+  confidence in its own nor what a strategy acquires with.
 * ``full_scaled``: ``full`` after temperature scaling (Guo et al. 2017), fitted on the validation
   rows, never on the test split.
+
+Generated answers have a second confidence, the geometric mean over their L tokens, p^(1/L): all of
+the above again under ``token_mean`` in each view, in ``shared`` under names that end so.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from peft import PeftModel
 from star import calibration, likelihood, temperature
 from star.adapter import base_model
 from star.admission import Limits, encode_choices
-from star.evaluation import Evaluation
+from star.evaluation import Evaluation, confidences
 from star.mc_dropout import Passes
 from star.models import LanguageModel
 from star.tasks.base import Example
@@ -41,8 +45,11 @@ class Compared:
     """What :func:`compare` found.
 
     Attributes:
-        calibration: View to ``calibration.summary``, with ``nll`` in nats an example; ``shared`` to
-            ``{"auroc_base", "auroc_full", "auroc_mc"}``.
+        calibration: View to ``calibration.summary``, with ``nll`` in nats an example, and of
+            generated answers ``token_mean``, the summary of that confidence; ``shared`` to
+            ``{"auroc_base", "auroc_full", "auroc_mc"}`` (of generated answers
+            ``"auroc_base_token_mean"`` and so on, too), each the AUROC of that view's confidence in
+            the full model's answer for its errors.
         tokens: Logical work.
     """
 
@@ -63,7 +70,9 @@ def compare(
     validation: Evaluation | None = None,
     progress: bool = False,
 ) -> Compared:
-    """Return the calibration of each view; add ``confidence_mc`` and ``confidence_base`` to rows.
+    """Return the calibration of each view; add ``confidence_mc``, ``confidence_base`` to rows.
+
+    Rows of generated answers also get these two with ``_token_mean`` behind the name.
 
     Args:
         model: The model whose adapter is ``adapted``, in view.
@@ -81,42 +90,63 @@ def compare(
     options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
     options["batch_tokens"] = limits.batch_tokens
     found = {"full": _summary(tested, bins)}
-    shared = {"full": [row["confidence"] for row in rows]}
     if passes is not None:
         if tested.own:
             mc, work = _generated_mc(model, tested, passes, bins, options)
         else:
             mc, work = _choices_mc(model, examples, tested, passes, bins, limits, options)
         found["mc"] = mc
-        shared["mc"] = [row["confidence_mc"] for row in rows]
         tokens += work
     if base is not None:
         found["base"] = _summary(base, bins)
         if tested.own:
             with base_model(adapted):
                 nll = likelihood.token_scores(model, tested.own, **options)
-            mine = -nll["predictive_entropy"][:, 0] / [len(r.continuation) for r in tested.own]
+            for row, value, own in zip(
+                rows, -nll["predictive_entropy"][:, 0], tested.own, strict=True
+            ):
+                row |= confidences(value, len(own.continuation), "base")
             tokens += sum(len(r) for r in tested.own)
         else:
             best = np.argmax([row["log_probs"] for row in rows], axis=1)
-            mine = np.array([row["log_probs"] for row in base.predictions])[range(len(best)), best]
-        for row, value in zip(rows, mine, strict=True):
-            row["confidence_base"] = min(1.0, math.exp(value))
-        shared["base"] = [row["confidence_base"] for row in rows]
-    wrong = [not row["correct"] for row in rows]
-    found["shared"] = {
-        f"auroc_{view}": calibration.auroc(1.0 - np.array(confidence), wrong)
-        for view, confidence in shared.items()
-    }
+            for row, other, choice in zip(rows, base.predictions, best, strict=True):
+                row["confidence_base"] = min(1.0, math.exp(other["log_probs"][choice]))
+    found["shared"] = _shared(tested, [view for view in ("full", "mc", "base") if view in found])
     if validation is not None:
         found["full_scaled"] = _scaled(tested, validation, bins)
     return Compared(found, tokens)
 
 
-def _summary(tested: Evaluation, bins: int) -> dict[str, Any]:
-    confidence = [row["confidence"] for row in tested.predictions]
+def _kinds(tested: Evaluation) -> tuple[str, ...]:
+    """Return how the names of the confidences end: of a choice there is one."""
+    return ("", "_token_mean") if tested.own else ("",)
+
+
+def _shared(tested: Evaluation, views: list[str]) -> dict[str, float | None]:
+    """Return how well each view's confidence in the full model's answers tells its errors."""
+    wrong = [not row["correct"] for row in tested.predictions]
+    found = {}
+    for view in views:
+        name = "confidence" if view == "full" else f"confidence_{view}"
+        for end in _kinds(tested):
+            p = np.array([row[name + end] for row in tested.predictions])
+            # −p has the order of 1 − p, which would round tiny confidences into ties.
+            found[f"auroc_{view}{end}"] = calibration.auroc(-p, wrong)
+    return found
+
+
+def _summaries(tested: Evaluation, name: str, bins: int) -> dict[str, Any]:
+    """Return the summary of the confidence ``name`` in the rows; ``token_mean`` inside it."""
     correct = [row["correct"] for row in tested.predictions]
-    found = calibration.summary(confidence, correct, bins=bins)
+    parts = [
+        calibration.summary([row[name + end] for row in tested.predictions], correct, bins=bins)
+        for end in _kinds(tested)
+    ]
+    return {**parts[0], "token_mean": parts[1]} if len(parts) > 1 else parts[0]
+
+
+def _summary(tested: Evaluation, bins: int) -> dict[str, Any]:
+    found = _summaries(tested, "confidence", bins)
     # Over the classes for choices, as in the headline; else that of "the answer is right".
     return found | {"brier": tested.metrics["brier"], "nll": tested.metrics["nll"]}
 
@@ -159,12 +189,9 @@ def _generated_mc(
             likelihood.token_scores(model, rows, passes=passes, **options)["predictive_entropy"]
             for rows in (tested.own, tested.gold)
         )
-    lengths = np.array([len(row.continuation) for row in tested.own])
-    confidence = np.minimum(np.exp(_log_mean(-own) / lengths), 1.0)
-    correct = [row["correct"] for row in tested.predictions]
-    for row, value in zip(tested.predictions, confidence, strict=True):
-        row["confidence_mc"] = float(value)
-    found = calibration.summary(confidence, correct, bins=bins)
+    for row, value, answer in zip(tested.predictions, _log_mean(-own), tested.own, strict=True):
+        row |= confidences(value, len(answer.continuation), "mc")
+    found = _summaries(tested, "confidence_mc", bins)
     found["nll"] = float(-_log_mean(-gold).mean())
     return found, passes.count * sum(len(r) for part in (tested.own, tested.gold) for r in part)
 
@@ -179,11 +206,13 @@ def _scaled(tested: Evaluation, validation: Evaluation, bins: int) -> dict[str, 
     rows, held = tested.predictions, validation.predictions
     correct = [row["correct"] for row in rows]
     if tested.own:
-        t = temperature.fit_confidence_temperature(
-            [row["confidence"] for row in held], [row["correct"] for row in held]
-        )
-        confidence = temperature.scale_confidence([row["confidence"] for row in rows], t)
-        return {"temperature": t, **calibration.summary(confidence, correct, bins=bins)}
+        right, parts = [row["correct"] for row in held], []
+        for end in _kinds(tested):
+            known, asked = ([row[f"confidence{end}"] for row in some] for some in (held, rows))
+            t = temperature.fit_confidence_temperature(known, right)
+            honest = temperature.scale_confidence(asked, t)
+            parts.append({"temperature": t, **calibration.summary(honest, correct, bins=bins)})
+        return {**parts[0], "token_mean": parts[1]}
     t = temperature.fit_temperature(
         [row["log_probs"] for row in held], [row["gold_choice"] for row in held]
     )

@@ -111,7 +111,9 @@ def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
     assert folder.name == f"seed0-{result['config_hash'][:8]}"
     for t, point in enumerate(result["rounds"]):
         assert point["round"] == t and point["labeled"] == 4 + 3 * t
-        assert {"accuracy", "accuracy_stderr", "ece", "nll", "brier"} < point.keys()
+        assert {"accuracy", "accuracy_stderr", "nll", "brier"} < point.keys()
+        names = ("ece", "overconfidence", "ece_token_mean", "overconfidence_token_mean")
+        assert set(names) < point.keys()
         assert point["seconds"].keys() == {"train", "evaluate", "score"} == point["tokens"].keys()
     assert len(result["rounds"]) == 2
 

@@ -15,6 +15,7 @@ from star.calibration import (
     brier,
     expected_calibration_error,
     negative_log_likelihood,
+    overconfidence,
     reliability_bins,
 )
 
@@ -53,6 +54,26 @@ def test_ece_closed_forms() -> None:
     # One bin: the gap of the means; in ten bins 0.9 and 0.5 stand alone.
     assert expected_calibration_error([0.9, 0.5], [1, 0], bins=1) == pytest.approx(0.2)
     assert expected_calibration_error([0.9, 0.5], [1, 0], bins=10) == pytest.approx(0.3)
+
+
+@given(LOOSE, st.integers(1, 20))
+def test_over_confidence_has_a_sign_and_never_exceeds_the_ece(
+    rows: list[tuple[float, bool]], bins: int
+) -> None:
+    confidence, correct = [p for p, _ in rows], [c for _, c in rows]
+    ours = overconfidence(confidence, correct)
+    assert ours == pytest.approx(sum(p - c for p, c in rows) / len(rows), abs=1e-12)
+    assert abs(ours) <= expected_calibration_error(confidence, correct, bins=bins) + 1e-12
+    turned = overconfidence([1 - p for p in confidence], [not c for c in correct])
+    assert turned == pytest.approx(-ours, abs=1e-12)
+
+
+def test_over_confidence_closed_forms() -> None:
+    assert overconfidence([1.0, 1.0], [0, 0]) == 1.0
+    assert overconfidence([0.0], [1]) == -1.0
+    # The gaps of two bins cancel, while the ECE adds them up.
+    assert overconfidence([0.9, 0.1], [0, 1]) == 0.0
+    assert expected_calibration_error([0.9, 0.1], [0, 1]) == pytest.approx(0.9)
 
 
 def test_ece_bins_are_closed_on_the_right() -> None:
@@ -206,6 +227,8 @@ def test_bad_confidences_are_refused(confidence: list[float], correct: list[int]
         expected_calibration_error(confidence, correct)
     with pytest.raises(ValueError):
         binary_brier(confidence, correct)
+    with pytest.raises(ValueError):
+        overconfidence(confidence, correct)
     with pytest.raises(ValueError):
         reliability_bins(confidence, correct)
 

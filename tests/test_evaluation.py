@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from star import calibration
 from star.admission import Limits, encode_choices, encode_rows
 from star.config import TaskConfig
 from star.encoding import TokenRow
@@ -86,6 +87,12 @@ def test_choices_by_likelihood(model: LanguageModel) -> None:
     assert found.metrics["brier"] == pytest.approx(np.mean(brier), rel=1e-4)
     assert 0 <= found.metrics["ece"] <= 1
     assert "accuracy_strict" not in found.metrics  # one way to judge, one number
+    # A choice has one confidence: it stands under both names, in the rows under one.
+    assert "confidence_token_mean" not in found.predictions[0]
+    for name in ("ece", "overconfidence"):
+        assert found.metrics[f"{name}_token_mean"] == found.metrics[name]
+    sure = np.mean([row["confidence"] for row in found.predictions])
+    assert found.metrics["overconfidence"] == pytest.approx(sure - mean)
     assert found.tokens == sum(
         len(one) for group in encode_choices(model, examples) for one in group
     )
@@ -108,15 +115,22 @@ def test_generated_answers(model: LanguageModel) -> None:
             new.append(int(log_probs.argmax()))
             logs.append(log_probs.max())
         assert row["text"] == model.tokenizer.decode(new, skip_special_tokens=True)
-        # The geometric mean of its tokens' probabilities, the stop token's too.
-        assert row["confidence"] == pytest.approx(np.exp(np.mean(logs)), rel=1e-4)
+        # Of the whole answer, and the geometric mean over its tokens; the stop token counts.
+        assert row["confidence"] == pytest.approx(np.exp(np.sum(logs)), rel=1e-4)
+        assert row["confidence_token_mean"] == pytest.approx(np.exp(np.mean(logs)), rel=1e-4)
         assert row["nll"] == pytest.approx(-own_row(model, target), rel=1e-4)
         assert row["stopped"] == (new[-1] in model.stop_ids)
         assert "truncated" not in row
         tokens += len(prompt.prompt) + len(new) + len(target)
     confidence = np.array([row["confidence"] for row in found.predictions])
     correct = np.array([row["correct"] for row in found.predictions], dtype=float)
-    assert found.metrics["brier"] == pytest.approx(np.mean((confidence - correct) ** 2))
+    mean = np.array([row["confidence_token_mean"] for row in found.predictions])
+    for end, p in (("", confidence), ("_token_mean", mean)):
+        assert found.metrics[f"brier{end}"] == pytest.approx(np.mean((p - correct) ** 2))
+        assert found.metrics[f"overconfidence{end}"] == pytest.approx(np.mean(p) - correct.mean())
+        ece = calibration.expected_calibration_error(p, correct, bins=10)
+        assert found.metrics[f"ece{end}"] == ece
+    assert (confidence <= mean).all() and (confidence < mean).any()  # the rest: one token
     assert found.metrics["nll"] == pytest.approx(np.mean([r["nll"] for r in found.predictions]))
     assert found.tokens == tokens
 

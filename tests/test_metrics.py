@@ -15,11 +15,12 @@ from star import calibration, metrics
 RNG = np.random.default_rng(0)
 CONFIDENCE, CORRECT = RNG.random(40), RNG.integers(0, 2, size=40)
 DISTRIBUTIONS, LABELS = RNG.dirichlet(np.ones(3), size=40), RNG.integers(0, 3, size=40)
-ANSWERS = ("ece", "binary_brier", "auroc", "aurc")
+ANSWERS = ("ece", "overconfidence", "binary_brier", "auroc", "aurc")
 INPUTS = dict.fromkeys(ANSWERS, (CONFIDENCE, CORRECT))
 INPUTS |= dict.fromkeys(("brier", "nll"), (DISTRIBUTIONS, LABELS))
 EXPECTED = {
     "ece": calibration.expected_calibration_error(CONFIDENCE, CORRECT),
+    "overconfidence": calibration.overconfidence(CONFIDENCE, CORRECT),
     "binary_brier": calibration.binary_brier(CONFIDENCE, CORRECT),
     "auroc": calibration.auroc(1 - CONFIDENCE, 1 - CORRECT),
     "aurc": calibration.area_under_risk_coverage(CONFIDENCE, CORRECT),
@@ -148,7 +149,9 @@ def test_bad_distributions_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_metric_is_refused() -> None:
-    with pytest.raises(ValueError, match="ece, binary_brier, auroc, aurc, brier, nll"):
+    with pytest.raises(
+        ValueError, match="ece, overconfidence, binary_brier, auroc, aurc, brier, nll"
+    ):
         metrics.load("accuracy")
 
 

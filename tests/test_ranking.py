@@ -112,6 +112,7 @@ def test_the_summary_is_its_parts(rows: list) -> None:
         "accuracy",
         "ece",
         "ece_equal_mass",
+        "overconfidence",
         "brier",
         "auroc",
         "aurc",
@@ -121,6 +122,7 @@ def test_the_summary_is_its_parts(rows: list) -> None:
     assert found["accuracy"] == pytest.approx(correct.mean())
     assert found["ece"] == ece(p, correct, bins=5)
     assert found["ece_equal_mass"] == ece(p, correct, bins=5, scheme="equal_mass")
+    assert found["overconfidence"] == pytest.approx(p.mean() - correct.mean(), abs=1e-12)
     assert found["brier"] == pytest.approx(((p - correct) ** 2).mean(), abs=1e-12)
     assert found["auroc"] == auroc(-p, ~correct)
     assert found["aurc"] == area_under_risk_coverage(p, correct)

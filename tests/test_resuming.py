@@ -202,6 +202,22 @@ def test_other_content_under_the_same_name_is_refused(
     assert runs.content(tmp_path / "out") == before
 
 
+def test_a_run_does_not_go_on_where_its_ece_meant_something_else(
+    tiny_llama: Path, data: Path, whole: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / whole.relative_to(whole.parents[2])
+    shutil.copytree(whole, there)
+    (there / "result.json").unlink()
+    shutil.rmtree(there / "rounds/02")
+    path = there / "rounds/01/metrics.json"
+    metrics = runs.read(path)
+    path.write_text(json.dumps({k: v for k, v in metrics.items() if "conf" not in k}))
+    before = runs.content(there)
+    with pytest.raises(InputError, match=r"earlier version .round 1.*output_dir"):
+        runs.go(tiny_llama, data, tmp_path)
+    assert runs.content(there) == before and not (there / "result.json").exists()
+
+
 def test_another_configuration_of_the_same_name_is_refused(
     tiny_llama: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -118,13 +118,31 @@ def test_generated_answers(model: LanguageModel) -> None:
                 for r in tested.own
             ]
     lengths = np.array([len(row.continuation) for row in tested.own])
-    confidence = np.exp(own).mean(axis=1) ** (1 / lengths)
+    averaged = np.exp(own).mean(axis=1)
     for i, row in enumerate(tested.predictions):
-        assert row["confidence_mc"] == pytest.approx(confidence[i], rel=1e-4)
-        assert row["confidence_base"] == pytest.approx(np.exp(plain[i] / lengths[i]), rel=1e-4)
+        assert row["confidence_mc"] == pytest.approx(averaged[i], rel=1e-4)
+        mean = averaged[i] ** (1 / lengths[i])
+        assert row["confidence_mc_token_mean"] == pytest.approx(mean, rel=1e-4)
+        assert row["confidence_base"] == pytest.approx(np.exp(plain[i]), rel=1e-4)
+        mean = np.exp(plain[i] / lengths[i])
+        assert row["confidence_base_token_mean"] == pytest.approx(mean, rel=1e-4)
     nll = -np.log(np.exp(gold).mean(axis=1)).mean()
     assert found.calibration["mc"]["nll"] == pytest.approx(nll, rel=1e-4)
     assert found.calibration["base"]["nll"] == base.metrics["nll"]
+    # Each view with both confidences: its own, and of the other views that in the full's answer.
+    rows = {"full": tested.predictions, "mc": tested.predictions, "base": base.predictions}
+    for view, some in rows.items():
+        name = "confidence_mc" if view == "mc" else "confidence"
+        correct = [row["correct"] for row in some]
+        for end, part in (
+            ("", found.calibration[view]),
+            ("_token_mean", found.calibration[view]["token_mean"]),
+        ):
+            expected = calibration.summary([row[name + end] for row in some], correct, bins=5)
+            assert {k: part[k] for k in expected} == expected
+    assert found.calibration["shared"].keys() == {
+        f"auroc_{view}{end}" for view in rows for end in ("", "_token_mean")
+    }
     work = 3 * sum(len(r) for part in (tested.own, tested.gold) for r in part)
     assert found.tokens == work + sum(len(r) for r in tested.own)
 
@@ -135,7 +153,18 @@ def test_only_what_is_asked_for(model: LanguageModel, choices: bool) -> None:
     with tiny.learned(model, CONFIG) as adapted:
         found = views.compare(model, adapted, world(choices)[1], tested, limits=LIMITS, bins=5)
     assert found.calibration.keys() == {"full", "shared"} and found.tokens == 0
-    assert found.calibration["shared"].keys() == {"auroc_full"}
+    kinds = {"auroc_full"} if choices else {"auroc_full", "auroc_full_token_mean"}
+    assert found.calibration["shared"].keys() == kinds
+
+
+def test_shared_confidences_of_long_answers_are_not_rounded_into_ties(model: LanguageModel) -> None:
+    tested = judged(model, False)
+    # 1 − 1e-20 and 1 − 1e-30 are the same double; the surer answers are the right ones.
+    for i, row in enumerate(tested.predictions):
+        row |= {"correct": i % 2 == 0, "confidence": 1e-20 if i % 2 == 0 else 1e-30 * (i + 1)}
+    with tiny.learned(model, CONFIG) as adapted:
+        found = views.compare(model, adapted, world(False)[1], tested, limits=LIMITS, bins=5)
+    assert found.calibration["shared"]["auroc_full"] == 1.0
 
 
 def test_a_temperature_comes_from_the_held_out_rows_alone(model: LanguageModel) -> None:
@@ -159,7 +188,10 @@ def test_a_temperature_of_generated_answers(model: LanguageModel) -> None:
     found, bins = judged(model, False), 5
 
     def planted(confidence: list[float], correct: list[bool]) -> Evaluation:
-        rows = [{"confidence": c, "correct": k} for c, k in zip(confidence, correct, strict=True)]
+        rows = [
+            {"confidence": c, "confidence_token_mean": c**0.25, "correct": k}
+            for c, k in zip(confidence, correct, strict=True)
+        ]
         kept = [old | new for old, new in zip(found.predictions, rows, strict=False)]
         return replace(found, predictions=kept)
 
@@ -171,7 +203,11 @@ def test_a_temperature_of_generated_answers(model: LanguageModel) -> None:
             model, adapted, world(False)[1][:4], planted(*tested),
             limits=LIMITS, bins=bins, validation=planted(*held),
         ).calibration["full_scaled"]  # fmt: skip
-    fitted = temperature.fit_confidence_temperature(*held)
-    assert 1.5 < fitted < 20 and scaled.pop("temperature") == fitted
-    honest = temperature.scale_confidence(tested[0], fitted)
-    assert scaled == calibration.summary(honest, tested[1], bins=bins)
+    mean = scaled.pop("token_mean")
+    for part, power in ((scaled, 1.0), (mean, 0.25)):
+        known, asked = ([c**power for c in some[0]] for some in (held, tested))
+        fitted = temperature.fit_confidence_temperature(known, held[1])
+        assert 1.5 < fitted <= 20 and part.pop("temperature") == fitted
+        honest = temperature.scale_confidence(asked, fitted)
+        assert part == calibration.summary(honest, tested[1], bins=bins)
+    assert scaled != mean

@@ -165,7 +165,13 @@ POINT: Known = {
     "ece": (_share, "from 0 to 1"),
 }
 MAY_BE: Known = {
-    **dict.fromkeys(("accuracy_strict", "accuracy_stderr", "nll", "brier"), (_number, "a number")),
+    **dict.fromkeys(
+        (
+            *("accuracy_strict", "accuracy_stderr", "nll", "brier"),
+            *("overconfidence", "ece_token_mean", "overconfidence_token_mean"),
+        ),
+        (_number, "a number"),
+    ),
     "seconds": (_mapping(_number), "seconds of parts"),
     "tokens": (_mapping(_maybe(_number)), "tokens of parts"),
     "gap": (_mapping(_maybe(_number)), "means of two views"),

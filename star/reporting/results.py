@@ -135,7 +135,8 @@ def load_results(*sources: str | Path, root: str | Path = "runs") -> pandas.Data
     """Return results as a data frame: one line a round of a finished run.
 
     Columns: ``table, column, row, seed, task, strategy, label_free, round, labeled, accuracy,
-    accuracy_stderr, ece, nll, brier``, ``accuracy_strict`` of generated answers, seconds and tokens
+    accuracy_stderr, ece, overconfidence, ece_token_mean, overconfidence_token_mean, nll, brier``
+    (older records lack some), ``accuracy_strict`` of generated answers, seconds and tokens
     as ``seconds_train``, ``tokens_score`` and so on, ``gap_base, gap_full, gap_rank_correlation``
     of rounds with scores. What a run has no number for is NaN. Cells without a result have no
     line: ``frame.attrs["missing"]`` names them, ``table/column/row/seed3``; look there first.
