@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -11,6 +12,38 @@ class InputError(ValueError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word closest to ``word``, or ``""``."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """Return ``"; did you mean 'x'?"`` for the known word closest to ``word``, or ``""``.
+
+    A word that looks the same (white space, Unicode forms, characters without a width) comes with
+    both spellings, code point by code point.
+    """
+    names = [str(name) for name in known]
+    for name in names:
+        if name != word and folded(name) == folded(word):
+            same = name.casefold() == word.casefold()
+            how = "" if same else f" it is spelled {name!a}, not {word!a}"
+            return f"; did you mean {spelled(name) if how else repr(name)}?{how}"
+    match = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def folded(text: str) -> str:
+    """Return what spellings have in common that look the same, but for their capitals."""
+    shown = "".join(c for c in text if unicodedata.category(c) != "Cf")  # signs without a width
+    return unified(shown).casefold()
+
+
+def unified(text: str) -> str:
+    """Return a text in one Unicode form (NFC) and with single blanks for its white space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def spelled(name: str) -> str:
+    """Return a name as it is, or with escapes in quotes where reading it would mislead."""
+    plain = name.isprintable() and name == unified(name) != ""
+    return name if plain else ascii(name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in one line, ``none`` if there are none; see :func:`spelled`."""
+    return ", ".join(spelled(str(name)) for name in names) or "none"

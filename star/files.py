@@ -54,8 +54,91 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     """Write one JSON value a line; the same rules as :func:`write_json`."""
     with atomic_write(path) as file:
         for row in rows:
-            text = json.dumps(row, allow_nan=False, ensure_ascii=False, default=_plain)
-            file.write(text.encode() + b"\n")
+            file.write(json_line(row))
+
+
+def json_line(row: Any) -> bytes:
+    """Return a value as one line of JSON; the same rules as :func:`write_json`.
+
+    Raises:
+        ValueError: Also half of a surrogate pair, which UTF-8 cannot hold.
+    """
+    text = json.dumps(row, allow_nan=False, ensure_ascii=False, default=_plain)
+    return text.encode() + b"\n"
+
+
+def parse_json(text: str, place: str) -> Any:
+    """Return a JSON value that somebody else wrote.
+
+    Raises:
+        InputError: No JSON, or an object that names a key twice; with ``place`` in front.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_each_key_once)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 4,300 digits
+        raise InputError(f"{place}: malformed JSON: {error}") from None
+
+
+def parse_array(text: str, place: str) -> Iterator[tuple[int, Any]]:
+    """Yield line (from 1) and value of each item of a JSON array; raises as :func:`parse_json`."""
+    decoder = json.JSONDecoder(object_pairs_hook=_each_key_once)
+    at, between = _blank(text, 0), "["
+    line, counted = 1, 0
+    while True:
+        if text[at : at + 1] != between:
+            if between == "," and text[at : at + 1] == "]":
+                break
+            raise _malformed(f"Expecting '{between}'", text, at, place)
+        at = _blank(text, at + 1)
+        if between == "[" and text[at : at + 1] == "]":
+            break
+        line += text.count("\n", counted, at)
+        counted = at
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{place}: malformed JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{place}, line {line}: malformed JSON: {error}") from None
+        yield line, value
+        at, between = _blank(text, at), ","
+    end = _blank(text, at + 1)
+    if end < len(text):
+        raise _malformed("Extra data", text, end, place)
+
+
+def _malformed(what: str, text: str, at: int, place: str) -> InputError:
+    return InputError(f"{place}: malformed JSON: {json.JSONDecodeError(what, text, at)}")
+
+
+def _blank(text: str, at: int) -> int:
+    """Return where the white space at ``at`` ends."""
+    while text[at : at + 1] in (" ", "\t", "\n", "\r"):
+        at += 1
+    return at
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' stands twice in one object; keep one")
+    return row
+
+
+def kind_of(path: Path) -> str | None:
+    """Return what stands at a path that is no file, in words; ``None`` if nothing does."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to {os.readlink(path)}, which is not there"
+    for kind, words in (
+        (path.is_dir, "a folder"),
+        (path.is_fifo, "a named pipe"),
+        (path.is_file, "a file"),
+    ):
+        if kind():
+            return words
+    return "a device or socket" if path.exists() else None
 
 
 def read_json(path: str | Path) -> Any:

@@ -79,7 +79,7 @@ class TaskConfig:
         "planted", "embedded families: instructive kinds are a minority, or all kinds alike"
     )
     prompt: Optional[str] = _key(
-        None, "prompt template with {column} fields; null = the task's own"
+        None, "prompt template with {column} fields; null = the task's own (a run says which)"
     )
     columns: Optional[dict[str, str]] = _key(
         None, "task jsonl: which columns are {question: ..., answer: ...}"

@@ -47,6 +47,9 @@ def prepare(config: Config, folder: RunFolder) -> World:
     strategy = resolve(name) if ":" in name else None  # before hours of work
     source = fingerprint(name)
     data = tasks.load(config.task, seed=config.seed)
+    prompt = data.task.prompt.text
+    whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
+    logger.info("%s: %r", whose, prompt)
     for note in data.notes:
         logger.warning("%s", note)
     with (
@@ -56,6 +59,7 @@ def prepare(config: Config, folder: RunFolder) -> World:
     if folder.write:
         refuse_other_content(folder, data, model, source)
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
+        told["prompt"] = prompt
         own = {} if source is None else {"strategy": {"name": name, "sha256": source}}
         folder.describe(model.info, told | {"counts": data.counts}, **own)
     limits = Limits(

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star.tasks.answers import canonical_number, final_number, first_label
+from star.tasks.answers import (
+    FINAL_ANSWER,
+    canonical_number,
+    final_number,
+    first_label,
+    sole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,51 @@ def test_a_canonical_number_is_nothing_but_a_number() -> None:
     )
     assert canonical_number("18 dollars") is None
     assert canonical_number("1/2") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (" 18\n", "18"),
+        ("1,234,567.", "1234567"),
+        ("-5.0 degrees", "-5"),
+        ("$-5", "-5"),
+        ("$1,234.50", "1234.5"),
+        ("50 %", "50"),
+        ("12 dollars/hour", "12"),
+        ("7/3", None),
+        ("2 1/2", None),
+        ("7:45", None),
+        ("12 000", None),
+        ("12\u202f000", None),
+        ("1.234.567", None),
+        ("1,5", None),
+        ("12,34,567", None),
+        ("10^5", None),
+        ("3\u00bd", None),
+        ("5\u00b2", None),
+        ("1e500", None),
+        ("3 hours 20 minutes", None),
+        ("+5", None),
+        ("- 5", None),
+        ("x = 5", None),
+        ("", None),
+    ],
+)
+def test_sole_number(text: str, number: str | None) -> None:
+    assert sole_number(text) == number
+
+
+pieces = st.sampled_from([*"0123456789", *".,:/-+ $%\u2212", "e", "dollars", "\n"])
+
+
+@given(st.lists(pieces, max_size=8).map("".join))
+def test_a_sole_number_is_what_its_target_is_read_as(text: str) -> None:
+    number = sole_number(text)
+    if number is None:
+        return
+    for strict in (True, False):
+        assert final_number(f"{FINAL_ANSWER} {text.strip()}", strict=strict) == number
 
 
 @pytest.mark.parametrize(

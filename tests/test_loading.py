@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from star import tasks
 from star.config import TaskConfig
@@ -60,6 +65,65 @@ def test_csv_with_crlf(tmp_path: Path) -> None:
     assert rows == [{"question": "a", "answer": ""}, {"question": "b", "answer": "1.50"}]
 
 
+@pytest.mark.parametrize("extra", [1, 2, -1])
+@pytest.mark.parametrize("rows", [(1,), (3,), (1, 2, 3)])
+def test_csv_rows_of_another_width_are_named(
+    tmp_path: Path, extra: int, rows: tuple[int, ...]
+) -> None:
+    """Also where all rows have one more than the header, which pandas takes for an index."""
+    lines = ["text,label,note", "a,b,c", 'd,"e\nf",g', "h,i,j"]
+    for row in rows:
+        lines[row] = lines[row] + ",x" * extra if extra > 0 else lines[row].rpartition(",")[0]
+    put(tmp_path, "\n".join(lines) + "\n", "train.csv")
+    first = {1: 2, 3: 5}[rows[0]]  # the row between takes two lines
+    message = rf"train\.csv, line {first}: {3 + extra} fields, the header has 3 \(text, label, note"
+    with pytest.raises(InputError, match=message) as error:
+        read_folder(tmp_path, "train")
+    one_line(error)
+
+
+def test_csv_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path, ",text,,label\n0,a,,b\n1,c,,d\n", "train.csv")
+    rows = [dict(row) for row in read_folder(tmp_path, "train").rows]
+    assert rows == [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
+
+
+@pytest.mark.parametrize("long", [0, 1, 2])
+def test_csv_fields_of_any_length(tmp_path: Path, long: int) -> None:
+    fields = ["x" * 140_000 if i == long else "y" for i in range(3)]
+    put(tmp_path, "text,label\n" + "".join(f"{field},a\n" for field in fields), "train.csv")
+    limit = csv.field_size_limit()
+    assert [row["text"] for row in read_folder(tmp_path, "train").rows] == fields
+    assert csv.field_size_limit() == limit
+
+
+field = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+
+
+@given(st.lists(st.tuples(field, field), min_size=1, max_size=5), st.sampled_from(["\n", "\r\n"]))
+def test_any_csv_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], end: str
+) -> None:
+    folder = tmp_path_factory.mktemp("csv")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=end)
+    writer.writerows([("text", "label"), *rows])
+    put(folder, text.getvalue(), "train.csv")
+    assert [(r["text"], r["label"]) for r in read_folder(folder, "train").rows] == rows
+
+
+array = st.lists(st.dictionaries(field, st.one_of(st.integers(), field)), min_size=1, max_size=4)
+
+
+@given(array, st.sampled_from([None, 0, 2]))
+def test_any_json_array_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], indent: int | None
+) -> None:
+    folder = tmp_path_factory.mktemp("json")
+    put(folder, json.dumps(rows, indent=indent), "train.json")
+    assert [dict(row) for row in read_folder(folder, "train").rows] == rows
+
+
 def test_parquet_is_read_afresh(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import datasets
 
@@ -68,14 +132,14 @@ def test_parquet_is_read_afresh(tmp_path: Path, capfd: pytest.CaptureFixture[str
         capfd.readouterr()
         assert [dict(row) for row in read_folder(tmp_path, "train").rows] == rows
         assert capfd.readouterr().err == ""
-    assert datasets.is_progress_bar_enabled()
     datasets.Dataset.from_dict({"question": []}).to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(InputError, match="no data"):
+    with pytest.raises(InputError, match="holds no rows"):
         read_folder(tmp_path, "test")
 
 
-def test_json_lines_do_not_import_datasets(tmp_path: Path) -> None:
-    put(tmp_path, LINES)
+@pytest.mark.parametrize("name, content", [("train.jsonl", LINES), ("train.csv", CSV)])
+def test_files_do_not_import_datasets(tmp_path: Path, name: str, content: str) -> None:
+    put(tmp_path, content, name)
     code = (
         "import sys; from star.tasks.loading import read_folder; "
         f"read_folder({str(tmp_path)!r}, 'train'); sys.exit('datasets' in sys.modules)"
@@ -91,7 +155,9 @@ def test_json_lines_do_not_import_datasets(tmp_path: Path) -> None:
         ("train.json", "[]", "holds no rows"),
         ("train.csv", "", "holds no rows"),
         ("train.csv", "question,answer\n", "holds no rows"),
-        ("train.csv", 'question,answer\na,"b', "train.csv: not readable as"),
+        ("train.csv", 'question,answer\n\na,"b', "train.csv, line 3: not readable as CSV: unexp"),
+        ("train.csv", 'question,answer\na,"b"c\n', "train.csv, line 2: not readable as CSV: "),
+        ("train.csv", 'question,answer\na,"b\nc,d\n"e",f\n', "train.csv, line 2: not readable"),
         (
             "train.jsonl",
             LINES + '{"question": \n',
@@ -100,13 +166,20 @@ def test_json_lines_do_not_import_datasets(tmp_path: Path) -> None:
         ("train.jsonl", "[" * 100_000, "line 1: malformed JSON"),
         ("train.json", "[{}, ", "train.json: malformed JSON"),
         ("train.jsonl", LINES + "[1, 2]\n", r"line 3: a row must be an object .* got \[1, 2\]"),
-        ("train.json", "[1]", r"row 0 \(from 0\): a row must be an object .* got 1"),
+        ("train.json", "[1]", r"row 0 \(from 0\), line 1: a row must be an object .* got 1"),
+        ("train.json", "[{},\n\n{} {}]", "malformed JSON: Expecting ',': line 3 column 4"),
+        ("train.json", "[{}] x", "malformed JSON: Extra data: line 1 column 6"),
+        ("train.json", "[{},\n]", "malformed JSON: Expecting value: line 2 column 1"),
+        ("train.json", '[{},\n\n{"a": 1,\n"b": 2, "a": 3}]', "line 3: malf.* key 'a' stands twice"),
+        ("train.jsonl", LINES + '{"q": {"a": 1, "a": 1}}', "line 3: malf.* key 'a' stands twice"),
         ("train.jsonl", b'{}\n{"question": "\xff"}', "line 2: not UTF-8"),
         ("train.json", b"\xff", "train.json: not UTF-8"),
-        ("train.csv", b"question,\xff\n", "train.csv: not readable as CSV"),
+        ("train.csv", b"question,a\nb,\xe9\n", r"train.csv, line 2: not UTF-8 \(inv.*; save it as"),
         ("train.csv", "question,question\na,b\n", "names a column twice"),
-        ("train.csv", "question,answer\na,b,c\nd,e,f,g,h\n", "train.csv: not readable as csv: "),
-        ("train.parquet", "no Parquet", "train.parquet: not readable as parquet: "),
+        ("train.csv", "question\tanswer\na\tb\n", r"separated by commas, .* separated by '\\t'"),
+        ("train.csv", "question;answer\na, b;c\n", "separated by commas, .* separated by ';'"),
+        ("train.csv", ",,\n1,2,3\n", "the header names no column"),
+        ("train.parquet", "no Parquet", "train.parquet: not readable as Parquet: "),
     ],
 )
 def test_a_file_that_cannot_be_read(
@@ -140,6 +213,32 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_folder(folder, "validation")
 
 
+def test_what_is_there_but_no_file_is_said(tmp_path: Path) -> None:
+    def refusal(name: str) -> str:
+        with pytest.raises(InputError) as error:
+            read_folder(tmp_path, name)
+        return one_line(error)
+
+    (tmp_path / "a.jsonl").mkdir()
+    (tmp_path / "b.csv").symlink_to("gone.csv")
+    os.mkfifo(tmp_path / "c.json")
+    assert f"{tmp_path / 'a.jsonl'} must be a file, it is a folder" in refusal("a")
+    assert "b.csv must be a file, it is a link to gone.csv, which is not there" in refusal("b")
+    assert "c.json must be a file, it is a named pipe" in refusal("c")
+
+
+def test_a_test_split_of_another_name_is_offered(tmp_path: Path) -> None:
+    put(tmp_path, LINES)
+    put(tmp_path, CSV, "dev.csv")
+    with pytest.raises(InputError, match=r"no test\.jsonl.*holds .*; or set task\.test_split=dev"):
+        tasks.load(TaskConfig(name="jsonl", data_dir=str(tmp_path)))
+    put(tmp_path, LINES, "test.jsonl")
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(InputError, match=r"no train\.jsonl") as error:
+        tasks.load(TaskConfig(name="jsonl", data_dir=str(tmp_path)))
+    assert "task.test_split" not in one_line(error)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -150,6 +249,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ({"question": "x", "answer": None}, "column 'answer' is empty"),
         ({"question": "x", "answer": ["y"]}, "column 'answer' must be text .* got a list"),
         ({"question": "x", "answer": float("nan")}, "finite number, got nan"),
+        (
+            {"question": "ab\udc80", "answer": "y"},
+            r"'question' holds '\\udc80', half .*er 2",
+        ),
+        ({"question": "x", "answer": "\ud83d"}, r"'answer' holds '\\ud83d', half of a character"),
+        ({" question": "x", "answer": "y"}, r"has: ' question', answer.*spelled ' question', not"),
+        ({"ques\u200btion": "x", "answer": "y"}, r"spelled 'ques\\u200btion', not 'question'"),
+        ({"Question": "x", "answer": "y"}, r"did you mean 'Question'\?$"),
         ({}, "the row has: none"),
     ],
 )
@@ -166,7 +273,7 @@ def test_a_bad_row_is_named_by_file_and_line(
 def test_a_bad_row_of_a_table_is_named_by_its_index(tmp_path: Path) -> None:
     put(tmp_path, LINES, "test.jsonl")
     put(tmp_path, "question,answer\na,b\nc,\n", "train.csv")
-    with pytest.raises(InputError, match=r"train\.csv, row 1 \(from 0\): column 'answer' is empty"):
+    with pytest.raises(InputError, match=r"train\.csv, line 3: column 'answer' is empty"):
         tasks.load(TaskConfig(name="jsonl", data_dir=str(tmp_path)))
 
 

@@ -56,6 +56,25 @@ def test_gsm8k() -> None:
             task.answer({"question": "x", "answer": bad}, 0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("so\n#### 7/3", "one number in digits .* got 'so.n#### 7/3'"),
+        ("so\n#### 12 000", "one number in digits"),
+        ("so\n#### 7:45", "one number in digits"),
+        ("#### 4\nand 5", "one number in digits"),
+        ("The final answer is 3 so far.\n#### 4", "answer is '4', but .* is read as '3'"),
+    ],
+)
+def test_a_gold_that_its_target_does_not_give_back_is_refused_with_its_row(
+    tmp_path: Path, answer: str, message: str
+) -> None:
+    rows = [{"question": "a", "answer": "#### 1"}, {"question": "b", "answer": answer}]
+    folder = write(tmp_path, train=rows, test=rows[:1])
+    with pytest.raises(InputError, match=rf"train\.jsonl, line 2: .*{message}"):
+        tasks.load(TaskConfig(name="gsm8k", data_dir=folder))
+
+
 def test_boolq_reads_both_stored_forms_alike() -> None:
     task = make("boolq")
     hub = {"question": "is it so", "answer": True, "passage": "It is."}
@@ -170,11 +189,82 @@ def test_jsonl_generation_task() -> None:
         ({"choices": ["a"]}, "two or more different"),
         ({"choices": ["a", " a"]}, "two or more different"),
         ({"choices": ["a", ""]}, "two or more different"),
+        ({"choices": ["bien s\u00fbr", "bien su\u0302r"]}, r"'bien s\\xfbr' and 'bien su\\u0302r'"),
+        ({"choices": ["very  good", "bad", "very\u00a0good"]}, r"'very  good' and 'very\\xa0good'"),
+        ({"choices": ["a", "\udcff"]}, r"task.choices holds '\\udcff'"),
+        ({"prompt": ""}, r"task.prompt is empty, got ''; null is the task's own, '{question}"),
+        ({"prompt": " \n"}, "task.prompt is empty"),
+        ({"prompt": "{question} \udcff"}, r"task.prompt holds '\\udcff'"),
+        ({"columns": {"question": "l", "answer": "l"}}, "both 'l', so the prompt would show"),
+        ({"columns": {"question": "answer"}}, "both 'answer', so the prompt would show"),
+        ({"columns": {"answer": "question"}}, "both 'question', so the prompt would show"),
     ],
 )
 def test_jsonl_refuses_bad_settings(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make("jsonl", **keys)
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "boolq", "openbookqa", "arithmetic", "jsonl"])
+def test_no_prompt_is_empty(name: str) -> None:
+    with pytest.raises(InputError, match=r"task\.prompt is empty"):
+        make(name, prompt="")
+
+
+@pytest.mark.parametrize(
+    ("keys", "column"),
+    [
+        ({"columns": {"question": "copy"}}, "question"),
+        ({"prompt": "{question} {copy}"}, "copy"),
+        ({"prompt": "{copy}", "choices": ["0", "1"]}, "copy"),
+    ],
+)
+def test_a_column_that_repeats_the_answer_is_refused(
+    tmp_path: Path, keys: dict[str, Any], column: str
+) -> None:
+    rows = [{"question": f"q{i}", "copy": i % 2, "answer": str(i % 2)} for i in range(6)]
+    folder = write(tmp_path, train=rows, test=rows)
+    with pytest.raises(InputError, match=f"column '{column}' is the answer in every test row"):
+        tasks.load(TaskConfig(name="jsonl", data_dir=folder, **keys))
+    rows[3]["copy"] = "other"
+    write(tmp_path, test=rows)
+    tasks.load(TaskConfig(name="jsonl", data_dir=folder, **keys))
+
+
+def test_labels_without_choices_are_said(tmp_path: Path) -> None:
+    names = ["joy", "fear", "JOY"]
+    rows = [{"question": f"q{i}", "answer": names[i % 3], "code": i % 3} for i in range(12)]
+    folder = write(tmp_path, train=rows[:2], test=rows)
+    plain = tasks.load(TaskConfig(name="jsonl", data_dir=folder)).notes
+    assert any("12 rows of split test have 3 different" in note for note in plain)
+    assert any("""'task.choices=["JOY", "fear", "joy"]'""" in note for note in plain)
+    assert any("'JOY' and 'joy' in split test differ in capitals" in note for note in plain)
+    choices = {"choices": ["joy", "fear", "JOY"]}
+    told = tasks.load(
+        TaskConfig(name="jsonl", data_dir=folder, prompt="{code} {question}", **choices)
+    ).notes
+    assert any("column 'code' of the prompt tells the answer" in note for note in told)
+    silent = tasks.load(TaskConfig(name="jsonl", data_dir=folder, **choices)).notes
+    assert silent == ["2 test questions also in the pool, kept"]
+    free = [{"question": f"q{i}", "answer": f"a{i}"} for i in range(12)]
+    write(tmp_path, train=free, test=free)
+    assert tasks.load(TaskConfig(name="jsonl", data_dir=folder)).notes == [
+        "12 test questions also in the pool, kept"
+    ]
+
+
+def test_a_choice_that_no_generated_text_is_read_as_is_said(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": "a\nb"} for i in range(2)]
+    folder = write(tmp_path, train=rows, test=rows)
+    notes = tasks.load(TaskConfig(name="jsonl", data_dir=folder, choices=["a\nb", "c"])).notes
+    assert any(r"the choice 'a\nb' is not read as itself" in note for note in notes)
+
+
+def test_an_answer_that_looks_like_a_choice_is_spelled_out(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "ja\u0308"}, {"question": "r", "answer": "nein"}]
+    folder = write(tmp_path, train=rows, test=rows[1:])
+    with pytest.raises(InputError, match=r"line 1: .*spelled 'j\\xe4', not 'ja\\u0308'"):
+        tasks.load(TaskConfig(name="jsonl", data_dir=folder, choices=["j\u00e4", "nein"]))
 
 
 def test_load_keeps_stored_indices_and_counts_what_it_leaves_out(tmp_path: Path) -> None:

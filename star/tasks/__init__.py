@@ -16,6 +16,7 @@ from star.errors import InputError
 from star.tasks.arithmetic import Arithmetic
 from star.tasks.base import Answer, Example, Task
 from star.tasks.boolq import Boolq
+from star.tasks.checking import hints, refuse_shown, refuse_unreadable
 from star.tasks.choice import Choice
 from star.tasks.gsm8k import Gsm8k
 from star.tasks.jsonl import Jsonl
@@ -98,6 +99,8 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     test_table = _read(task, config.test_split, config.test_limit, drawn_by)
     stored = _split(task, pool_table)
     test = _split(task, test_table)
+    if task.family is None:
+        refuse_shown(task, test_table.rows, test.answers)
     pool, conflicting = _first_of_each(stored)
 
     duplicates = len(stored) - len(pool)
@@ -111,6 +114,8 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
         notes.append(f"{_count(shared, 'test question')} also in the pool, kept")
     if config.revision is not None and (config.data_dir is not None or task.hub_id is None):
         notes.append("task.revision is not used: the rows do not come from the Hub")
+    if task.family is None:
+        notes += hints(task, test_table.rows, test.answers, f"split {config.test_split}")
     return TaskData(
         task=task,
         pool=pool,
@@ -176,6 +181,8 @@ def _split(task: Task, table: Table) -> Split:
         try:
             examples.append(task.example(row, index))
             answers.append(task.answer(row, index))
+            if task.family is None:  # whose rows are made in one form
+                refuse_unreadable(task, answers[-1])
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
     return Split(examples, answers)

@@ -80,6 +80,20 @@ def canonical_number(text: str) -> str | None:
     return _canonical(found) if found else None
 
 
+def sole_number(text: str) -> str | None:
+    """Return the number a text consists of, canonical; ``None`` if it is more or less than one.
+
+    A unit or a full stop may stand behind it. So a text that is read here is read alike behind
+    ``The final answer is``: fractions, times, mixed numbers, and groups of thousands by anything
+    but commas are no single number.
+    """
+    text = text.strip()
+    found = _NUMBER.match(text)
+    if found is None or any(sign.isnumeric() for sign in text[found.end() :]):
+        return None
+    return _canonical(found)
+
+
 def _canonical(found: re.Match[str]) -> str:
     # Decimal and format "f" are exact; normalize() would round to 28 digits.
     text = format(Decimal(found["digits"].replace(",", "")), "f")

@@ -86,8 +86,13 @@ class Task:
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
+        if config.prompt is not None and not config.prompt.strip():
+            raise InputError(
+                f"task.prompt is empty, got {config.prompt!r}; null is the task's own, "
+                f"{self.template!r}"
+            )
         self.prompt = Template.parse(
-            config.prompt or self.template,
+            self.template if config.prompt is None else config.prompt,
             hidden=self.hidden,
             separator=self.separator,
             space=config.trailing_space,

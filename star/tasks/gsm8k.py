@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from star.errors import InputError
-from star.tasks.answers import FINAL_ANSWER, MARKER, final_number
+from star.tasks.answers import FINAL_ANSWER, MARKER, final_number, sole_number
 from star.tasks.base import Answer, Task
 from star.tasks.prompts import column
 
@@ -16,7 +16,8 @@ class Gsm8k(Task):
 
     The target is the solution with ``The final answer is N`` for ``#### N``; N is left as stored
     (``1,234``), and so are the calculator's annotations (``<<3*4=12>>``), as in the authors' code.
-    Gold is N in canonical form (``1234``).
+    Gold is N in canonical form (``1234``). A row whose N is not one number, or whose target is not
+    read as N (because the solution says ``The final answer is`` before), is refused.
     """
 
     name: ClassVar[str] = "gsm8k"
@@ -34,9 +35,12 @@ class Gsm8k(Task):
         """Return the worked solution and its final number."""
         text = column(row, "answer")
         solution, marker, number = text.rpartition(MARKER)
-        gold = final_number(number, strict=False) if marker else None
+        gold = sole_number(number) if marker else None
         if gold is None:
-            raise InputError(f"the answer must end in '{MARKER} NUMBER', got {text[-40:]!r}")
+            raise InputError(
+                f"the answer must end in '{MARKER} NUMBER', one number in digits (12, 1,234.5, -5, "
+                f"$5, 50%; no 5/2, 3:30 or 1 000), a unit behind it allowed, got {text[-40:]!r}"
+            )
         start = self.continuation(solution)
         target = f"{start}{FINAL_ANSWER} {number.strip()}"
         return Answer(target=target, gold=gold, stored=f"{start}{MARKER} {number.strip()}")

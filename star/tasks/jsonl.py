@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from star.config import TaskConfig
-from star.errors import InputError, nearest
+from star.errors import InputError, listed, nearest, unified
 from star.tasks.answers import canonical_number, final_number, first_label
 from star.tasks.base import Answer, Task
-from star.tasks.prompts import column
+from star.tasks.prompts import column, refuse_half_characters
 
 ROLES = ("question", "answer")
 
@@ -39,6 +39,11 @@ class Jsonl(Task):
                 )
         self._question = given.get("question", "question")
         self._answer = given.get("answer", "answer")
+        if self._question == self._answer:
+            raise InputError(
+                f"task.columns: question and answer are both '{self._answer}', so the prompt would "
+                "show the answer; name two columns"
+            )
         # The answers stand in a column called question: `{question}` is the other one.
         renamed = self._answer == "question" != self._question
         self.hidden = () if renamed else (self._answer,)
@@ -60,7 +65,7 @@ class Jsonl(Task):
         text = column(row, self._answer, hint="; set task.columns.answer")
         if self.labels is not None and text not in self.labels:
             raise InputError(
-                f"the answer must be one of task.choices ({', '.join(self.labels)}), "
+                f"the answer must be one of task.choices ({listed(self.labels)}), "
                 f"got {text[:80]!r}{nearest(text, self.labels)}"
             )
         return Answer(target=self.continuation(text), gold=text)
@@ -92,4 +97,13 @@ def _labels(choices: list[str] | None) -> tuple[str, ...] | None:
     labels = tuple(choice.strip() for choice in choices)
     if len(labels) < 2 or "" in labels or len(set(labels)) < len(labels):
         raise InputError(f"task.choices must be two or more different texts, got {list(choices)}")
+    first: dict[str, str] = {}
+    for label in labels:
+        refuse_half_characters(label, "task.choices")
+        other = first.setdefault(unified(label), label)
+        if other != label:
+            raise InputError(
+                f"task.choices {other!a} and {label!a} look the same, they differ in "
+                "white space or Unicode form alone; keep one, and spell the answers alike"
+            )
     return labels

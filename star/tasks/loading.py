@@ -1,30 +1,24 @@
 """Reading stored splits: a folder of files, or the Hugging Face Hub.
 
-JSON lines and JSON are read here, so that a bad row is named by file and line; CSV, Parquet and the
-Hub go through ``datasets``, which is imported only then.
+The Hub goes through ``datasets``, which is imported only then.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import hashlib
-import json
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from star.errors import InputError, nearest
+from star.files import kind_of
+from star.tasks.readers import READERS, Row
 
-SUFFIXES = ("jsonl", "json", "csv", "parquet")
+SUFFIXES = tuple(READERS)
 _COMMIT = re.compile(r"@([0-9a-f]{40})/")
-Row = Mapping[str, Any]
-Placed = tuple[str, Row]
-"""Where a row stands, in words for a message, and the row."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def read_folder(data_dir: str | Path, split: str, *, limit: int | None = None) -
     """
     path = _find(Path(data_dir), split)
     try:
-        placed = list(islice(_READERS[path.suffix[1:]](path), limit))
+        placed = list(islice(READERS[path.suffix[1:]](path), limit))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -95,130 +89,31 @@ def _find(folder: Path, split: str) -> Path:
         )
     found = [path for suffix in SUFFIXES if (path := folder / f"{split}.{suffix}").is_file()]
     if not found:
-        raise InputError(
-            f"task.data_dir: no {split}.{'|'.join(SUFFIXES)} in {folder}; {_listing(folder)}"
-        )
+        raise InputError(_missing(folder, split))
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
         raise InputError(f"task.data_dir: {folder} holds {names}; keep one file a split")
     return found[0]
 
 
+def _missing(folder: Path, split: str) -> str:
+    """Return what to say of a folder without a file for a split."""
+    for suffix in SUFFIXES:
+        path = folder / f"{split}.{suffix}"
+        kind = kind_of(path)
+        if kind is not None:
+            return f"task.data_dir: {path} must be a file, it is {kind}"
+    others = [f.stem for f in sorted(folder.iterdir()) if f.suffix[1:] in SUFFIXES and f.is_file()]
+    others = [name for name in others if name not in (split, "train")]
+    # The pool's split has one name; the test split's can be chosen.
+    mend = f"; or set task.test_split={others[0]}" if others and split != "train" else ""
+    return f"task.data_dir: no {split}.{'|'.join(SUFFIXES)} in {folder}; {_listing(folder)}{mend}"
+
+
 def _listing(folder: Path, limit: int = 10) -> str:
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{folder} holds {', '.join(names[:limit]) or 'nothing'}{more}"
-
-
-def _read_lines(path: Path) -> Iterator[Placed]:
-    # Bytes are split at line feeds alone: U+2028 and others are legal inside a JSON string.
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            place = f"{path}, line {number}"
-            text = _decode(line, place, first=number == 1)
-            if text.strip():
-                yield place, _as_row(_parse(text, place), place)
-
-
-def _read_json(path: Path) -> Iterator[Placed]:
-    """Yield the rows of a JSON array; of JSON lines too, which are often named ``.json``."""
-    text = _decode(path.read_bytes(), str(path), first=True)
-    if not text.lstrip().startswith("["):
-        yield from _read_lines(path)
-        return
-    for number, row in enumerate(_parse(text, str(path))):
-        place = f"{path}, row {number} (from 0)"
-        yield place, _as_row(row, place)
-
-
-def _decode(content: bytes, place: str, *, first: bool) -> str:
-    try:
-        return content.decode("utf-8-sig" if first else "utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _parse(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of 4,300 digits
-        raise InputError(f"{place}: malformed JSON: {error}") from None
-
-
-def _as_row(value: Any, place: str) -> Row:
-    if not isinstance(value, dict):
-        raise InputError(f"{place}: a row must be an object {{...}}, got {json.dumps(value)[:60]}")
-    return value
-
-
-def _read_csv(path: Path) -> Iterator[Placed]:
-    import datasets
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            names, first = next(lines, []), next(lines, None)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as CSV: {error}") from None
-    if first is None:  # which `datasets` would call an error
-        return
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: the header names a column twice: {', '.join(names)}")
-    # All columns as text: left to itself pandas reads 007 as 7 and the answer "NA" as missing.
-    features = datasets.Features({name: datasets.Value("string") for name in names})
-    yield from _read_table(
-        path,
-        datasets.Dataset.from_csv,
-        features=features,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-    )
-
-
-def _read_parquet(path: Path) -> Iterator[Placed]:
-    import datasets
-
-    yield from _read_table(path, datasets.Dataset.from_parquet)
-
-
-def _read_table(path: Path, read: Callable[..., Any], **options: Any) -> Iterator[Placed]:
-    import datasets
-
-    # In a folder of its own: the cache of `datasets` would otherwise outlive an edit of the file.
-    with tempfile.TemporaryDirectory() as cache, _quiet():
-        try:
-            table = read(str(path), cache_dir=cache, keep_in_memory=True, **options)
-        except (ValueError, NotImplementedError, datasets.exceptions.DatasetBuildError) as error:
-            # pandas' and Arrow's errors are of the first two; `datasets` may wrap them in its own.
-            what = " ".join(str(error.__cause__ or error).split())
-            raise InputError(f"{path}: not readable as {path.suffix[1:]}: {what}") from None
-    for number, row in enumerate(table):
-        yield f"{path}, row {number} (from 0)", row
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep bars and logged errors of ``datasets`` off the screen; errors are raised as well."""
-    import datasets
-
-    level = datasets.logging.get_verbosity()
-    bars = datasets.is_progress_bar_enabled()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(level)
-        if bars:
-            datasets.enable_progress_bars()
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Placed]]] = {
-    "jsonl": _read_lines,
-    "json": _read_json,
-    "csv": _read_csv,
-    "parquet": _read_parquet,
-}
 
 
 def read_hub(

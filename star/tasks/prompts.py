@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from star.errors import InputError, nearest
+from star.errors import InputError, listed, nearest, spelled
 
 
 def as_text(value: Any, name: str) -> str:
@@ -17,18 +17,37 @@ def as_text(value: Any, name: str) -> str:
     Numbers become digits and booleans ``true`` or ``false``, as JSON spells them.
 
     Raises:
-        InputError: A list, a mapping, a number that is not finite, or anything else.
+        InputError: A list, a mapping, a number that is not finite, anything else, or text that no
+            file can hold.
     """
     if value is None:
         return ""
     if isinstance(value, str):
+        refuse_half_characters(value, f"column {_quoted(name)}")
         return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     got = value if isinstance(value, float) else f"a {type(value).__name__}"
-    raise InputError(f"column '{name}' must be text or a finite number, got {got}")
+    raise InputError(f"column {_quoted(name)} must be text or a finite number, got {got}")
+
+
+def refuse_half_characters(text: str, where: str) -> None:
+    """Raise ``InputError`` for half of a surrogate pair, which no file and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise InputError(
+            f"{where} holds {half}, half of a character (a surrogate without its partner), at "
+            f"character {error.start}; mend or remove it"
+        ) from None
+
+
+def _quoted(name: str) -> str:
+    shown = spelled(name)
+    return shown if shown != name else f"'{name}'"
 
 
 def column(row: Mapping[str, Any], name: str, *, hint: str = "") -> str:
@@ -43,10 +62,12 @@ def column(row: Mapping[str, Any], name: str, *, hint: str = "") -> str:
         InputError: The column is missing (names those the row has), empty, or no text.
     """
     if name not in row:
-        raise InputError(f"no column '{name}'; the row has: {', '.join(row) or 'none'}{hint}")
+        raise InputError(
+            f"no column {_quoted(name)}; the row has: {listed(row)}{hint}{nearest(name, row)}"
+        )
     text = as_text(row[name], name)
     if not text:
-        raise InputError(f"column '{name}' is empty")
+        raise InputError(f"column {_quoted(name)} is empty")
     return text
 
 
@@ -61,11 +82,13 @@ class Template:
         ending: White space the prompt ends in where it keeps it (``task.trailing_space=prompt``).
             The columns then stay as stored, white space round them included, as in the released
             code.
+        text: The template as it was given.
     """
 
     pieces: tuple[tuple[str, str | None], ...]
     separator: str
     ending: str | None = None
+    text: str = ""
 
     @classmethod
     def parse(
@@ -87,6 +110,7 @@ class Template:
         Raises:
             InputError: Unbalanced braces, a format specification, no column, or a hidden one.
         """
+        refuse_half_characters(text, "task.prompt")
         try:
             parsed = list(Formatter().parse(text))
         except ValueError as error:
@@ -108,6 +132,7 @@ class Template:
             pieces=tuple((literal, name) for literal, name, _, _ in parsed),
             separator=between if space == "answer" else "",
             ending=None if space == "answer" else between,
+            text=text,
         )
 
     @property
@@ -124,7 +149,7 @@ class Template:
         for name in self.names:
             if name not in columns:
                 raise InputError(
-                    f"task.prompt: no column '{name}'; the row has: {', '.join(columns)}"
+                    f"task.prompt: no column {_quoted(name)}; the row has: {listed(columns)}"
                     f"{nearest(name, columns)}"
                 )
         texts = {name: as_text(columns[name], name) for name in self.names}
