@@ -1,7 +1,95 @@
-"""``python -m star``, also under ``accelerate launch -m star``."""
+"""The process around the command line: ``star``, ``python -m star``, ``torchrun -m star``.
 
+Streams that are closed, full or of another encoding, and an interrupt before anything is loaded:
+what any command meets, and no command should have to think of.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import signal
 import sys
+from types import FrameType
 
-from star.cli import main
+INTERRUPTED = "interrupted; start the same command again to go on"
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line and return the exit status; 141 where nobody reads on."""
+    # Whoever was started in the background ignores interrupts, and goes on to.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        _mend_streams()
+        from star.cli import main as command
+
+        status = command()
+    except SystemExit as end:  # argparse
+        status = end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        _say(INTERRUPTED)
+        status = 130
+    except BrokenPipeError as error:
+        status = _unwritten(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            status = _unwritten(error) if stream is sys.stdout else status
+            with contextlib.suppress(OSError):  # or the interpreter tries again, and complains
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return status
+
+
+def _unwritten(error: OSError) -> int:
+    """Say why stdout takes no more, and return the status."""
+    if isinstance(error, BrokenPipeError):  # `star ... | head -1`: silent, as if by the signal
+        return 141
+    _say(f"error: cannot write to stdout: {error.strerror}")
+    return 2
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise ``KeyboardInterrupt``, but amid an import leave at once.
+
+    What is being loaded may swallow the exception or turn it into another; nothing is lost yet.
+    """
+    place = frame
+    while place is not None:
+        if place.f_code.co_filename.startswith("<frozen importlib"):
+            with contextlib.suppress(OSError):
+                os.write(2, f"{INTERRUPTED}\n".encode())
+            os._exit(130)
+        place = place.f_back
+    signal.default_int_handler(number, frame)
+
+
+def _mend_streams() -> None:
+    """Give a closed stream a place to go, and take ASCII for UTF-8, as PEP 540 does.
+
+    A file that is opened would else take a closed stream's number, and get what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest number that is free
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if codecs.lookup(stream.encoding).name in ("ascii", "utf-8"):
+            stream.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]
+        else:  # what another encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,88 +6,19 @@ Exit status 0: done. 2: something the user can mend, said in one line on stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import logging
 import os
+import select
+import stat
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
-from star import __version__, cli_tables
+from star import __version__, cli_help, cli_tables
 from star import config as configuration
 from star.errors import InputError
-
-RUN_EXAMPLES = """\
-examples:
-  star run configs/quickstart.yaml
-  star run configs/quickstart.yaml acquisition.select=random seed=3
-  star run configs/smollm2/boolq.yaml task.data_dir=path/to/boolq pool.rounds=3
-  star run configs/quickstart.yaml --preset released
-  star run configs/quickstart.yaml --print-config
-  accelerate launch -m star run configs/quickstart.yaml
-
-A run that was interrupted goes on after its last complete round when it is started again.
-
-keys, their defaults and meaning:
-"""
-
-ESTIMATE_DESCRIPTION = """\
-Say what a run will cost before it is started: tokens, FLOPs, hours and peak memory of training,
-evaluating and scoring. Tokens are counted on the task's own rows; the speed is measured here,
-within a minute or so, on the configured model and device. Nothing is written to the run folder.
-"""
-
-ESTIMATE_NOTES = """\
-examples:
-  star estimate configs/quickstart.yaml
-  star estimate configs/smollm2/boolq.yaml task.data_dir=path/to/boolq pool.rounds=3
-  star estimate configs/paper/gsm8k.yaml --preset paper --flops-per-second 1e14 \\
-      --bytes-per-second 2e12
-
-With --flops-per-second only the model's configuration and tokenizer are read, so that you can ask
-about a model that this machine cannot hold. Give what the device achieves in such work, not what
-its maker promises. The estimate is for one process that starts afresh; loading is not counted.
-
-columns:
-  tokens  through the model, as result.json counts them; padding is not counted
-  FLOP    additions and multiplications
-  base    evaluation and scoring by the base model, once before the rounds (result.json has the
-          tokens in round 0). Its scores are cached: over the same pool another seed or strategy
-          finds them there
-"""
-
-REPLAY_DESCRIPTION = """\
-Recompute each round's query from the score components a run has stored, under other settings and
-without a model, and compare it with what was picked. Each round is asked on the run's own
-unlabelled pool: the counterfactual does not go on to the next round. Without key=value the run's
-own selection comes back. Nothing in RUN is changed.
-"""
-
-REPLAY_NOTES = """\
-examples:
-  star replay runs/boolq/star-max_entropy/seed0-1a2b3c4d
-  star replay RUN acquisition.combine=none acquisition.measure=margin
-  star replay RUN acquisition.base_weight.schedule=constant acquisition.base_weight.value=0.2
-  star replay RUN acquisition.select=random --json rows.json
-
-keys that can be asked for:
-  acquisition.strategy, .select (top_k, random), .measure, .reduction, .combine, .normalization
-  acquisition.base_weight.schedule, .value, .rounds, .decay
-  acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
-  pool.query_size
-What needs a model again cannot: continuation, entropy_floor, mc_dropout.masks, more passes; bald
-where a run has not stored it.
-
-columns:
-  N, K        unlabelled examples, and how many of them are picked
-  overlap     share of the K that the run picked too
-  chance      the overlap expected of K drawn at random
-  Jaccard     picked by both / picked by either
-  rank corr.  Spearman's rank correlation of the blended scores with the run's
-  lambda      nominal weight of the base view (combine=dynamic)
-  eff.        rank correlation of the blend with the base view, and with the full view
-  near ties   scores so close to the K-th that rounding could swap them
-"""
-
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
@@ -95,8 +26,33 @@ columns:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+# What a disk, its rights and its names say no to, wherever that shows; the rest is our own fault.
+MENDABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EMFILE),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status."""
+    try:
+        options = _options(arguments)
+        _set_up_logging(options.verbose)
+        status: int = options.call(options)
+        return status
+    except InputError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        name = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+        return _refuse(f"cannot read or write{name}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     # argparse takes words behind an option for strangers: star run CONFIG --print-config seed=1
@@ -106,24 +62,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(strangers)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
-    _set_up_logging(options.verbose)
-    try:
-        status: int = options.call(options)
-        return status
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; start the same command again to go on", file=sys.stderr)
-        return 130
+    return options
+
+
+def _refuse(message: str) -> int:
+    """Say what is wrong in one line, and return the status for what the user can mend."""
+    with contextlib.suppress(OSError):  # a full disk behind stderr
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser that complains in one line, as all of this program does."""
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse says nothing of a disk that is full
+
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_refuse(f"{message} (see {self.prog} --help)"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run active learning from a configuration file",
         description="Run active learning: label, fine-tune, evaluate, score, query, repeat. "
         "The last line on stdout is the run folder.",
-        epilog=RUN_EXAMPLES + configuration.describe(),
+        epilog=cli_help.RUN_EXAMPLES + configuration.describe(),
         formatter_class=raw,
     )
     _configured(run)
@@ -176,8 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     estimate = verbs.add_parser(
         "estimate",
         help="say what a run will cost before it is started",
-        description=ESTIMATE_DESCRIPTION,
-        epilog=ESTIMATE_NOTES,
+        description=cli_help.ESTIMATE_DESCRIPTION,
+        epilog=cli_help.ESTIMATE_NOTES,
         formatter_class=raw,
     )
     _configured(estimate)
@@ -199,8 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     replay = verbs.add_parser(
         "replay",
         help="ask a run's stored scores what another strategy would have picked",
-        description=REPLAY_DESCRIPTION,
-        epilog=REPLAY_NOTES,
+        description=cli_help.REPLAY_DESCRIPTION,
+        epilog=cli_help.REPLAY_NOTES,
         formatter_class=raw,
     )
     replay.add_argument("run", metavar="RUN", help="a run folder")
@@ -213,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _configured(verb: argparse.ArgumentParser) -> None:
     """Let a verb take a configuration, as :func:`_config` reads it."""
-    verb.add_argument("config", metavar="CONFIG", help="YAML file; '-' for the defaults alone")
+    verb.add_argument("config", metavar="CONFIG", help="YAML file; '-': stdin, or the defaults")
     verb.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
     verb.add_argument(
         "--preset",
@@ -224,8 +180,25 @@ def _configured(verb: argparse.ArgumentParser) -> None:
 
 
 def _config(options: argparse.Namespace) -> configuration.Config:
-    path = None if options.config == "-" else options.config
-    return configuration.load(path, options.overrides, preset=options.preset)
+    source = _stdin() if options.config == "-" else options.config
+    return configuration.load(source, options.overrides, preset=options.preset)
+
+
+def _stdin() -> TextIO | None:
+    """Return stdin where somebody sends a configuration: a file or a pipe, not a terminal.
+
+    Several processes would each get a part of it, or nothing.
+    """
+    try:
+        kind = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, ValueError, OSError):  # closed, or none
+        return None
+    alone = int(os.environ.get("WORLD_SIZE") or 1) == 1
+    if not alone or not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+        return None
+    if not select.select([sys.stdin], [], [], 2)[0]:  # a pipe that somebody left open, perhaps
+        print("waiting for a configuration on stdin; </dev/null where none comes", file=sys.stderr)
+    return sys.stdin
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, TextIO, get_args, get_type_hints
 
 from star.errors import InputError, nearest
 from star.schema import (
@@ -73,12 +73,15 @@ __all__ = [
 
 
 def load(
-    path: str | Path | None = None, overrides: Sequence[str] = (), *, preset: str | None = None
+    path: str | Path | TextIO | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    preset: str | None = None,
 ) -> Config:
     """Return the checked configuration: defaults < YAML file < preset < ``key=value`` words.
 
     Args:
-        path: A YAML file; ``None`` = the defaults alone.
+        path: A YAML file, or one that is open; ``None`` = the defaults alone.
         overrides: ``key=value`` words.
         preset: A name in ``PRESETS``, a delta that changes the method and no sizes.
 
@@ -91,7 +94,7 @@ def load(
 
     tree = OmegaConf.structured(Config)
     sources = [
-        (path, str(path)),
+        (path, _name(path)),
         (preset and preset_path(preset), f"preset {preset}"),
         (list(overrides), "the command line"),
     ]
@@ -99,7 +102,7 @@ def load(
         if not source:
             continue
         try:
-            part = _read_words(source) if isinstance(source, list) else _read_yaml(Path(source))
+            part = _read_words(source) if isinstance(source, list) else _read_yaml(source, name)
             _refuse_unknown(OmegaConf.to_container(part, resolve=False), name)
             tree = OmegaConf.merge(tree, part)
         except OmegaConfBaseException as error:
@@ -119,19 +122,23 @@ def preset_path(name: str) -> Path:
     return Path(__file__).parent / "presets" / f"{name}.yaml"
 
 
-def _read_yaml(path: Path) -> Any:
+def _name(source: str | Path | TextIO | None) -> str:
+    return str(source) if isinstance(source, (str, Path)) else "stdin"
+
+
+def _read_yaml(source: str | Path | TextIO, name: str) -> Any:
     from omegaconf import OmegaConf
     from yaml import YAMLError
 
-    if not path.is_file():
-        raise InputError(f"configuration file {path} not found")
+    if isinstance(source, (str, Path)) and not Path(source).is_file():
+        raise InputError(f"configuration file {name} not found")
     try:
-        part = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:  # OSError: a lone number or word
+        part = OmegaConf.load(source)
+    except (YAMLError, UnicodeError, OSError) as error:  # OSError: a lone number or word
         what = " ".join(str(error).split())
-        raise InputError(f"{path} is not readable as YAML: {what}") from None
+        raise InputError(f"{name} is not readable as YAML: {what}") from None
     if not OmegaConf.is_dict(part):
-        raise InputError(f"{path} must hold a mapping of sections, got a {type(part).__name__}")
+        raise InputError(f"{name} must hold a mapping of sections, got a {type(part).__name__}")
     return part
 
 

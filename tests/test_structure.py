@@ -65,6 +65,7 @@ ORDER = (
     "probes",
     "figures",
     "reporting",
+    "cli_help",
     "cli_tables",
     "cli",
     "__main__",

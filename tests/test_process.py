@@ -1,0 +1,126 @@
+"""``star`` as a process: its streams, its encodings, interrupts, and what it loads to answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONIO", "LC_"))}
+STAR = f"{sys.executable} -m star"
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash; its status is the last program's that failed."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command.replace("star ", f"{STAR} ")],
+        env=ENVIRONMENT | environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        errors="surrogateescape",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words, unbuffered", [("--help", ""), ("run - --print-config", "1")])
+def test_a_reader_that_went_away_is_no_fault(words: str, unbuffered: str) -> None:
+    # Gone before the first word is written.
+    command = f"(sleep 0.3; exec star {words}) | true"
+    done = shell(command, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+@pytest.mark.parametrize("words, unbuffered", [("--version", ""), ("run - --print-config", "1")])
+def test_a_full_disk_behind_stdout_is_said(words: str, unbuffered: str) -> None:
+    done = shell(f"star {words} >/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot") and done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, status",
+    [
+        ("star run - sed=1 2>/dev/full", 2),
+        ("star run - sed=1 2>&-", 2),
+        ("star run - --print-config >/dev/full 2>&1", 2),
+        ("star run - --print-config >&- 2>&- <&-", 0),
+    ],
+)
+def test_streams_that_are_full_or_closed(command: str, status: int) -> None:
+    done = shell(command)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@pytest.mark.parametrize(
+    "environment, shown",
+    [
+        ({"LC_ALL": "C"}, "λ"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "λ"),
+        ({"PYTHONIOENCODING": "ascii"}, "λ"),
+        ({"PYTHONIOENCODING": "latin-1"}, r"\u03bb"),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_no_encoding_stops_an_answer(
+    environment: dict[str, str], shown: str, tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text("run_name: λ\n", encoding="utf-8")
+    done = shell(f"star run {tmp_path / 'run.yaml'} --print-config", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"run_name: {shown}" in done.stdout.splitlines()
+
+
+def test_a_name_that_is_not_utf_8() -> None:
+    for words, part in (
+        (r"run $'/tmp/no\xffne.yaml'", r"/tmp/no\udcffne.yaml not found"),
+        (r"run - $'output_dir=no\xffne'", r"'output_dir' must be text in UTF-8"),
+        (r"$'\xff'", r"invalid choice: '\udcff'"),
+    ):
+        done = shell(f"star {words}", LC_ALL="C")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, seed",
+    [
+        ("echo 'seed: 3' | star run - --print-config", 3),
+        ("echo 'seed: 3' | star run - --print-config seed=4", 4),
+        ("star run - --print-config <<< 'seed: 3'", 3),
+        ("star run - --print-config </dev/null", 0),
+        ("star run - --print-config <&-", 0),
+        ("true | star run - --print-config", 0),
+        ("echo 'seed: 3' | WORLD_SIZE=2 star run - --print-config", 0),
+    ],
+)
+def test_a_configuration_on_stdin(command: str, seed: int) -> None:
+    done = shell(command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"seed: {seed}" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("text, part", [("sed: 3", "'seed'"), ("[1]", "mapping"), (r"\xff", "not")])
+def test_a_wrong_configuration_on_stdin(text: str, part: str) -> None:
+    done = shell(f"printf '{text}' | star run -")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: stdin") and done.stderr.count("\n") == 1
+    assert part in done.stderr
+
+
+@pytest.mark.parametrize("delay", [0.3, 1.5])
+def test_an_interrupt_at_the_start(delay: float, tmp_path: Path) -> None:
+    words = ["run", "configs/quickstart.yaml", f"output_dir={tmp_path}", "tracking.progress=false"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "star", *words],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert err.splitlines()[-1] == "interrupted; start the same command again to go on"
+    assert "Traceback" not in err
