@@ -17,7 +17,7 @@ class TokenRow:
     """A prompt and a continuation as token ids.
 
     Attributes:
-        index: The row in its stored split; the key of its MC-dropout masks.
+        index: The row in its stored split.
         prompt: At least one token id, special tokens of the model at the start included.
         continuation: Token ids that are scored or trained on; may be empty before generation.
     """
@@ -39,6 +39,11 @@ def encode(
     characters across that border (a prompt's ids are not the start of the joined ids), prompt and
     continuation are encoded apart, so that the prompt a model sees never depends on the answer.
 
+    Special tokens that stand in a text (``</s>``, ``<|im_start|>``) are read as such, in prompts
+    and continuations, as chat templates need it and as Hugging Face's tokenizers do by themselves.
+    A prompt that begins with what the tokenizer puts in front of every text, its
+    beginning-of-sequence token, gets no second one.
+
     Args:
         tokenizer: A Hugging Face tokenizer.
         prompts: (N,) texts.
@@ -47,10 +52,17 @@ def encode(
     """
     if not prompts:
         return []
+    start, _ = _added(tokenizer)
     heads = _ids(tokenizer, list(prompts), special=True)
     joined = _ids(
         tokenizer, [p + c for p, c in zip(prompts, continuations, strict=True)], special=True
     )
+    for head, both in zip(heads, joined, strict=True):
+        if start and head[: 2 * len(start)] == start * 2:
+            # By the prompt alone: the start of an empty one's continuation is the continuation's.
+            del head[: len(start)]
+            if both[: 2 * len(start)] == start * 2:
+                del both[: len(start)]
     alone = None
     rows = []
     for i, (head, both) in enumerate(zip(heads, joined, strict=True)):
@@ -60,22 +72,30 @@ def encode(
             alone = alone or _ids(tokenizer, list(continuations), special=False)
             tail = alone[i]
         if not head:  # an empty prompt still needs a token that predicts the first one
-            start = tokenizer.bos_token_id
-            head = [tokenizer.eos_token_id if start is None else start]
+            first = tokenizer.bos_token_id
+            head = [tokenizer.eos_token_id if first is None else first]
         rows.append(
             TokenRow(i, tuple(head), tuple(tail) + ((tokenizer.eos_token_id,) if eos else ()))
         )
     return rows
 
 
+def _added(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return what the tokenizer puts in front of every text, and behind it, by itself."""
+    whole, bare = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
+    for start in range(len(whole) - len(bare) + 1):
+        stop = start + len(bare)
+        if whole[start:stop] == bare:
+            return whole[:start], whole[stop:]
+    return [], []
+
+
 def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
-    end = tokenizer.eos_token_id
-    if special and end is not None and end != tokenizer.bos_token_id:
-        # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
-        # One that stands in the text (a chat prompt's) is not theirs and stays.
-        appended: list[int] = tokenizer("", add_special_tokens=True)["input_ids"][-1:]
-        return [ids[:-1] for ids in encoded] if appended == [end] else encoded
+    # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
+    # One that stands in the text (a chat prompt's) is not theirs and stays.
+    if special and _added(tokenizer)[1] == [tokenizer.eos_token_id]:
+        return [ids[:-1] for ids in encoded]
     return encoded
 
 

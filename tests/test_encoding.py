@@ -83,6 +83,57 @@ def test_an_end_token_in_the_text_itself_stays() -> None:
     assert rows == [TokenRow(0, (2, 1), (3, 1))]
 
 
+KINDS = [
+    {"add": "<s> $A"},
+    {"add": "<s> $A </s>"},
+    {"add": "</s> $A", "bos": False},
+    {"add": "</s> $A </s>", "bos": False},
+    {"add": "</s> <s> $A"},
+    {"add": ""},
+    {"add": "", "bos": False},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("eos", [True, False])
+def test_a_prompt_that_brings_its_start_token_gets_no_second_one(
+    kind: dict[str, Any], eos: bool
+) -> None:
+    tokenizer = letters(**kind)
+    start = kind["add"].partition("$")[0].replace(" ", "") or "<s>"
+    bare, begun, doubled = encode(
+        tokenizer, ["ab", f"{start}ab", f"{start * 2}ab"], ["b", "b", "b"], eos=eos
+    )
+    first = tuple(tokenizer(start, add_special_tokens=False)["input_ids"])
+    assert begun.prompt == (*first, 4)
+    assert bare.prompt == ((*first, 4) if kind["add"] else (4,))
+    assert doubled.prompt == (*first, *first, 4)  # what the text says, and no third
+    assert bare.continuation == begun.continuation == doubled.continuation == (3, *[1] * eos)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_the_prompt_is_the_same_with_and_without_a_continuation(
+    kind: dict[str, Any], data: st.DataObject
+) -> None:
+    """Special tokens in texts included: a question is one question, whatever answer follows."""
+    piece = st.lists(st.sampled_from(["a", "b", " ", "<s>", "</s>", "<"]), max_size=5).map("".join)
+    prompt, answers = data.draw(piece), data.draw(st.lists(piece, min_size=1, max_size=3))
+    tokenizer = letters(**kind)
+    rows = encode(tokenizer, [prompt] * len(answers), answers, eos=False)
+    [alone] = encode(tokenizer, [prompt], [""], eos=False)
+    assert {row.prompt for row in rows} == {alone.prompt}
+    given_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert alone.prompt[-len(given_ids) :] == tuple(given_ids) or not given_ids
+    extra = alone.prompt[: len(alone.prompt) - len(given_ids)]
+    assert len(extra) <= 2 and (not kind["add"] or alone.prompt[0] in (0, 1))
+
+
+def test_the_start_of_a_continuation_is_kept() -> None:
+    tokenizer = letters(add="<s> $A")
+    assert encode(tokenizer, [""], ["<s>a"], eos=False) == [TokenRow(0, (0,), (0, 2))]
+
+
 # --- the truncation rule -----------------------------------------------------------------------
 
 ROW = TokenRow(7, (1, 2, 3, 4, 5), (6, 7, 8))
