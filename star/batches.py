@@ -194,8 +194,7 @@ class Batch:
 
     Attributes:
         ids: Token ids, (1, T) packed or (B, T) padded on the right.
-        examples: Pool index of each place's row; broadcasts to the shape of ``ids``.
-        positions: Position in its row; broadcasts likewise.
+        positions: Position in its row; broadcasts to the shape of ``ids``.
         runs: Packed: (rows, tokens of each) of the runs of rows equally long, in order; else empty.
         predicting: (P,) places in the flattened ``ids`` whose hidden states predict a continuation
             token, row after row.
@@ -204,7 +203,6 @@ class Batch:
     """
 
     ids: Tensor
-    examples: Tensor
     positions: Tensor
     runs: tuple[tuple[int, int], ...]
     predicting: Tensor
@@ -225,15 +223,11 @@ def lay_out(rows: Sequence[TokenRow], *, packed: bool, pad_id: int, device: torc
     lengths = [len(ids) for ids in fed]
     if packed:
         ids = torch.tensor([token for one in fed for token in one]).unsqueeze(0)
-        examples = torch.repeat_interleave(
-            torch.tensor([row.index for row in rows]), torch.tensor(lengths)
-        ).unsqueeze(0)
         positions = torch.cat([torch.arange(n) for n in lengths]).unsqueeze(0)
         starts = np.cumsum([0, *lengths[:-1]]).tolist()
         runs = tuple((len(list(run)), length) for length, run in groupby(lengths))
     else:
         ids = pad(fed, pad_id)
-        examples = torch.tensor([row.index for row in rows]).unsqueeze(1)
         positions = torch.arange(ids.shape[1]).unsqueeze(0)
         starts = [b * ids.shape[1] for b in range(len(rows))]
         runs = ()
@@ -245,7 +239,6 @@ def lay_out(rows: Sequence[TokenRow], *, packed: bool, pad_id: int, device: torc
     targets = torch.tensor([t for row in rows for t in row.continuation], dtype=torch.long)
     return Batch(
         ids=ids.to(device),
-        examples=examples.to(device),
         positions=positions.to(device),
         runs=runs,
         predicting=torch.tensor(predicting, dtype=torch.long).to(device),

@@ -5,9 +5,11 @@ example and token, so that a pass is a fixed sub-network with A·diag(m)/(1−p)
 sense of Gal & Ghahramani 2016, arXiv 1506.02142: one draw of weights a pass). ``token``: a fresh
 mask for every token, as PEFT's dropout layer draws them in training.
 
-Masks are functions of (seed, round, pass, module) and, for ``token``, (example, position): what
-else is in the batch, its padding or its order cannot change them. The model stays in eval mode
-throughout, so the base model's own dropout stays off.
+Masks are functions of (seed, round, pass, module) and, for ``token``, of the row's tokens up to the
+place that is masked: a row's place in its file or pool, what else is in the batch, its padding or
+its order cannot change them. Rows that begin alike have equal masks as far as they do (the choices
+of a question over their common prompt), and two equal rows equal scores. The model stays in eval
+mode throughout, so the base model's own dropout stays off.
 """
 
 from __future__ import annotations
@@ -89,9 +91,10 @@ class Passes:
     def aim(self, batch: Batch) -> None:
         """Say which rows the next forward pass sees; ``token`` masks are functions of that."""
         if self._kind == "token":
+            places = _beginnings(batch)
             for name, mask in self._tokens.items():
                 key = seeding.derive(self._key[0], "mc_dropout", self._key[1], self._pass, name)
-                mask.aim(key, batch)
+                mask.aim(key, places)
 
     def _sub_network(self, pass_: int) -> dict[str, Tensor]:
         """Return A·diag(m)/(1 − p) of every adapted module."""
@@ -105,18 +108,17 @@ class Passes:
 
 
 class _TokenMask(nn.Module):
-    """Dropout whose mask is a hash of (module's key, example, position, feature)."""
+    """Dropout whose mask is a hash of (module's key, beginning of the row, feature)."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
         self._rows: Tensor | None = None
 
-    def aim(self, key: int, batch: Batch) -> None:
-        """Set the hash keys of the next batch's places, in the shape of its ids."""
+    def aim(self, key: int, places: Tensor) -> None:
+        """Set the hash keys of the next batch's places, from :func:`_beginnings`."""
         low, high = _signed(key & 0xFFFFFFFF), _signed(key >> 32)
-        rows = _mix(_mix(batch.examples.to(torch.int32) ^ low) ^ high)
-        self._rows = _mix(rows ^ _mix(batch.positions.to(torch.int32) ^ high))
+        self._rows = _mix(_mix(places ^ low) ^ high)
 
     def forward(self, x: Tensor) -> Tensor:
         if self._rows is None or self._rows.shape != x.shape[:-1]:
@@ -127,6 +129,22 @@ class _TokenMask(nn.Module):
         bits = _mix(rows[..., None] ^ _mix(feature))  # (B, T, F), uniform over int32
         keep = bits >= int(self.p * 2**32) - 2**31
         return x * keep / (1.0 - self.p)
+
+
+def _beginnings(batch: Batch) -> Tensor:
+    """Return int32 hashes of each place's row up to there, in the shape of the batch's ids.
+
+    The sum of a hash of each token with its position, so that a running sum gives all of them; of a
+    packed line the sum in front of each row is taken off.
+    """
+    positions = batch.positions.expand_as(batch.ids)
+    tokens = _mix(batch.ids.to(torch.int32) ^ _mix(~positions.to(torch.int32)))
+    sums = tokens.to(torch.int64).cumsum(dim=1)
+    if batch.runs:
+        first = torch.arange(batch.ids.shape[1], device=sums.device) - positions
+        sums = sums - (sums - tokens).gather(1, first)
+    low = sums & 0xFFFFFFFF
+    return (low - (low >> 31 << 32)).to(torch.int32)
 
 
 def _signed(word: int) -> int:

@@ -117,6 +117,7 @@ def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
         assert point["seconds"].keys() == {"train", "evaluate", "score"} == point["tokens"].keys()
     assert len(result["rounds"]) == 2
 
+    assert "{question}" in runs.read(folder / "environment.json")["data"]["prompt"]
     initial = runs.read(folder / "initial.json")["indices"]
     assert initial == runs.read(runner("acquisition.select=random") / "initial.json")["indices"]
     query = runs.read(first / "selected.json")["indices"]

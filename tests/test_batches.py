@@ -108,12 +108,8 @@ def test_layouts_point_at_the_same_tokens() -> None:
         flat = batch.ids.flatten()
         assert flat[batch.predicting].tolist() == [3, 4, 6, 7]  # the token before each target
         assert batch.targets.tolist() == [4, 5, 7, 8] and batch.counts == [2, 2, 0]
-        examples, positions, ids = torch.broadcast_tensors(
-            batch.examples, batch.positions, batch.ids
-        )
-        places = zip(examples.flatten(), positions.flatten(), ids.flatten(), strict=True)
-        fed = {(int(e), int(p)): int(i) for e, p, i in places if int(i)}
-        expected = {7: (1, 2, 3, 4), 9: (6, 7), 2: (9, 10)}
-        assert fed == {(e, p): i for e, ids in expected.items() for p, i in enumerate(ids)}
+        positions = batch.positions.expand_as(batch.ids).flatten()
+        fed = [(int(p), int(i)) for p, i in zip(positions, flat, strict=True) if int(i)]
+        assert fed == [pair for ids in ((1, 2, 3, 4), (6, 7), (9, 10)) for pair in enumerate(ids)]
         assert batch.runs == (((1, 4), (2, 2)) if packed else ())
         assert np.prod(batch.ids.shape) == (8 if packed else 12)

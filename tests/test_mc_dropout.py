@@ -204,8 +204,8 @@ def test_a_consistent_pass_is_a_fixed_sub_network(model: LanguageModel, adapted:
 FEATURES, TOKENS = 512, 256
 
 
-def batch_of(*indices: int, tokens: int = TOKENS) -> Batch:
-    rows = [TokenRow(index, (1,) * tokens) for index in indices]
+def batch_of(*first: int, tokens: int = TOKENS) -> Batch:
+    rows = [TokenRow(0, (index,) + (1,) * (tokens - 1)) for index in first]
     return lay_out(rows, packed=False, pad_id=0, device=torch.device("cpu"))
 
 
@@ -257,6 +257,52 @@ def test_token_masks_are_independent(adapted: Any) -> None:
     ):
         assert independent(first, other[name])
     assert torch.equal(first, token_masks(adapted)[name])
+
+
+def masks_of(adapted: Any, rows: list[TokenRow], *, packed: bool) -> list[Tensor]:
+    """Return one module's boolean (T, F) mask of each row, laid out as said."""
+    passes = passes_of(adapted, "token")
+    batch = lay_out(rows, packed=packed, pad_id=0, device=torch.device("cpu"))
+    with passes.installed():
+        passes.begin(1)
+        passes.aim(batch)
+        _, layer = next(adapter.layers(adapted))
+        kept = layer.lora_dropout["default"](torch.ones(*batch.ids.shape, FEATURES)) > 0
+    lengths = [max(1, len(row) - bool(row.continuation)) for row in rows]
+    if packed:
+        return list(kept[0].split(lengths))
+    return [one[:length] for one, length in zip(kept, lengths, strict=True)]
+
+
+def test_token_masks_hang_on_the_row_up_to_there_alone(adapted: Any) -> None:
+    """Whatever its index, its place in a batch, its neighbours, the layout, and what follows."""
+    row, other = TokenRow(3, (1, 5, 7, 6), (9, 8, 4)), TokenRow(8, (1, 5, 4, 6, 2, 2, 3), (9,))
+    [alone] = masks_of(adapted, [row], packed=False)
+    for packed in (True, False):
+        _, again, third, twice = masks_of(
+            adapted,
+            [other, replace(row, index=77), replace(row, continuation=(9, 9, 5, 5)), row],
+            packed=packed,
+        )
+        assert torch.equal(again, alone) and torch.equal(twice, alone)
+        assert torch.equal(third[:5], alone[:5])
+        assert independent(third[5:], alone[5:6].expand_as(third[5:]))
+    [far] = masks_of(adapted, [other], packed=False)
+    assert torch.equal(far[:2], alone[:2])
+    assert independent(far[2:6], alone[2:])  # a token that differs changes all masks behind it
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_no_two_beginnings_have_one_mask(adapted: Any, packed: bool) -> None:
+    stream = torch.Generator().manual_seed(0)
+    rows = [TokenRow(0, tuple(torch.randint(1, 9, (9,), generator=stream).tolist()))]
+    rows += [TokenRow(0, rows[0].prompt[:i] + rows[0].prompt[i:][::-1]) for i in range(8)]
+    masks: dict[bytes, tuple[int, ...]] = {}
+    for row, mask in zip(rows, masks_of(adapted, rows, packed=packed), strict=True):
+        for i, one in enumerate(mask):
+            begins = row.prompt[: i + 1]
+            assert masks.setdefault(one.numpy().tobytes(), begins) == begins
+    assert len(masks) == len(set(masks.values())) > 30
 
 
 def test_a_forward_pass_that_was_not_announced_is_a_fault(
