@@ -7,11 +7,12 @@ leave indices out; nothing renumbers them. Every array of indices in this projec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from star.errors import InputError
+
+if TYPE_CHECKING:
+    import torch  # late, where it is drawn: data alone needs none
 
 T = TypeVar("T")
 
@@ -107,6 +108,8 @@ class Pool:
         Raises:
             PoolExhaustedError: Fewer than ``count`` are unlabelled.
         """
+        import torch
+
         self.require(count)
         available = self.unlabelled
         order = torch.randperm(len(available), generator=generator)[:count]

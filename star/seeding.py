@@ -12,8 +12,10 @@ import json
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch  # late, where it is drawn: whoever asks for a seed alone need not wait for it
 
 
 def derive(seed: int, purpose: str, *keys: int | str) -> int:
@@ -38,6 +40,8 @@ def generator(seed: int, purpose: str, *keys: int | str) -> torch.Generator:
 
     It is on the CPU, whatever the model runs on: the same numbers are drawn on every device.
     """
+    import torch
+
     return torch.Generator(device="cpu").manual_seed(derive(seed, purpose, *keys))
 
 
@@ -48,6 +52,8 @@ def forked(seed: int, purpose: str, *keys: int | str) -> Iterator[None]:
     For code that takes no generator (weight initialisation, ``nn.Dropout``). The CPU's and all CUDA
     devices' states are put back at the end, after an exception too.
     """
+    import torch
+
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, purpose, *keys))

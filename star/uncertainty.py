@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor  # late: a replay wants the measures' names alone
 
 
 def predictive_entropy(log_probs: Tensor, chosen: Tensor) -> Tensor:
@@ -34,6 +35,8 @@ def max_entropy(log_probs: Tensor, chosen: Tensor | None = None, *, floor: float
         floor: Probabilities below it count as it, and nothing is renormalised: the released code's
             fault 4, there 1e-6, which adds up to V · 1.4e-5 nats a position.
     """
+    import torch
+
     probabilities = log_probs.exp()
     if floor > 0:
         probabilities = probabilities.clamp(min=floor)

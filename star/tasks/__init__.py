@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from star import seeding
 from star.config import TaskConfig
 from star.errors import InputError
@@ -137,6 +135,8 @@ def _read(task: Task, split: str, limit: int | None, drawn_by: int | None) -> Ta
     """Return a split's rows: the first ``limit``, or so many drawn by the seed ``drawn_by``."""
     if drawn_by is None or task.family is not None:
         return _stored(task, split, limit, drawn_by)
+    import torch  # late: most rows are not drawn
+
     table = _stored(task, split, None, None)
     size = len(table.rows)
     order = torch.randperm(size, generator=seeding.generator(drawn_by, "draw", split)).tolist()
