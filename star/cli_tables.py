@@ -31,8 +31,9 @@ code, from a clean checkout.
 
 REPORT_DESCRIPTION = """\
 Tables of results, with intervals over seeds and corrected comparisons, from result files alone: of
-a table file, its run folders in OUTPUT_DIR or else the record under scripts/results; of a record
-(results.json, or its folder); of run folders.
+a table file, its run folders in OUTPUT_DIR (where none is given, runs, or else the record under
+scripts/results); of a record (results.json, or its folder); of run folders, or all finished ones
+below a folder.
 """
 
 REPORT_NOTES = """\
@@ -40,6 +41,7 @@ examples:
   star report configs/tables/main.yaml
   star report configs/tables/main.yaml --format latex > main.tex
   star report configs/tables/main.yaml --output scripts/results/main
+  star report runs
   star report runs/arithmetic/random/seed0-1a2b3c4d runs/arithmetic/star-max_entropy/seed0-5e6f7a8b
 
 --output writes everything into a folder: the record results.json, from which all of it can be had
@@ -87,13 +89,13 @@ def add_to(verbs: Any) -> None:
         epilog=REPORT_NOTES,
         formatter_class=raw,
     )
-    report.add_argument("sources", metavar="TABLE|RUN", nargs="+")
+    report.add_argument("sources", metavar="TABLE|RUN|FOLDER", nargs="+")
     report.add_argument("--format", choices=FORMATS, default="md", help="on stdout; default: md")
     report.add_argument("--output", metavar="DIR", help="write record, tables and figures there")
     report.add_argument(
-        "--figures", choices=("png", "pdf", "svg"), default="png", help="with --output"
+        "--figures", choices=("png", "pdf", "svg"), help="with --output; default: png"
     )
-    report.add_argument("--output-dir", metavar="DIR", default="runs", help="of the run folders")
+    report.add_argument("--output-dir", metavar="DIR", help="of a table's run folders")
     report.set_defaults(call=_report)
 
 
@@ -150,7 +152,12 @@ def _seeds(text: str | None, known: tuple[int, ...]) -> tuple[int, ...] | None:
 def _report(options: argparse.Namespace) -> int:
     from star.reporting import results, tables
 
-    records = results.find_all(options.sources, root=Path(options.output_dir).expanduser())
+    if options.figures is not None and options.output is None:
+        raise InputError(
+            f"--figures {options.figures} writes no picture without --output DIR; add it"
+        )
+    root = None if options.output_dir is None else Path(options.output_dir).expanduser()
+    records = results.find_all(options.sources, root=root)
     if options.output is not None:
         if len(records) > 1:
             raise InputError(f"--output is for one table, got {len(records)}")
@@ -162,7 +169,7 @@ def _report(options: argparse.Namespace) -> int:
             results.write_record(folder / results.FILE, records[0])
             for name, text in _texts(tables, records[0]).items():
                 (folder / f"table.{name}").write_text(text, encoding="utf-8")
-            draw(records[0], folder, ending=options.figures)
+            draw(records[0], folder, ending=options.figures or "png")
         except OSError as error:
             raise InputError(f"cannot write {options.output}: {error.strerror}") from None
         print(folder)

@@ -123,6 +123,7 @@ def test_other_settings_in_the_same_place(place: Path, capsys: pytest.CaptureFix
         ),
         (["report", "absent"], "absent is not there"),
         (["report", "small.yaml", "--output-dir", "nowhere"], "run star sweep small.yaml"),
+        (["report", "small.yaml", "--figures", "png"], "without --output DIR"),
         (["report", "small.yaml", "small.yaml", "--output", "x"], "--output is for one table"),
         (["report", "small.yaml", "small.yaml", "--format", "json"], "json is for one table, got"),
         (["sweep", "small.yaml", "seed=1", "--rows", "star"], "use seeds of the table, or --seeds"),

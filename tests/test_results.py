@@ -258,13 +258,23 @@ def test_rounding(value: float) -> None:
 
 
 def test_the_record_gives_the_same_bytes_as_the_run_folders(
-    table_file: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table_file: Path,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     fresh = find(table_file, root=root)
     write_record(tmp_path / "scripts/results/small/results.json", fresh)
     monkeypatch.chdir(tmp_path)
-    kept = find(table_file, root="nowhere")
+    kept = find(table_file)
+    assert "these are the committed results, scripts/results/small/results.json" in caplog.text
     assert kept == fresh
+    # Whoever names a folder asks for the runs in it.
+    with pytest.raises(
+        InputError, match=r"no run folders in nowhere/small.*leave --output-dir out"
+    ):
+        find(table_file, root="nowhere")
     for write in FORMATS.values():
         assert write(kept).encode() == write(fresh).encode()
     write_record(tmp_path / "again.json", kept)
@@ -513,6 +523,36 @@ def test_the_same_run_counts_once(copied: Path) -> None:
     other = changed(plain)
     with pytest.raises(InputError, match="runs of the same configuration and seed"):
         of_runs([plain, other])
+
+
+def test_a_folder_of_runs_is_all_that_have_finished(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["random/seed0", "random/seed1", "star/seed0", "star/seed1"]
+    unfinished, *rest = folders(copied, *names)
+    for other in sorted({*(copied / "small/sums").glob("*/seed*")} - {unfinished, *rest}):
+        shutil.rmtree(other) if other.is_dir() else other.unlink()
+    (unfinished / "result.json").unlink()
+    twice = Path(shutil.copytree(rest[0], copied / "later" / "copy"))
+    deep = rest[2] / "rounds" / "config.yaml"  # inside of a run there is no other
+    deep.write_text("a: 1\n", encoding="utf-8")
+    whole = of_runs([twice, *rest[1:]])
+    caplog.clear()
+    found = find(copied)
+    assert sorted(places(found)) == sorted(places(whole)) and len(found["cells"]) == 3
+    skipped = [line for line in caplog.messages if line.startswith("skipped: ")]
+    assert len(skipped) == 2
+    assert f"{unfinished} has no result.json" in skipped[0]
+    assert f"{rest[0]} is the same run as {twice}" in skipped[1]
+    # Named beside the folder, a run counts once; unfinished it is refused.
+    assert find_all([rest[1], copied])[0]["cells"][0] == of_runs([rest[1]])["cells"][0]
+    assert len(find_all([rest[1], copied])[0]["cells"]) == 3
+    with pytest.raises(InputError, match="has not finished"):
+        find_all([unfinished, copied])
+    for folder in (twice, *rest):
+        (folder / "result.json").unlink()
+    with pytest.raises(InputError, match="none of the 5 run folders can be reported"):
+        find(copied)
 
 
 def test_what_is_no_finished_run_is_refused(copied: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +20,8 @@ from star.sweeping.cell_run import read_failure
 
 if TYPE_CHECKING:
     import pandas
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = (  # those that every data frame has
     *("table", "column", "row", "seed", "task", "strategy", "label_free", "round", "labeled"),
@@ -62,35 +66,38 @@ def read_record(path: str | Path) -> Record:
     return cast("Record", record)
 
 
-def find(source: str | Path, *, root: str | Path = "runs") -> Record:
+def find(source: str | Path, *, root: str | Path | None = None) -> Record:
     """Return the record that a word of the user's means.
 
     Args:
-        source: A table file: its run folders in ``root`` if it has any there, else the record that
-            is committed, ``scripts/results/<table>/results.json`` below the current folder or below
-            one that the table file is in. Or a record, or the folder of one, or a run folder.
-        root: Folder of the run folders of tables.
+        source: A table file: its run folders in ``root`` if it has any there, else, where no root
+            is given, the record that is committed, ``scripts/results/<table>/results.json`` below
+            the current folder or below one that the table file is in. Or a record, or the folder of
+            one, or a run folder, or a folder that finished runs lie in, at any depth.
+        root: Folder of the run folders of tables; ``None`` = ``runs``.
 
     Raises:
         InputError: None of these, or no results of the table.
     """
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
-        return _of_table(path, Path(root))
+        return _of_table(path, None if root is None else Path(root))
     if _is_run(path):
-        return _of_runs([path])
+        return _of_runs([path], [])
     if path.is_dir() and (path / FILE).is_file():
         return read_record(path / FILE)
+    if path.is_dir() and (runs := runs_below(path)):
+        return _of_runs([], runs)
     if path.is_file():
         return read_record(path)
-    what = f"holds neither {FILE} nor a run" if path.is_dir() else "is not there"
+    what = f"holds neither {FILE} nor a run, at any depth" if path.is_dir() else "is not there"
     raise InputError(
-        f"{path} {what}; name a table file (configs/tables/NAME.yaml), a {FILE}, its folder, or a "
-        "run folder"
+        f"{path} {what}; name a table file (configs/tables/NAME.yaml), a {FILE}, its folder, a "
+        "run folder, or a folder of run folders"
     )
 
 
-def find_all(sources: Sequence[str | Path], *, root: str | Path = "runs") -> list[Record]:
+def find_all(sources: Sequence[str | Path], *, root: str | Path | None = None) -> list[Record]:
     """Return the records that several words mean, as :func:`find`; run folders make one together.
 
     Raises:
@@ -98,14 +105,31 @@ def find_all(sources: Sequence[str | Path], *, root: str | Path = "runs") -> lis
     """
     if not sources:
         raise InputError("name a table file, a record of results or run folders")
-    runs = [source for source in sources if _is_run(Path(source))]
-    records = [find(source, root=root) for source in sources if source not in runs]
-    return [*records, _of_runs(runs)] if runs else records
+    records, runs, below = [], [], []
+    for path in map(Path, sources):
+        if _is_run(path):
+            runs.append(path)
+        elif path.is_dir() and not (path / FILE).is_file() and (inside := runs_below(path)):
+            below += inside
+        else:
+            records.append(find(path, root=root))
+    return [*records, _of_runs(runs, below)] if runs or below else records
 
 
-def _of_runs(folders: Sequence[str | Path]) -> Record:
-    record = of_runs(folders)
-    check(record, ", ".join(map(str, folders)))
+def runs_below(folder: Path) -> list[Path]:
+    """Return the run folders in a folder, at any depth, finished or not, in their names' order."""
+    runs = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if "config.yaml" in files:
+            runs.append(Path(place))
+            folders.clear()
+    return runs
+
+
+def _of_runs(named: Sequence[Path], below: Sequence[Path]) -> Record:
+    record = of_runs(named, others=below)
+    check(record, ", ".join(map(str, [*named, *below][:3])))
     return record
 
 
@@ -113,25 +137,37 @@ def _is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file()
 
 
-def _of_table(path: Path, root: Path) -> Record:
+def _of_table(path: Path, root: Path | None) -> Record:
     table = table_files.read_table(path)
+    runs = Path("runs") if root is None else root
     wanted = grid.cells(table)
-    places = [cell.folder(root) for cell in wanted]
+    places = [cell.folder(runs) for cell in wanted]
     if any(place.is_dir() or read_failure(place) for place in places):
-        record = gather(table, root, wanted)
-        check(record, root / table.name)
+        record = gather(table, runs, wanted)
+        check(record, runs / table.name)
         return record
+    if root is not None:  # the committed results are no answer to a question about these runs
+        raise InputError(
+            f"table {table.name} has no run folders in {root / table.name}; run star sweep {path} "
+            f"--output-dir {root}, or leave --output-dir out for the committed results"
+        )
     for place in (Path(), *path.resolve().parents):
         kept = place / COMMITTED / table.name / FILE
         if kept.is_file():
+            logger.warning(
+                "no runs of table %s in %s: these are the committed results, %s",
+                table.name,
+                runs / table.name,
+                kept,
+            )
             return read_record(kept)
     raise InputError(
-        f"table {table.name} has no results: neither run folders in {root / table.name} nor "
+        f"table {table.name} has no results: neither run folders in {runs / table.name} nor "
         f"{COMMITTED / table.name / FILE}; run star sweep {path}"
     )
 
 
-def load_results(*sources: str | Path, root: str | Path = "runs") -> pandas.DataFrame:
+def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas.DataFrame:
     """Return results as a data frame: one line a round of a finished run.
 
     Columns: ``table, column, row, seed, task, strategy, label_free, round, labeled, accuracy,
@@ -142,8 +178,9 @@ def load_results(*sources: str | Path, root: str | Path = "runs") -> pandas.Data
     line: ``frame.attrs["missing"]`` names them, ``table/column/row/seed3``; look there first.
 
     Args:
-        sources: Table files, records, folders of records, run folders; see :func:`find`.
-        root: Folder of the run folders of tables.
+        sources: Table files, records, folders of records, run folders, folders of run folders; see
+            :func:`find`.
+        root: Folder of the run folders of tables; ``None`` = ``runs``.
 
     Raises:
         InputError: A source that is none of these, or without results; two of the same table.

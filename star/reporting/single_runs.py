@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,33 @@ from star.config import NOT_IN_HASH
 from star.errors import InputError
 from star.reporting.gathering import Record, content_of, rounded
 
+logger = logging.getLogger(__name__)
 
-def of_runs(folders: Sequence[str | Path]) -> Record:
+
+def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ()) -> Record:
     """Return the record of single run folders: a row a strategy, a column a task.
 
     Runs are seeds of one row only if their configurations differ in nothing but the seed. Where two
     columns would be called alike the model's name tells them apart, else, as for rows, a hash of
     their settings.
 
+    Args:
+        folders: Run folders.
+        others: More of them, that nobody has named one by one: those that have not finished, are
+            damaged, or stand twice are skipped, each with a warning.
+
     Raises:
-        InputError: No folder, one that holds no finished run, or the same run twice.
+        InputError: No folder that can be used; or, among ``folders``, one that holds no finished
+            run, or the same run twice.
     """
-    if not folders:
+    if not folders and not others:
         raise InputError("no run folder was given; name at least one")
     environments: list[dict[str, Any]] = []
-    runs = [_single(Path(folder), environments) for folder in _different(folders)]
+    named = _different(folders)
+    runs = [_single(folder, environments) for folder in named]
+    runs += _usable(_different([*named, *others])[len(named) :], runs, environments)
+    if not runs:
+        raise InputError(f"none of the {len(others)} run folders can be reported, see above")
     columns = _telling({run["place"]: run["places"] for run in runs})
     rows = {
         column: _telling({r["method"]: r["methods"] for r in runs if r["place"] == column})
@@ -62,6 +75,28 @@ def of_runs(folders: Sequence[str | Path]) -> Record:
             "cells": list(found.values()),
         }
     )
+
+
+def _usable(
+    folders: Sequence[Path], runs: Sequence[dict[str, Any]], environments: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what :func:`_single` does of finished runs that are not among ``runs`` either."""
+    known = {run["content"].get("config_hash"): run["folder"] for run in runs}
+    more = []
+    for folder in folders:
+        tried = list(environments)
+        try:
+            run = _single(folder, tried)
+        except InputError as error:
+            logger.warning("skipped: %s", error)
+            continue
+        first = known.setdefault(run["content"].get("config_hash"), folder)
+        if first != folder:
+            logger.warning("skipped: %s is the same run as %s", folder, first)
+            continue
+        environments[:] = tried
+        more.append(run)
+    return more
 
 
 def _different(folders: Sequence[str | Path]) -> list[Path]:
