@@ -181,6 +181,7 @@ def _evaluate(
         limits=world.limits,
         by_likelihood=config.evaluation.choice_by == "likelihood",
         bins=config.evaluation.ece_bins,
+        choice_score=config.evaluation.choice_score,
         digits=config.evaluation.extraction == "digits",
         progress=config.tracking.progress,
     )
@@ -207,6 +208,7 @@ def _compare(
         tested,
         limits=world.limits,
         bins=config.evaluation.ece_bins,
+        choice_score=config.evaluation.choice_score,
         passes=_passes(config, adapted, t) if "mc" in config.evaluation.views else None,
         base=world.base,
         validation=validation,

@@ -27,7 +27,7 @@ from star.tasks.answers import digits_alone
 from star.tasks.base import Answer, Example, Task
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of the results' meaning; part of the key of those that are kept
+VERSION = 3  # of the results' meaning; part of the key of those that are kept
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Evaluation:
         metrics: ``accuracy`` (flexible extraction), ``accuracy_strict`` where it differs in kind,
             ``accuracy_stderr``, ``ece``, ``overconfidence``, ``nll`` (nats an example), ``brier``;
             ``ece_token_mean`` and the like of the other confidence of generated answers (of
-            choices, which have one, the same again).
+            choices, which have one, the same again); ``accuracy_sum`` and ``accuracy_mean`` where
+            the choices of a question differ in their number of tokens.
         predictions: One row an example, for ``predictions.jsonl``.
         tokens: Tokens through the model, padding not counted.
         own: Generated answers behind their prompts, as tokens; empty for choices by likelihood.
@@ -61,21 +62,29 @@ def evaluate(
     limits: Limits,
     by_likelihood: bool,
     bins: int,
+    choice_score: str = "sum",
     digits: bool = False,
     progress: bool = False,
 ) -> Evaluation:
     """Return the results on ``examples``.
 
-    Choice tasks by likelihood: the prediction is the choice with the largest normalised likelihood,
-    its confidence that probability, ``nll`` the gold choice's −log p, ``brier`` the sum over the
-    choices. Generated answers: the prediction is extracted from the greedy continuation; its
+    Choice tasks by likelihood: the prediction is the choice with the largest likelihood, its
+    confidence that likelihood over the sum of all choices', ``nll`` the gold choice's −log p,
+    ``brier`` the sum over the choices. By ``choice_score`` the likelihood is that of all the
+    choice's tokens (``sum``) or their geometric mean (``mean``, which does not fall with length);
+    which choices are right by the one and by the other stands beside it where they can differ.
+    Generated answers: the prediction is extracted from the greedy continuation; its
     confidence is the probability of the whole continuation, the stop token's included (see
     :func:`confidences`, which gives ``confidence_token_mean`` too); ``nll`` is the gold target's
     summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold answers
     are read as the released code reads them (``answers.digits_alone``).
     """
     choices = task.labels is not None and by_likelihood
-    judge = _by_likelihood if choices else partial(_by_generation, digits=digits)
+    judge = (
+        partial(_by_likelihood, by=choice_score)
+        if choices
+        else partial(_by_generation, digits=digits)
+    )
     found = judge(model, task, examples, answers, limits, progress)
     rows = found.predictions
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
@@ -180,14 +189,22 @@ def _by_likelihood(
     answers: Sequence[Answer],
     limits: Limits,
     progress: bool,
+    *,
+    by: str,
 ) -> Evaluation:
     labels = list(task.labels or ())
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     cut = _cut_prompts(model, examples, limits)
-    log_probs = likelihood.choice_log_probs(
+    scores = likelihood.choice_scores(
         model, groups, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
         progress=progress, desc="evaluate",
-    )[:, 0]  # (N, C)  # fmt: skip
+    )  # fmt: skip
+    lengths = np.array([[len(row.continuation) for row in group] for group in groups])  # (N, C)
+    kinds = {
+        "sum": likelihood.normalised(scores)[:, 0],
+        "mean": likelihood.normalised(scores, lengths)[:, 0],
+    }
+    log_probs = kinds[by]  # (N, C)
     gold = np.array([labels.index(a.gold) for a in answers])
     rows = []
     for example, answer, row, right in zip(examples, answers, log_probs, gold, strict=True):
@@ -200,6 +217,12 @@ def _by_likelihood(
             | ({"truncated": True} if example.index in cut else {})
         )
     metrics = {"brier": calibration.brier(np.exp(log_probs), gold)}
+    if (lengths != lengths[:, :1]).any():  # else the two are the same
+        for name, values in kinds.items():
+            right = values.argmax(axis=1) == gold
+            metrics[f"accuracy_{name}"] = float(right.mean())
+            for row, hit in zip(rows, right, strict=True):
+                row[f"correct_{name}"] = bool(hit)
     return Evaluation(metrics, rows, sum(len(r) for g in groups for r in g))
 
 

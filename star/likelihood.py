@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,30 @@ def token_scores(
 
 
 def choice_log_probs(
+    model: LanguageModel, rows: Sequence[Sequence[TokenRow]], **options: Any
+) -> Array:
+    """Return the normalised log-likelihoods of each example's choices, in nats: (N, S, C).
+
+    ``p(c | x) = exp ℓ_c / Σ_c' exp ℓ_c'`` with ℓ_c the summed log-likelihood of the choice's
+    tokens. Arguments as for :func:`choice_scores`.
+    """
+    return normalised(choice_scores(model, rows, **options))
+
+
+def normalised(scores: Array, num_tokens: NDArray[np.int64] | None = None) -> Array:
+    """Return (N, S, C) log-probabilities of choices, which sum to 1 over C, in nats.
+
+    Args:
+        scores: (N, S, C) from :func:`choice_scores`.
+        num_tokens: (N, C) tokens of each choice, its end included where it is closed, to compare
+            the mean log-likelihoods of a token; ``None`` compares the sums.
+    """
+    if num_tokens is not None:
+        scores = scores / num_tokens[:, None, :]
+    return torch.from_numpy(np.ascontiguousarray(scores)).log_softmax(-1).numpy()
+
+
+def choice_scores(
     model: LanguageModel,
     rows: Sequence[Sequence[TokenRow]],
     *,
@@ -99,12 +124,12 @@ def choice_log_probs(
     progress: bool = False,
     desc: str = "score",
 ) -> Array:
-    """Return the normalised log-likelihoods of each example's choices, in nats: (N, S, C).
+    """Return the summed log-likelihoods of each example's choices, to compare them: (N, S, C).
 
-    ``p(c | x) = exp ℓ_c / Σ_c' exp ℓ_c'`` with ℓ_c the summed log-likelihood of the choice's
-    tokens. Where the choices differ in their last token alone, their common beginning cancels, and
-    so does the sum over the vocabulary: one forward pass serves all of them, and the head's rows of
-    the C tokens are enough.
+    In nats. Where the choices of every example differ in their last token alone, their common
+    beginning cancels in any comparison, and so does the sum over the vocabulary: one forward pass
+    serves all of them, and the head's rows of the C tokens are enough. What is returned then lacks
+    a number that all choices of an example and pass have in common.
 
     Args:
         model: With the adapter on or off.
@@ -132,15 +157,13 @@ def choice_log_probs(
             return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
 
         found = _run(model, heads, limits, passes, candidates, None, progress, desc)
-        scores = np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
-    else:
-        flat = [row for group in rows for row in group]
-        nll = token_scores(
-            model, flat, batch_size=batch_size, batch_tokens=batch_tokens, passes=passes,
-            progress=progress, desc=desc,
-        )["predictive_entropy"]  # fmt: skip  # (N * C, S)
-        scores = -nll.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
-    return torch.from_numpy(np.ascontiguousarray(scores)).log_softmax(-1).numpy()
+        return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
+    flat = [row for group in rows for row in group]
+    nll = token_scores(
+        model, flat, batch_size=batch_size, batch_tokens=batch_tokens, passes=passes,
+        progress=progress, desc=desc,
+    )["predictive_entropy"]  # fmt: skip  # (N * C, S)
+    return -nll.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
 
 
 def choice_measures(log_probs: Array, *, entropy_floor: float = 0.0) -> dict[str, Array]:

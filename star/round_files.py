@@ -24,7 +24,8 @@ from star.training import Fit
 logger = logging.getLogger(__name__)
 
 NEEDED = (
-    *("accuracy", "accuracy_strict", "accuracy_stderr", "ece", "overconfidence"),
+    *("accuracy", "accuracy_strict", "accuracy_sum", "accuracy_mean", "accuracy_stderr"),
+    *("ece", "overconfidence"),
     *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
 )
 

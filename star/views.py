@@ -65,6 +65,7 @@ def compare(
     *,
     limits: Limits,
     bins: int,
+    choice_score: str = "sum",
     passes: Passes | None = None,
     base: Evaluation | None = None,
     validation: Evaluation | None = None,
@@ -81,6 +82,7 @@ def compare(
         tested: The full view's evaluation of them; its predictions are completed in place.
         limits: As it was evaluated with.
         bins: Of the calibration errors.
+        choice_score: As it was evaluated with.
         passes: The round's MC-dropout passes; ``None`` leaves ``mc`` out.
         base: The base model's evaluation of the same questions; ``None`` leaves it out.
         validation: The full view's evaluation of held-out rows; ``None`` = no temperature.
@@ -94,7 +96,8 @@ def compare(
         if tested.own:
             mc, work = _generated_mc(model, tested, passes, bins, options)
         else:
-            mc, work = _choices_mc(model, examples, tested, passes, bins, limits, options)
+            options["by"] = choice_score
+            mc, work = _choices_mc(model, examples, tested, passes, bins, limits, **options)
         found["mc"] = mc
         tokens += work
     if base is not None:
@@ -158,11 +161,15 @@ def _choices_mc(
     passes: Passes,
     bins: int,
     limits: Limits,
-    options: dict[str, Any],
+    *,
+    by: str,
+    **options: Any,
 ) -> tuple[dict[str, Any], int]:
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     with passes.installed():
-        log_probs = likelihood.choice_log_probs(model, groups, passes=passes, **options)
+        scores = likelihood.choice_scores(model, groups, passes=passes, **options)
+    lengths = np.array([[len(row.continuation) for row in group] for group in groups])
+    log_probs = likelihood.normalised(scores, lengths if by == "mean" else None)
     p = np.exp(log_probs).mean(axis=1)  # (N, C)
     rows = tested.predictions
     own = np.argmax([row["log_probs"] for row in rows], axis=1)

@@ -167,7 +167,8 @@ POINT: Known = {
 MAY_BE: Known = {
     **dict.fromkeys(
         (
-            *("accuracy_strict", "accuracy_stderr", "nll", "brier"),
+            *("accuracy_strict", "accuracy_sum", "accuracy_mean", "accuracy_stderr"),
+            *("nll", "brier"),
             *("overconfidence", "ece_token_mean", "overconfidence_token_mean"),
         ),
         (_number, "a number"),

@@ -48,7 +48,8 @@ Record = dict[str, Any]
 
 KEPT = ("task", "strategy", "label_free", "config_hash", "auc")
 POINT = (
-    *("labeled", "accuracy", "accuracy_strict", "accuracy_stderr", "ece", "overconfidence"),
+    *("labeled", "accuracy", "accuracy_strict", "accuracy_sum", "accuracy_mean"),
+    *("accuracy_stderr", "ece", "overconfidence"),
     *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
     *("seconds", "tokens"),
 )
