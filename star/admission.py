@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from star.encoding import Fitted, TokenRow, encode, fit
+from star.errors import InputError
 from star.models import LanguageModel
 from star.tasks.base import Answer, Example
 
@@ -42,8 +44,26 @@ def encode_rows(
         max_prompt_length: Cut longer prompts from the left; ``None`` = leave them.
     """
     texts = [""] * len(examples) if continuations is None else list(continuations)
+    rows = _encoded(model, examples, texts, eos=eos)
+    return _fitted(model, rows, reserve, max_length, max_prompt_length)
+
+
+def _encoded(
+    model: LanguageModel, examples: Sequence[Example], texts: Sequence[str], *, eos: bool
+) -> list[TokenRow]:
+    """Return the examples with these continuations as token rows, keyed by their indices."""
     encoded = encode(model.tokenizer, [e.prompt for e in examples], texts, eos=eos)
-    rows = [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
+    return [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
+
+
+def _fitted(
+    model: LanguageModel,
+    rows: list[TokenRow],
+    reserve: int,
+    max_length: int | None,
+    max_prompt_length: int | None,
+) -> Fitted:
+    """Return rows cut to what fits; arguments as for :func:`encode_rows`."""
     cut: set[int] = set()
     if max_prompt_length is not None:
         cut = {i for i, row in enumerate(rows) if len(row.prompt) > max_prompt_length}
@@ -83,22 +103,79 @@ def released_mask(
 def encode_choices(
     model: LanguageModel, examples: Sequence[Example], *, max_prompt_length: int | None = None
 ) -> list[list[TokenRow]]:
-    """Return (N, C) token rows; the choices of an example share one prompt, cut to what fits."""
+    """Return (N, C) token rows; the choices of an example share one prompt, cut to what fits.
+
+    A choice that is, as tokens, the beginning of another is at least as likely as that one whatever
+    the model has learned: its probability is that of all answers which begin so. If a question has
+    such a pair, all its choices end with the end-of-sequence token, as they do in training, and
+    what is compared is the probability of answering just this. Where no choice begins another, the
+    tokens already say which one it is, and nothing is added. Each question decides for itself, by
+    its own tokens: what else is in the pool or the test split changes no score. (The end counts
+    also where ``train.append_eos`` is off and no training has touched it: without it the shorter
+    choice would win there too, and always.)
+
+    Raises:
+        InputError: Two choices of a question are the same tokens; or there is a pair as above, and
+            the tokenizer has no end-of-sequence token.
+    """
     flat = [(e, choice) for e in examples for choice in e.choices or ()]
-    rows = encode_rows(
-        model,
-        [e for e, _ in flat],
-        [choice for _, choice in flat],
-        max_prompt_length=max_prompt_length,
-    ).rows
-    groups: dict[int, list[TokenRow]] = {e.index: [] for e in examples}
-    for row in rows:
-        groups[row.index].append(row)
-    for group in groups.values():
+    rows = _encoded(model, [e for e, _ in flat], [choice for _, choice in flat], eos=False)
+    ends, start = [], 0
+    for example in examples:
+        ends.append(start := start + len(example.choices or ()))
+        place = slice(start - len(example.choices or ()), start)
+        rows[place] = _told_apart(model, example, rows[place])
+    rows = _fitted(model, rows, 0, None, max_prompt_length).rows
+    groups = [rows[start:end] for start, end in pairwise([0, *ends])]
+    for group in groups:
         # Where cutting left prompts of unequal length, the choices would be asked different things.
         shortest = min(len(row.prompt) for row in group)
         group[:] = [replace(row, prompt=row.prompt[-shortest:]) for row in group]
-    return list(groups.values())
+    return groups
+
+
+def _told_apart(model: LanguageModel, example: Example, group: list[TokenRow]) -> list[TokenRow]:
+    """Return the choices of a question, closed where one begins another."""
+    names = [choice.strip() for choice in example.choices or ()]
+    # Sorted, the nearest to a beginning are those that go on from it.
+    order = sorted(range(len(group)), key=lambda i: group[i].continuation)
+    alike = [
+        (one, two)
+        for one, two in pairwise(order)
+        if group[two].continuation[: len(group[one].continuation)] == group[one].continuation
+    ]
+    end = model.tokenizer.eos_token_id
+    for one, two in alike:
+        pair = f"choices {names[min(one, two)]!r} and {names[max(one, two)]!r}"
+        if group[one].continuation == group[two].continuation:
+            raise InputError(
+                f"{pair} of row {example.index} are the same tokens to this model's tokenizer; "
+                "name one of them otherwise (task.choices), or take another model"
+            )
+        if end is None:
+            raise InputError(
+                f"{pair} of row {example.index} begin with the same tokens, and the tokenizer has "
+                "no end-of-sequence token to tell them apart; name one otherwise (task.choices)"
+            )
+    if not alike:
+        return group
+    return [replace(row, continuation=(*row.continuation, end)) for row in group]
+
+
+def closes_choices(model: LanguageModel, examples: Sequence[Example]) -> bool:
+    """Whether some question's choices have to be closed, see :func:`encode_choices`.
+
+    Questions with the same choices count once.
+
+    Raises:
+        InputError: As there.
+    """
+    unlike = {e.choices: e for e in reversed(examples) if e.choices}
+    bare = [_encoded(model, [e] * len(c), c, eos=False) for c, e in unlike.items()]
+    return any(
+        _told_apart(model, example, rows) != rows
+        for example, rows in zip(unlike.values(), bare, strict=True)
+    )
 
 
 def admit(
@@ -110,14 +187,16 @@ def admit(
     ``max_new_tokens``, in the model's positions.
 
     Raises:
-        InputError: ``overlong`` is ``error`` and there is one.
+        InputError: ``overlong`` is ``error`` and there is one; or choices that cannot be told apart
+            (see :func:`encode_choices`), whether or not anything will be scored.
     """
+    closed = closes_choices(model, examples)
     longest = {c for e in examples for c in e.choices or ()}
     tails = [
         len(r.continuation)
         for r in encode(model.tokenizer, [""] * len(longest), sorted(longest), eos=False)
     ]
-    reserve = max(tails) if tails else limits.max_new_tokens
+    reserve = max(tails) + closed if tails else limits.max_new_tokens
     rows = encode_rows(model, examples, None).rows
     fitted = fit(rows, max_length=model.max_length, reserve=reserve, overlong=overlong)
     if not (fitted.truncated or fitted.dropped):

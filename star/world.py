@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from star import distributed, models, tasks, weights
-from star.admission import Limits, admit
+from star.admission import Limits, admit, closes_choices
 from star.config import Config
 from star.evaluation import Evaluation
 from star.first_round import FirstRound
@@ -75,6 +75,11 @@ def prepare(config: Config, folder: RunFolder) -> World:
     test, cut_test = admit(model, data.test.examples, where="test", **rule)
     for line in filter(None, (cut, cut_test)):
         logger.warning("%s", line)
+    if closes_choices(model, pooled) and not config.train.append_eos:
+        logger.warning(
+            "one choice begins another: both are scored with the end-of-sequence token behind, "
+            "which train.append_eos=false leaves untrained"
+        )
     pool = Pool([example.index for example in pooled])
     pool.require(config.pool.initial_size + config.task.validation_size)  # before hours of scoring
     answers = zip(data.pool.examples, data.pool.answers, strict=True)
