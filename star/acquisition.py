@@ -151,13 +151,17 @@ def top_k(scores: Array, indices: NDArray[np.int64], count: int) -> list[int]:
     return [int(i) for i in np.asarray(indices)[order[:count]]]
 
 
-def near_ties(scores: Array, count: int, *, tolerance: float = 1e-4) -> int:
+# Of the scores' range, by the dtype of the weights: about three times what another padding moves
+# them by, as measured (float32: SmolLM2; others: the tiny model, 0.0006 and 0.005).
+TIE_TOLERANCE = {"float32": 1e-4, "float16": 2.5e-3, "bfloat16": 2e-2}
+
+
+def near_ties(scores: Array, count: int, *, tolerance: float) -> int:
     """Return how many scores lie so close to the K-th that rounding could swap them.
 
-    Close: within ``tolerance`` times the scores' range. Batch size and process count move float32
-    scores by about a third of the default, so 0 means that no such change alters the query; a score
-    that is exactly the K-th's equal counts too, since its tie is settled by the index alone only
-    while both stay equal.
+    Close: within ``tolerance`` (see ``TIE_TOLERANCE``) times the scores' range. So 0 means that
+    another batch size or process count does not alter the query; a score that is exactly the K-th's
+    equal counts too, since its tie is settled by the index alone only while both stay equal.
     """
     scores = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
     if count >= len(scores) or count < 1:

@@ -22,6 +22,7 @@ from peft import PeftModel
 from star import (
     acquisition,
     adapter,
+    contents,
     distributed,
     seeding,
     strategies,
@@ -53,6 +54,8 @@ def run(config: Config) -> Path:
     with RunFolder.open(config, write=state.is_main_process) as folder:
         state.wait_for_everyone()
         if folder.finished:
+            if folder.write:  # the old numbers answer for the old content alone
+                contents.refuse_other(folder.path, contents.Contents().of(config))
             logger.info("%s is finished already; nothing to do", folder.path)
             return folder.path
         world = prepare(config, folder)
@@ -283,7 +286,9 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     notes |= {
         "base_weight": weight if a.combine == "dynamic" else None,
         "effective_weight": acquisition.effective_weights(base, full, blended),
-        "near_ties": acquisition.near_ties(blended, count),
+        "near_ties": acquisition.near_ties(
+            blended, count, tolerance=acquisition.TIE_TOLERANCE[config.model.dtype]
+        ),
     }
     scores = {"index": np.asarray(indices, dtype=np.int64), "blended": blended, "full": full}
     scores["prompt_tokens"] = prompt_tokens  # for replay under a strategy of one's own

@@ -66,6 +66,13 @@ def everyone(flag: bool) -> bool:
     return all(gather_object([flag]))
 
 
+def equal(value: object) -> bool:
+    """Whether all processes have an equal value; all must call it."""
+    if state().num_processes == 1:
+        return True
+    return all(other == value for other in gather_object([value]))
+
+
 def is_main() -> bool:
     """Whether this process writes files and talks to the user."""
     return bool(state().is_main_process)

@@ -5,7 +5,6 @@ Without dropout, whichever view of the model is on. The labels read here are the
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from star import calibration, likelihood
+from star import calibration, identity, likelihood
 from star.admission import Limits, encode_choices, encode_rows
 from star.distributed import everyone, is_main
 from star.encoding import TokenRow
@@ -147,9 +146,9 @@ def evaluate_once(
     """
     asked = {name: value for name, value in options.items() if name != "progress"}
     asked["limits"] = replace(asked["limits"], batch_size=0, batch_tokens=0)  # change nothing
-    content = [VERSION, model.fingerprint, task.name, task.version, asked, examples, answers]
-    key = hashlib.sha256(repr(content).encode()).hexdigest()[:32]
-    path = cache / f"{key}.json"
+    of_task = {"name": task.name, "version": task.version, "labels": task.labels}
+    content = [VERSION, model.fingerprint, of_task, asked, list(examples), list(answers)]
+    path = cache / f"{identity.digest(content)[:32]}.json"
     stored = _read(path)
     if everyone(stored is not None):  # all processes read, or all evaluate
         assert stored is not None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import shutil
 import tempfile
@@ -24,11 +23,12 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from star import distributed, tasks
+from star import distributed, identity, tasks
 from star.config import Config, scored_continuation
 from star.errors import InputError
 from star.evaluation import Evaluation
 from star.files import read_json, write_json
+from star.provenance import installed
 from star.scoring import View, read_view, write_view
 from star.training import Fit
 
@@ -77,7 +77,7 @@ class FirstRound:
         scored = scored_continuation(a, tasks.is_choice(self._config.task))
         decides = [dataclasses.asdict(a.mc_dropout), scored]
         decides += [a.entropy_floor and a.combine, a.measure == "bald"]
-        name = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+        name = identity.digest(decides)[:16]
         path = self._place / f"full-{name}.npz"
         view, told = read_view(path, count), path.with_suffix(".json")
         if view is not None:
@@ -138,15 +138,9 @@ def _weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
 
 def _key(config: Config, content: Mapping[str, str]) -> str:
     """Return the hash of all that decides training, evaluation and scores of round 0."""
-    parts = {
-        name: dataclasses.asdict(getattr(config, name))
-        for name in ("model", "task", "adapter", "regularizer", "train", "evaluation")
-    }
-    parts |= {**content, "seed": config.seed, "initial_size": config.pool.initial_size}
-    if "mc" in config.evaluation.views:
-        parts["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)
-    parts["code"] = _source()
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    libraries = {name: installed(name) for name in ("peft", "accelerate", "numpy")}
+    parts = [identity.beginning(config), content, libraries, _source()]
+    return identity.digest(parts)[:32]
 
 
 def _source() -> str:

@@ -7,9 +7,7 @@ a model repository is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import logging
 import os
 import shutil
@@ -25,12 +23,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
-from star import distributed, packing
+from star import distributed, identity, packing
 from star.batches import Batch, lay_out
 from star.config import ModelConfig
 from star.encoding import TokenRow
 from star.errors import InputError
-from star.weights import cache_root, first_line, resolve
+from star.weights import cache_root, first_line, hub_trouble, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +42,8 @@ class LanguageModel:
     Attributes:
         causal: The ``...ForCausalLM`` module; adapters are injected into it in place.
         tokenizer: Its tokenizer.
-        fingerprint: sha256 hex of the weights' files (or the Hub commit) and of what changes the
-            numbers: dtype, quantization. The model's part of every cache key.
+        fingerprint: sha256 hex of the content that was loaded and of all that computes with it, see
+            ``identity``. The model's part of every cache key.
         info: What ``environment.json`` says of it.
         max_length: Tokens that fit the model's positions.
         stop_ids: Token ids that end a generated answer.
@@ -138,7 +136,7 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
     where, info = resolve(config, cache_root(cache_dir))
     options: dict[str, Any] = {"trust_remote_code": False}
     if info["source"] == "hub":
-        options["revision"] = config.revision
+        options["revision"] = info["revision"]  # a commit: all files of one snapshot
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         causal = AutoModelForCausalLM.from_pretrained(
@@ -155,8 +153,6 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
         causal.to(device_of(config))
     causal.eval().requires_grad_(False)
 
-    info["revision"] = getattr(causal.config, "_commit_hash", None) or info.get("sha256")
-    identity = [info["revision"], config.dtype, config.quantization]
     eos = getattr(causal.generation_config, "eos_token_id", None)
     stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else [eos])} - {None}
     # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
@@ -168,7 +164,7 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
     model = LanguageModel(
         causal=causal,
         tokenizer=tokenizer,
-        fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        fingerprint="",
         info=info | {"name_or_path": config.name_or_path, "dtype": config.dtype},
         max_length=int(getattr(causal.config, "max_position_embeddings", 0) or 2**30),
         stop_ids=frozenset(stops),
@@ -178,7 +174,19 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
         _compile(causal)
     _check_head(model, config)
     model.packable = config.attn_implementation == "sdpa" and _packs(model, config)
+    model.info["computation"] = identity.computation(
+        config, device=_device_name(model.device), packed=model.packable
+    )
+    name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
+    model.fingerprint = identity.digest([name, info["revision"], model.info["computation"]])
     return model
+
+
+def _device_name(device: torch.device) -> str:
+    """Return the kind of a device, with a GPU's name: others round otherwise."""
+    if device.type != "cuda":
+        return device.type
+    return f"{device.type} {torch.cuda.get_device_name(device)}"
 
 
 def device_of(config: ModelConfig) -> torch.device:
@@ -213,23 +221,10 @@ def _quantization(config: ModelConfig) -> dict[str, Any]:
 def _explain(config: ModelConfig, error: BaseException) -> str:
     """Return one line that says what is wrong with a model that could not be loaded."""
     name = config.name_or_path
-    names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
     text = str(error)
-    if "GatedRepoError" in names or "gated" in text:
-        return (
-            f"model {name} is gated: accept its terms on its Hub page, then run `hf auth login` "
-            "or set HF_TOKEN"
-        )
-    if "RepositoryNotFoundError" in names or "is not a valid model identifier" in text:
-        return (
-            f"model {name} is not a folder here and not a public model on the Hub; check the name, "
-            "or set HF_TOKEN for a private one"
-        )
-    if "couldn't connect" in text or "offline" in text.lower():
-        return (
-            f"model {name} is not in the local cache and the Hub cannot be reached; give a folder, "
-            "package://PACKAGE/FILE.gguf or embedded://tiny"
-        )
+    trouble = hub_trouble(name, error)
+    if trouble is not None:
+        return trouble
     if "attention implementation" in text or "attn_implementation" in text:
         return (
             f"model {name} does not run with attn_implementation={config.attn_implementation} "

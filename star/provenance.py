@@ -39,7 +39,7 @@ def environment(model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> 
         "command": list(sys.argv),
         "star": code(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed(name) for name in PACKAGES},
         "platform": platform.platform(),
         "hardware": _hardware(),
         "model": dict(model_info),
@@ -49,10 +49,11 @@ def environment(model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> 
 
 def code() -> dict[str, Any]:
     """Return version, commit and dirty flag of the code that is running."""
-    return {"version": _version("star-al"), **_checkout()}
+    return {"version": installed("star-al"), **_checkout()}
 
 
-def _version(distribution: str) -> str | None:
+def installed(distribution: str) -> str | None:
+    """Return a library's version; ``None`` if it is not there."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -218,7 +218,9 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
             "rank_correlation": acquisition.spearman(blended, stored.array("blended", size)),
             "base_weight": weight if asked.acquisition.combine == "dynamic" else None,
             "effective_weight": acquisition.effective_weights(base, full, blended),
-            "near_ties": acquisition.near_ties(blended, count),
+            "near_ties": acquisition.near_ties(
+                blended, count, tolerance=acquisition.TIE_TOLERANCE[asked.model.dtype]
+            ),
         }
     picked = folder.read_round(t, "selected.json")["indices"]
     both = len(set(chosen) & set(picked))

@@ -1,4 +1,4 @@
-"""What a run writes and says of its rounds, and the refusal to go on from other content."""
+"""What a run writes and says of its rounds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from star import adapter, statistics
 from star.config import Config, config_hash, label_free, strategy_name
 from star.errors import InputError
 from star.evaluation import Evaluation
-from star.files import read_json, write_json, write_jsonl, write_npz
-from star.models import LanguageModel
+from star.files import write_json, write_jsonl, write_npz
 from star.records import RunFolder
-from star.tasks import TaskData
 from star.training import Fit
 
 logger = logging.getLogger(__name__)
@@ -138,29 +136,8 @@ def result(config: Config, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def refuse_other_content(
-    folder: RunFolder, data: TaskData, model: LanguageModel, strategy: str | None = None
-) -> None:
-    """Refuse to go on with what has the same name, but not the content.
-
-    Args:
-        folder: Of the run.
-        data: The task's, now.
-        model: The base model, now.
-        strategy: SHA-256 of the user's own strategy's source, now.
-    """
-    stored = read_json(folder.path / "environment.json")
-    for kind, key, now in (
-        ("data", "fingerprint", data.fingerprint),
-        ("model", "revision", model.info.get("revision")),
-        ("strategy", "sha256", strategy),
-    ):
-        known = (stored.get(kind) or {}).get(key)
-        if known is not None and known != now:
-            raise InputError(
-                f"{folder.path} was started on another content of the {kind} ({key} {known[:8]}, "
-                f"now {str(now)[:8]}); restore the {kind}, or set another output_dir"
-            )
+def refuse_earlier(folder: RunFolder) -> None:
+    """Refuse to go on with rounds whose figures an earlier version meant otherwise."""
     for t in range(folder.complete_rounds()):
         done = folder.read_round(t, "metrics.json")
         # Of generated answers alone: a choice has had one confidence from the start.

@@ -6,8 +6,6 @@ Scorers see prompts. The one mode that reads answers, ``continuation: gold``, go
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -20,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from star import likelihood
+from star import identity, likelihood
 from star.admission import Limits, encode_choices, encode_rows
 from star.batches import Ragged, Rows
 from star.config import AcquisitionConfig, scored_continuation
@@ -265,7 +263,7 @@ class PoolScorer:
             "rows": self._rows.digest(),
             "choices": self._widths.digest(),
         }
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+        return identity.digest(content)[:32]
 
 
 def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:

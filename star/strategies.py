@@ -12,10 +12,13 @@ answers, since sums over tokens favour long ones.
 
 from __future__ import annotations
 
-import hashlib
+import ast
+import contextlib
 import importlib
+import importlib.util
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +26,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from star import acquisition, seeding
+from star import acquisition, identity, seeding
 from star.errors import InputError
 
 Array = NDArray[np.float64]
+PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -107,22 +111,95 @@ def resolve(name: str) -> Strategy:
 
 
 def fingerprint(name: str | None) -> str | None:
-    """Return the SHA-256 (hex) of the source of ``module:function``'s module.
+    """Return the SHA-256 (hex) of the source of a strategy of the user's own.
 
-    A configuration holds the function's name alone: this tells whether it still does the same. What
-    the module imports is not looked at.
+    A configuration holds the function's name alone: this tells whether it still does the same. The
+    source is the module's and that of all that it imports and that is not installed.
 
     Returns:
-        ``None`` where ``name`` is no such name, or the module has no source file.
+        ``None`` where ``name`` is no ``module:function``, or one of this package's own, which the
+        version of the code tells.
 
     Raises:
-        InputError: See :func:`resolve`.
+        InputError: See :func:`resolve`; or the module has no file.
     """
     if name is None or ":" not in name:
         return None
     resolve(name)
-    path = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    module = name.partition(":")[0]
+    if module.partition(".")[0] == PACKAGE:
+        return None
+    files = _own_files(module)
+    if module not in files:
+        raise InputError(
+            f"acquisition.strategy={name}: {module} has no source file, so a run cannot tell "
+            "whether it still does the same; put the function into a file"
+        )
+    hashes = {one: identity.hash_file(path) for one, path in files.items()}
+    return hashes[module] if len(hashes) == 1 else identity.digest(hashes)
+
+
+def _own_files(module: str) -> dict[str, Path]:
+    """Return module name to file of a module and of what it imports, as far as it is the user's."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in kinds}
+    top, found, seen, todo = module.partition(".")[0], {}, {PACKAGE}, [module]
+    while todo:
+        name = todo.pop()
+        first = name.partition(".")[0]
+        if name in seen or first == PACKAGE:
+            continue
+        seen.add(name)
+        whole = _file_of(
+            first, or_folder=True
+        )  # its own first: to look inside a package is to import it
+        if first != top and (whole is None or any(map(whole.is_relative_to, installed))):
+            continue
+        path = _file_of(name)
+        if path is None:
+            continue
+        found[name] = path
+        todo += [name.rpartition(".")[0]] if "." in name else []
+        todo += _imports(name, path)
+    return found
+
+
+def _file_of(module: str, *, or_folder: bool = False) -> Path | None:
+    """Return a module's file, whether or not it is imported yet; ``None``: no module, no file.
+
+    Args:
+        module: Its dotted name.
+        or_folder: Of a package without a file, return the folder.
+    """
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    if spec is None:
+        # A name imported from a module is looked for, too, and is mostly none.
+        with contextlib.suppress(ImportError, ValueError, AttributeError):
+            spec = importlib.util.find_spec(module)
+    if spec is None:
+        return None
+    places = [spec.origin] if spec.has_location else []
+    if or_folder and not places:
+        places = list(spec.submodule_search_locations or [])
+    return Path(str(places[0])).resolve() if places else None
+
+
+def _imports(module: str, path: Path) -> list[str]:
+    """Return what a source file imports, as dotted names; names in modules among them."""
+    if path.suffix != ".py":
+        return []
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [base])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name]
 
 
 def stream(seed: int, round_: int) -> np.random.Generator:

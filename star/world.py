@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from star import distributed, models, tasks, weights
+from star import contents, distributed, models, tasks, weights
 from star.admission import Limits, admit, closes_choices
 from star.config import Config
+from star.errors import InputError
 from star.evaluation import Evaluation
 from star.first_round import FirstRound
 from star.models import LanguageModel
 from star.pool import Oracle, Pool
 from star.records import RunFolder
-from star.round_files import refuse_other_content
+from star.round_files import refuse_earlier
 from star.scoring import PoolScorer
 from star.strategies import Strategy, fingerprint, resolve
 from star.tasks.base import Answer, Example, Task
@@ -56,8 +57,16 @@ def prepare(config: Config, folder: RunFolder) -> World:
         distributed.state().main_process_first()
     ):  # one process converts and caches, the others read
         model = models.load(config.model, cache_dir=config.tracking.cache_dir)
+    if not distributed.equal([data.fingerprint, model.info["revision"]]):
+        raise InputError(
+            "the processes of this job have read different data or models; give all of them the "
+            "same files, and name a commit in model.revision"
+        )
     if folder.write:
-        refuse_other_content(folder, data, model, source)
+        now = {"data": data.fingerprint, "model": model.info["revision"], "strategy": source}
+        contents.refuse_other(folder.path, now)
+        refuse_earlier(folder)
+        contents.say_other_computation(folder.path, model.info["computation"])
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
         told["prompt"] = prompt
         own = {} if source is None else {"strategy": {"name": name, "sha256": source}}

@@ -184,12 +184,12 @@ def test_the_query_does_not_depend_on_the_order(values: list[int], count: int, r
 
 def test_near_ties_by_hand() -> None:
     scores = np.array([10.0, 6.0, 5.0, 0.0])
-    assert near_ties(scores, 2) == 0
+    assert near_ties(scores, 2, tolerance=1e-4) == 0
     assert near_ties(scores, 2, tolerance=0.11) == 2  # gap 1 of a range of 10
     assert near_ties(scores, 2, tolerance=0.09) == 0
-    assert near_ties(np.array([3.0, 2, 2, 2, 1]), 2) == 3
-    assert near_ties(np.ones(4), 2) == 4
-    assert near_ties(scores, 4) == near_ties(scores, 9) == near_ties(scores, 0) == 0
+    assert near_ties(np.array([3.0, 2, 2, 2, 1]), 2, tolerance=1e-4) == 3
+    assert near_ties(np.ones(4), 2, tolerance=1e-4) == 4
+    assert [near_ties(scores, count, tolerance=1e-4) for count in (4, 9, 0)] == [0, 0, 0]
 
 
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=20), st.integers(1, 19), st.data())

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from star import grid, table_files
+from star import contents, grid, table_files
 from star.config import config_hash, load
 from star.errors import InputError
 from star.grid import Cell
+from star.provenance import installed
 from star.sweeping import adopting
 
 NOW = {"version": "0", "commit": "abc", "dirty": False}
+LIBRARIES = {name: installed(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
 CONTENT = {"data": "d1", "model": "m1", "strategy": None}
 
 
@@ -26,7 +28,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[st
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(adopting, "code", lambda: NOW)
     for part, now in CONTENT.items():
-        monkeypatch.setitem(adopting.LOOK, part, lambda config, now=now: now)
+        monkeypatch.setitem(contents.LOOK, part, lambda config, now=now: now)
     Path("c.yaml").write_text("pool: {rounds: 2}\n")
     rows: dict[str, Any] = {"one": {"a": {}, "b": {"settings": {"pool.query_size": 3}}}}
     rows["two"] = {"c": {}, "d": {"settings": {"pool.query_size": 4}}}
@@ -47,7 +49,8 @@ def finish(cell: Cell, root: Path, star: Any = NOW, **told: Any) -> Path:
     folder = cell.folder(root)
     folder.mkdir(parents=True)
     (folder / ".lock").write_text("1")
-    content = {"data": {"fingerprint": "d1"}, "model": {"sha256": "m1"}} | told
+    content = {"data": {"fingerprint": "d1"}, "model": {"revision": "m1"}, "packages": LIBRARIES}
+    content |= told
     (folder / "environment.json").write_text(json.dumps({"star": star, **content}))
     (folder / "result.json").write_text(json.dumps({"config_hash": config_hash(cell.load(root))}))
     return folder
@@ -76,8 +79,13 @@ def test_runs_of_other_code_are_not(tables: Any, tmp_path: Path, star: Any) -> N
     [
         {"data": {"fingerprint": "d0"}},
         {"data": None},
-        {"model": {"sha256": "m0"}},
+        {"model": {"revision": "m0"}},
+        {"model": {"revision": None}},
         {"model": {}},
+        {"packages": LIBRARIES | {"torch": "1.0"}},
+        {"packages": LIBRARIES | {"transformers": "4.0"}},
+        {"packages": None},
+        {"model": {"revision": "m1", "computation": {"libraries": {"bitsandbytes": "0.1"}}}},
     ],
 )
 def test_runs_on_other_content_are_not(tables: Any, tmp_path: Path, told: Any) -> None:
@@ -89,7 +97,7 @@ def test_runs_on_other_content_are_not(tables: Any, tmp_path: Path, told: Any) -
 def test_runs_of_a_strategy_that_was_changed_are_not(
     tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha: str, same: bool
 ) -> None:
-    monkeypatch.setitem(adopting.LOOK, "strategy", lambda config: "s1")
+    monkeypatch.setitem(contents.LOOK, "strategy", lambda config: "s1")
     finish(tables["one"]["a0"], tmp_path, strategy={"sha256": sha})
     assert adopt(tables["two"], tmp_path) == ([tables["two"]["c0"]] if same else [])
 
@@ -100,7 +108,7 @@ def test_content_that_cannot_be_looked_at_is_not_the_same(
     def refuse(config: Any) -> str:
         raise InputError("no such file")
 
-    monkeypatch.setitem(adopting.LOOK, "data", refuse)
+    monkeypatch.setitem(contents.LOOK, "data", refuse)
     finish(tables["one"]["a0"], tmp_path)
     assert adopt(tables["two"], tmp_path) == []
 
@@ -116,7 +124,7 @@ def test_what_names_stand_for_is_looked_at(tmp_path: Path, monkeypatch: pytest.M
             Path(f"d/{split}.jsonl").write_text(json.dumps(row))
         Path("mine.py").write_text(source)
         config = load(None, words)
-        return [adopting.LOOK[part](config) for part in ("data", "strategy", "model")]
+        return [contents.LOOK[part](config) for part in ("data", "strategy", "model")]
 
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "mine", raising=False)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import runs
 
-from star import active_learning, tasks
+from star import active_learning, models
 from star.config import load
 from star.errors import InputError
 from star.records import RunFolder
@@ -85,15 +85,84 @@ def test_a_run_goes_on_after_its_last_complete_round(
     assert len(environment["resumed"]) == 1
 
 
+def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = [path for path in folder.rglob("*") if path.name != ".lock"]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+
 def test_a_finished_run_does_nothing(
     tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = runs.go(tiny_llama, data, tmp_path, "pool.rounds=1")
-    files = [path for path in folder.rglob("*") if path.name != ".lock"]
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
-    monkeypatch.setattr(tasks, "load", after(0, tasks.load))  # not even the data are read
+    before = stamps(folder)
+    monkeypatch.setattr(models, "load", after(0, models.load))  # data and hashes are enough
     assert runs.go(tiny_llama, data, tmp_path, "pool.rounds=1") == folder
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} == before
+    assert stamps(folder) == before
+
+
+CHANGES = {
+    "data": ("data/test.jsonl", '"answer": "', '"answer": "1'),
+    "model": ("model/tokenizer_config.json", "{", '{"star": 1,'),
+    "strategy": ("near_by.py", "1.0", "2.0"),
+}
+
+
+def test_a_finished_run_answers_for_its_own_content_alone(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    shutil.copytree(tiny_llama, tmp_path / "model")
+    (tmp_path / "far_off.py").write_text("import near_by\n\ndef f(p):\n    return near_by.g(p)\n")
+    (tmp_path / "near_by.py").write_text("def g(pool):\n    return 1.0 * pool.blended\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    places = [tmp_path / "model", tmp_path / "data", tmp_path / "out"]
+    words = ["pool.rounds=1", "acquisition.strategy=far_off:f"]
+    folder = runs.go(*places, *words)
+    monkeypatch.setattr(models, "load", after(0, models.load))
+    assert runs.go(*places, *words) == folder
+    before = stamps(folder)
+    for part, (file, old, new) in CHANGES.items():
+        text = (tmp_path / file).read_text()
+        assert old in text
+        (tmp_path / file).write_text(text.replace(old, new, 1))
+        with pytest.raises(
+            InputError, match=rf"another content of the {part} \(.*restore the {part},"
+        ):
+            runs.go(*places, *words)
+        (tmp_path / file).write_text(text)
+    for file, old, new in CHANGES.values():
+        (tmp_path / file).write_text((tmp_path / file).read_text().replace(old, new, 1))
+    with pytest.raises(InputError, match="restore the data and the model and the strategy, or set"):
+        runs.go(*places, *words)
+    assert stamps(folder) == before
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(InputError, match="no such folder"):
+        runs.go(*places, *words)
+    assert stamps(folder) == before
+
+
+def test_going_on_with_other_software_is_said(
+    tiny_llama: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    words = (tiny_llama, data, tmp_path, "pool.rounds=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(active_learning, "evaluate", after(0, active_learning.evaluate))
+        with pytest.raises(Killed):
+            runs.go(*words)
+    [file] = tmp_path.rglob("environment.json")
+    stored = runs.read(file)
+    stored["model"]["computation"]["libraries"]["torch"] = "1.0"
+    stored["model"]["computation"]["device"] = "cuda NVIDIA A100"
+    file.write_text(json.dumps(stored))
+    runs.go(*words)
+    [line] = [text for text in caplog.messages if "goes on with other" in text]
+    assert "device cuda NVIDIA A100, now cpu" in line and "torch 1.0, now " in line
+    assert "transformers" not in line
 
 
 @pytest.mark.parametrize("select", [pytest.param("random", marks=pytest.mark.slow), "top_k"])

@@ -165,6 +165,36 @@ def test_a_fingerprint_is_of_the_source() -> None:
         strategies.fingerprint("own_strategies:absent")
 
 
+def test_a_fingerprint_is_of_all_that_is_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "mine_all/__init__.py": "from .way import f\n",
+        "mine_all/way.py": "import numpy\nfrom . import deep\nf = deep.g\n",
+        "mine_all/deep.py": "def g(p):\n    from mine_late import inner\n    return inner.h(p)\n",
+        "mine_late/inner.py": "from mine_last import *\n",  # a package without __init__.py
+        "mine_last.py": "h = len\n",
+    }
+    for name, text in {**files, "mine_unused.py": ""}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    first = strategies.fingerprint("mine_all:f")
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}# changed\n")
+        assert strategies.fingerprint("mine_all:f") != first, name
+        (tmp_path / name).write_text(text)
+    (tmp_path / "mine_unused.py").write_text("changed = 1\n")
+    assert strategies.fingerprint("mine_all:f") == first
+
+
+def test_a_fingerprint_that_cannot_be_had_is_refused() -> None:
+    with pytest.raises(InputError, match="sys has no source file"):
+        strategies.fingerprint("sys:exit")
+    assert strategies.fingerprint("star.strategies:longest_first") is None  # star's version tells
+
+
 def test_a_run_does_not_go_on_with_another_function(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

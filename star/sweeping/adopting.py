@@ -7,20 +7,21 @@ what the configuration only names (data, model, a strategy of one's own) is stil
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from star import contents
 from star.config import Config, config_hash
+from star.contents import Contents
 from star.errors import InputError
 from star.files import read_json
 from star.grid import Cell
-from star.provenance import code
+from star.identity import LIBRARIES
+from star.provenance import code, installed
 from star.sweeping.cell_run import finished
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ logger = logging.getLogger(__name__)
 def adopt(cells: Mapping[Cell, Config], root: Path) -> list[Cell]:
     """Copy finished runs of other tables in ``root`` to the cells of equal configuration.
 
-    Only runs of the very code that is running, from a clean checkout, and on the content that data
-    and model have now: others would stand beside new ones in one table.
+    Only runs of the very code that is running, from a clean checkout, with the libraries that are
+    installed, and on the content that data and model have now: others would stand beside new ones
+    in one table.
 
     Args:
         cells: And their configurations. Those with a run folder are left alone.
@@ -39,11 +41,11 @@ def adopt(cells: Mapping[Cell, Config], root: Path) -> list[Cell]:
     Returns:
         The cells that have a finished run now.
     """
-    found, adopted, contents = _finished(root), [], Contents()
+    found, adopted, now = _finished(root), [], Contents()
     for cell, config in cells.items():
         folder = cell.folder(root)
         source = None if folder.exists() else found.get(config_hash(config))
-        if source is not None and contents.same(config, source) and _copy(source, folder):
+        if source is not None and _same(now, config, source) and _copy(source, folder):
             adopted.append(cell)
     return adopted
 
@@ -59,67 +61,26 @@ def _finished(root: Path) -> dict[str, Path]:
             result, told = read_json(path), read_json(path.parent / "environment.json")
         except InputError:  # damaged; its own table will say so
             continue
-        if told.get("star") == now:
+        # On which GPU this sweep's runs will be, its own machine may not know.
+        if told.get("star") == now and _same_libraries(told):
             found.setdefault(str(result.get("config_hash")), path.parent)
     return found
 
 
-class Contents:
-    """Whether a run was made on the data, model and strategy that its configuration names now.
-
-    Each is looked at once: data are loaded, the weights' files hashed.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
-
-    def same(self, config: Config, run: Path) -> bool:
-        """Compare with a run folder's ``environment.json``; what it does not tell is another."""
-        told = read_json(run / "environment.json")
-        try:
-            return all(
-                now is None or (told.get(part) or {}).get(key) == now
-                for part, key, now in (
-                    ("data", "fingerprint", self._of("data", config)),
-                    ("model", "sha256", self._of("model", config)),
-                    ("strategy", "sha256", self._of("strategy", config)),
-                )
-            )
-        except InputError:  # the run itself will say it, in its own words
-            return False
-
-    def _of(self, part: str, config: Config) -> str | None:
-        named: dict[str, Any] = {
-            "data": [asdict(config.task), config.task.draw == "seeded" and config.seed],
-            "model": [config.model.name_or_path, config.tracking.cache_dir],
-            "strategy": config.acquisition.strategy,
-        }
-        key = json.dumps([part, named[part]])
-        if key not in self._known:
-            self._known[key] = LOOK[part](config)
-        return self._known[key]
+def _same_libraries(told: Mapping[str, Any]) -> bool:
+    """Whether a run's libraries are those of now; a record that does not tell them has others."""
+    versions = dict(told.get("packages") or {})
+    versions |= ((told.get("model") or {}).get("computation") or {}).get("libraries") or {}
+    known = [name for name in LIBRARIES if name in versions]
+    return "torch" in known and all(versions[name] == installed(name) for name in known)
 
 
-def _data(config: Config) -> str | None:
-    from star import tasks  # late, as below: most sweeps have nothing to take over
-
-    return tasks.load(config.task, seed=config.seed).fingerprint
-
-
-def _model(config: Config) -> str | None:
-    """Return the hash of the weights' files; ``None`` of a Hub id, which stands for a content."""
-    from star.weights import cache_root, resolve
-
-    return resolve(config.model, cache_root(config.tracking.cache_dir))[1].get("sha256")
-
-
-def _strategy(config: Config) -> str | None:
-    from star.strategies import fingerprint
-
-    return fingerprint(config.acquisition.strategy)
-
-
-LOOK = {"data": _data, "model": _model, "strategy": _strategy}
+def _same(now: Contents, config: Config, run: Path) -> bool:
+    """Whether a run was made on what its configuration names now; what it does not tell is not."""
+    try:
+        return contents.recorded(run) == now.of(config)
+    except InputError:  # the run itself will say it, in its own words
+        return False
 
 
 def _copy(source: Path, folder: Path) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from star import identity
 from star.config import Config
 from star.grid import Cell
 
@@ -16,15 +15,11 @@ Groups = Mapping[Cell, str]  # a cell to what its round 0 is decided by
 def beginning(config: Config) -> str:
     """Return what decides a run's round 0; runs with the same one share it.
 
-    The settings that ``first_round`` goes by. What it knows besides, the content of model and data,
-    is the same for all cells of a sweep; a difference would cost time and no number.
+    The settings that ``first_round`` goes by. What it knows besides, what model and data are and
+    what computes with them, is the same for all cells of a sweep; a difference would cost time and
+    no number.
     """
-    parts = ("model", "task", "adapter", "regularizer", "train", "evaluation")
-    told = {name: dataclasses.asdict(getattr(config, name)) for name in parts}
-    told |= {"seed": config.seed, "initial_size": config.pool.initial_size}
-    if "mc" in config.evaluation.views:
-        told |= {"mc_dropout": dataclasses.asdict(config.acquisition.mc_dropout)}
-    return json.dumps(told, sort_keys=True)
+    return identity.digest(identity.beginning(config))
 
 
 def leaders_first(cells: Sequence[Cell], groups: Groups) -> list[Cell]:
