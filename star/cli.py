@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("model", metavar="MODEL", help="as model.name_or_path of a configuration")
     score.add_argument("input", metavar="INPUT.jsonl")
     score.add_argument("-o", "--output", required=True, metavar="OUT.jsonl")
+    score.add_argument("--force", action="store_true", help="replace OUT.jsonl if it is there")
     score.add_argument("--adapter", metavar="DIR", help="a PEFT LoRA adapter folder")
     score.add_argument("--mc-passes", type=int, default=0, metavar="S", help="MC-dropout passes")
     score.add_argument("--masks", choices=("consistent", "token"), default="consistent")
@@ -225,6 +226,7 @@ def _score(options: argparse.Namespace) -> int:
         options.model,
         options.input,
         output=options.output,
+        force=options.force,
         adapter=options.adapter,
         mc_passes=options.mc_passes,
         masks=options.masks,

@@ -68,13 +68,17 @@ def json_line(row: Any) -> bytes:
 
 
 def parse_json(text: str, place: str) -> Any:
-    """Return a JSON value that somebody else wrote.
+    """Return a JSON value of one line that somebody else wrote.
 
     Raises:
         InputError: No JSON, or an object that names a key twice; with ``place`` in front.
     """
     try:
         return json.loads(text, object_pairs_hook=_each_key_once)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{place}: malformed JSON: {error.msg} at character {error.pos + 1}"
+        ) from None
     except (ValueError, RecursionError) as error:  # ValueError: also a number of 4,300 digits
         raise InputError(f"{place}: malformed JSON: {error}") from None
 
@@ -125,6 +129,18 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key '{twice}' stands twice in one object; keep one")
     return row
+
+
+def refuse_half_characters(text: str, where: str) -> None:
+    """Raise ``InputError`` for half of a surrogate pair, which no file and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise InputError(
+            f"{where} holds {half}, half of a character (a surrogate without its partner), at "
+            f"character {error.start}; mend or remove it"
+        ) from None
 
 
 def kind_of(path: Path) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from star.distributed import is_main
 from star.encoding import TokenRow, encode, fit
 from star.errors import InputError
 from star.files import write_jsonl
-from star.generation import generate, text_of
+from star.generation import generate
 from star.mc_dropout import Passes, check_spread
+from star.models import LanguageModel
+from star.text_rows import CUT, IDS, check_output, check_rows, read_rows, without_scores
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ def score_texts(
     max_new_tokens: int = 256,
     dtype: str = "float32",
     device: str = "auto",
+    places: Sequence[str] | None = None,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return each row with the scores of its continuation, order kept.
@@ -46,6 +49,8 @@ def score_texts(
             ``embedded://tiny``.
         rows: ``{"prompt": str, "continuation": str}``; other keys are kept. Where the continuation
             is missing or null, the model's own greedy one is made, scored and returned.
+            ``continuation_ids``, token ids, are scored in the text's place and must agree with it.
+            A row that was scored before (it has all four scores) is scored anew.
         adapter: A PEFT LoRA adapter's folder.
         mc_passes: S, MC-dropout passes in the LoRA branch; needs an adapter with dropout.
         masks: ``consistent`` or ``token``, see ``mc_dropout``.
@@ -54,32 +59,32 @@ def score_texts(
         max_new_tokens: Limit of a continuation that is made here.
         dtype: Of the base weights.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        places: (N,) what rows are called in messages; ``None`` = ``row 0``, ``row 1``, ….
         progress: Show bars.
 
     Returns:
         The rows with ``num_tokens``, ``nll`` = −Σ log p(s_i | s_<i, x) and ``entropy`` =
         Σ H(p(· | s_<i, x)) in nats summed over the continuation, ``perplexity`` = exp(nll /
         num_tokens); with S passes also ``X_mean`` and ``X_std`` (sample deviation, 0 for S = 1) of
-        each; ``truncated: true`` where a prompt was cut to fit.
+        each; ``truncated: true`` where a prompt was cut to fit. A continuation that was made here
+        goes on where the prompt ends, so that it can be scored again; where its text does not give
+        the same tokens (it ended by a stop token, which no text shows), ``continuation_ids`` has
+        them. Only where the prompt was cut the scores may differ then: it makes room for an answer.
 
     Raises:
         InputError: A bad row, model or adapter.
     """
-    _check(rows, adapter, mc_passes=mc_passes, batch_size=batch_size)
+    _check(adapter, mc_passes=mc_passes, batch_size=batch_size)
+    places = [f"row {i}" for i in range(len(rows))] if places is None else places
+    check_rows(rows, places, passes=mc_passes > 0)
     loaded = models.load(ModelConfig(name_or_path=model, dtype=dtype, device=device))  # type: ignore[arg-type]
     options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     with adapters.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
-        given = [row.get("continuation") for row in rows]
-        encoded = encode(
-            loaded.tokenizer, [r["prompt"] for r in rows], [c or "" for c in given], eos=False
-        )
-        missing = [i for i, c in enumerate(given) if c is None]
-        for i, row in enumerate(encoded):
-            if given[i] is not None and not row.continuation:
-                raise InputError(f"row {i}: 'continuation' {given[i]!r} has no tokens")
+        encoded = _encode(loaded, rows, places)
+        missing = [i for i, row in enumerate(encoded) if not row.continuation]
         cut: set[int] = set()
         for i, row in enumerate(encoded):
-            reserve = max_new_tokens if given[i] is None else 0
+            reserve = 0 if row.continuation else max_new_tokens
             one = fit([row], max_length=loaded.max_length, reserve=reserve, overlong="truncate")
             encoded[i] = one.rows[0]
             cut |= {i} if one.truncated else set()
@@ -89,14 +94,14 @@ def score_texts(
         for i, new in zip(missing, made, strict=True):
             encoded[i] = replace(encoded[i], continuation=new)
         plain = _measure(likelihood.token_scores(loaded, encoded, **options), encoded)
-        out = [dict(row) for row in rows]
+        out = [without_scores(row) for row in rows]
         for i, row in enumerate(out):
             row["num_tokens"] = len(encoded[i].continuation)
             row |= {name: float(value[i, 0]) for name, value in plain.items()}
-        for i in missing:
-            out[i]["continuation"] = text_of(loaded, encoded[i].continuation)
+        for i, made_text in _made_texts(loaded, rows, encoded, missing):
+            out[i] |= made_text
         for i in cut:
-            out[i]["truncated"] = True
+            out[i][CUT] = True
         if mc_passes:
             settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
             with Passes(adapted, settings, seed=seed, round_=0).installed() as passes:
@@ -110,63 +115,95 @@ def score_texts(
     return out
 
 
+def _encode(
+    loaded: LanguageModel, rows: Sequence[Mapping[str, Any]], places: Sequence[str]
+) -> list[TokenRow]:
+    """Return the rows as tokens, the continuation empty where it is still to be made.
+
+    Raises:
+        InputError: A continuation without tokens; ids that the model has not, or that are another
+            text than the one beside them.
+    """
+    texts = [row.get("continuation") for row in rows]
+    encoded = encode(
+        loaded.tokenizer, [r["prompt"] for r in rows], [t or "" for t in texts], eos=False
+    )
+    size = loaded.causal.get_input_embeddings().weight.shape[0]
+    for i, (row, text, place) in enumerate(zip(rows, texts, places, strict=True)):
+        ids = row.get(IDS)
+        if ids is not None:
+            if max(ids) >= size:
+                raise InputError(f"{place}: '{IDS}' has {max(ids)}, the model has {size} tokens")
+            encoded[i] = replace(encoded[i], continuation=tuple(ids))
+            if text is not None and text not in (read := _readings(loaded, encoded[i])):
+                raise InputError(
+                    f"{place}: '{IDS}' are the text {read[0]!r}, not the 'continuation' beside "
+                    "them; remove one of the two (ids of another model's tokenizer say nothing)"
+                )
+        elif text is not None and not encoded[i].continuation:
+            raise InputError(f"{place}: 'continuation' {text!r} has no tokens")
+    return encoded
+
+
+def _readings(loaded: LanguageModel, row: TokenRow) -> list[str]:
+    """Return the continuation's text as it goes on behind its prompt, and what it is alone."""
+    stopped = row.continuation[-1] in loaded.stop_ids
+    ids = row.continuation[:-1] if stopped else row.continuation
+    decode = partial(
+        loaded.tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    # Alone it may lose its first blank, or what it shares a character with.
+    head, whole, alone = decode(row.prompt), decode(row.prompt + ids), decode(ids)
+    behind = [whole[len(head) :]] if whole.startswith(head) else []
+    return [*behind, alone, decode(ids, skip_special_tokens=False)]
+
+
+def _made_texts(
+    loaded: LanguageModel,
+    rows: Sequence[Mapping[str, Any]],
+    encoded: Sequence[TokenRow],
+    missing: Sequence[int],
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield place and ``continuation`` of what was made, its ids too where the text is not all."""
+    texts = [_readings(loaded, encoded[i])[0] for i in missing]
+    again = encode(loaded.tokenizer, [rows[i]["prompt"] for i in missing], texts, eos=False)
+    for i, text, row in zip(missing, texts, again, strict=True):
+        same = row.continuation == encoded[i].continuation
+        yield (
+            i,
+            {"continuation": text} | ({} if same else {IDS: list(encoded[i].continuation)}),
+        )
+
+
 def _measure(sums: dict[str, Any], rows: Sequence[TokenRow]) -> dict[str, Any]:
     lengths = np.array([[len(row.continuation)] for row in rows])
     nll = sums["predictive_entropy"]
     return {"nll": nll, "entropy": sums["max_entropy"], "perplexity": np.exp(nll / lengths)}
 
 
-def _check(
-    rows: Sequence[Mapping[str, Any]],
-    adapter: str | Path | None,
-    *,
-    mc_passes: int,
-    batch_size: int,
-) -> None:
+def _check(adapter: str | Path | None, *, mc_passes: int, batch_size: int) -> None:
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, got {batch_size}")
     if mc_passes < 0:
         raise InputError(f"the number of MC passes must be at least 0, got {mc_passes}")
     if mc_passes and adapter is None:
         raise InputError("MC dropout acts in the LoRA branch; give an adapter, or no MC passes")
-    if not rows:
-        raise InputError("there are no rows to score")
-    for i, row in enumerate(rows):
-        prompt, continuation = row.get("prompt"), row.get("continuation")
-        if not isinstance(prompt, str):
-            raise InputError(f"row {i}: needs a text in 'prompt', has {sorted(row)}")
-        if continuation is not None and (not isinstance(continuation, str) or not continuation):
-            raise InputError(f"row {i}: 'continuation' must be a text that is not empty, or null")
 
 
-def score_file(model: str, source: str | Path, *, output: str | Path, **options: Any) -> None:
-    """Score the rows of a JSON-lines file and write them to ``output``; see :func:`score_texts`."""
+def score_file(
+    model: str, source: str | Path, *, output: str | Path, force: bool = False, **options: Any
+) -> None:
+    """Score the rows of a JSON-lines file and write them to ``output``; see :func:`score_texts`.
+
+    Everything that can be checked is checked before the model is loaded. ``force`` lets an output
+    that is there be replaced; the input never is.
+    """
     source, output = Path(source), Path(output)
-    if not source.is_file():
-        raise InputError(f"input file {source} not found")
-    if not output.parent.is_dir():
-        raise InputError(f"the folder of the output, {output.parent}, does not exist")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source} is not UTF-8: {error.reason} at byte {error.start}") from None
-    rows = []
-    # Not splitlines(): it also splits at U+2028 and the like, which JSON allows inside a text.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{source}, line {number} is not JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{source}, line {number} must be an object, got {line[:40]}")
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{source} has no rows")
-    scored = score_texts(model, rows, **options)
+    rows, places = read_rows(source)
+    check_output(output, source, force=force)
+    scored = score_texts(model, rows, places=places, **options)
     if is_main():
         write_jsonl(output, scored)
-        cut = sum("truncated" in row for row in scored)
+        cut = sum(CUT in row for row in scored)
         if cut:
             logger.warning("%d prompts were cut from the left to fit the model", cut)

@@ -60,6 +60,7 @@ ORDER = (
     "world",
     "active_learning",
     "sweeping",
+    "text_rows",
     "texts",
     "estimating",
     "stored_scores",

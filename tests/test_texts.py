@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,62 @@ def test_the_models_own_continuation(tiny_llama: Path) -> None:
     assert score(tiny_llama, [given])[0]["nll"] == pytest.approx(middle["nll"], rel=1e-5)
 
 
+SHORT = [{"prompt": "tom has 3 eggs ."}, {"prompt": "ann buys 4"}, {"prompt": "yes"}]
+
+
+@pytest.mark.parametrize("stop", [None, "first", "later"])
+def test_a_continuation_that_was_made_is_scored_alike_again(
+    tiny_llama: Path, tmp_path: Path, stop: str | None
+) -> None:
+    """By its text, or by the ids beside it where the text does not give the same tokens."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama, folder)
+    if stop is not None:  # a model that ends its answers: what it says at some place ends them
+        rows = score(tiny_llama, SHORT[:1], max_new_tokens=3)
+        words = tiny.load(tiny_llama).tokenizer(rows[0]["continuation"])["input_ids"]
+        settings = {"eos_token_id": [2, words[0 if stop == "first" else -1]]}
+        (folder / "generation_config.json").write_text(json.dumps(settings))
+    made = score(folder, SHORT, max_new_tokens=6)
+    assert stop is None or "continuation_ids" in made[0]
+    again = score(folder, made)
+    assert [row["nll"] for row in again] == pytest.approx([row["nll"] for row in made], rel=1e-5)
+    assert [row["num_tokens"] for row in again] == [row["num_tokens"] for row in made]
+    assert [row.keys() for row in again] == [row.keys() for row in made]
+    if stop is not None:
+        ids_alone = {k: v for k, v in made[0].items() if k != "continuation"}
+        assert score(folder, [ids_alone])[0]["nll"] == pytest.approx(made[0]["nll"], rel=1e-5)
+
+
+def test_a_made_continuation_goes_on_where_the_prompt_ends() -> None:
+    """The embedded model's words begin with their blank, which decoding alone may lose."""
+    rows = [{"prompt": "Ann has 12 books. She gives 4 to Bob. How many has she left?"}]
+    [made] = score_texts("embedded://tiny", rows, device="cpu", max_new_tokens=12)
+    assert made["continuation"][0].isspace()
+    text_alone = {k: v for k, v in made.items() if k in ("prompt", "continuation")}
+    again = score_texts("embedded://tiny", [text_alone, made], device="cpu")
+    assert [row["nll"] for row in again] == pytest.approx([made["nll"]] * 2, rel=1e-5)
+
+
+def test_scores_of_an_earlier_time_are_replaced_whole(
+    tiny_llama: Path, adapter_folder: Path
+) -> None:
+    first = score(tiny_llama, ROWS, adapter=adapter_folder, mc_passes=2)
+    assert "nll_std" in first[0]
+    assert score(tiny_llama, first) == score(tiny_llama, ROWS)
+
+
+def test_token_masks_do_not_hang_on_the_place_of_a_row(
+    tiny_llama: Path, adapter_folder: Path
+) -> None:
+    options = {"adapter": adapter_folder, "mc_passes": 3, "masks": "token"}
+    whole = score(tiny_llama, ROWS, **options)
+    turned = score(tiny_llama, [ROWS[0], *ROWS[::-1]], batch_size=2, **options)
+    for name in ("nll_mean", "nll_std", "entropy_mean"):
+        expected = [whole[i][name] for i in (0, 2, 1, 0)]
+        assert [row[name] for row in turned] == pytest.approx(expected, rel=1e-4)
+    assert whole[0]["nll_std"] > 1e-3
+
+
 def test_mean_and_deviation_of_the_passes(tiny_llama: Path, adapter_folder: Path) -> None:
     options = {"adapter": adapter_folder, "batch_size": 2}
     plain = score(tiny_llama, ROWS, **options)
@@ -97,11 +155,29 @@ def test_a_prompt_that_is_cut_says_so(tiny_llama: Path) -> None:
     "rows, message",
     [
         ([], "no rows"),
-        ([ROWS[0], {"text": "a"}], r"row 1: needs a text in 'prompt', has \['text'\]"),
+        ([ROWS[0], {"text": "a"}], "row 1: needs a text in 'prompt', has text"),
         ([{"prompt": 3}], "row 0: needs a text in 'prompt'"),
         ([{"prompt": "a", "continuation": ""}], "row 0: 'continuation' must be a text"),
         ([{"prompt": "a", "continuation": 3}], "row 0: 'continuation' must be a text"),
         ([ROWS[0], {"prompt": "tom", "continuation": " "}], "row 1: 'continuation' ' ' has no tok"),
+        ([{"prompt": "tom \ud800"}], r"row 0: 'prompt' holds '\\ud800', half of a character"),
+        ([{"prompt": "a", "continuation": "\udfff"}], r"row 0: 'continuation' holds '\\udfff'"),
+        (
+            [{"prompt": "a", "continuation_ids": [4, -1]}],
+            "row 0: 'continuation_ids' must be",
+        ),
+        ([{"prompt": "a", "continuation_ids": [True]}], "row 0: 'continuation_ids' must be"),
+        ([{"prompt": "a", "continuation_ids": []}], "row 0: 'continuation_ids' must be"),
+        ([{"prompt": "a", "continuation_ids": [58]}], "row 0: .* has 58, the model has 58 tokens"),
+        (
+            [{"prompt": "a", "continuation": "yes", "continuation_ids": [5, 6]}],
+            "row 0: 'continuation_ids' are the text .*1 2', not the 'continuation' beside them",
+        ),
+        (
+            [ROWS[0], {"prompt": "a", "nll": 1, "perplexity": 2}],
+            "row 1: .* nll, perplexity; rename",
+        ),
+        ([{"prompt": "a", "truncated": "by me"}], "row 0: .* replace its own truncated; rename it"),
     ],
 )
 def test_bad_rows(tiny_llama: Path, rows: list[dict[str, Any]], message: str) -> None:
@@ -138,7 +214,15 @@ def test_a_file(tiny_llama: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b'{"prompt": "a"}\n\n{"prompt": \n', r"line 3 is not JSON"),
+        (b'{"prompt": "a"}\n\n{"prompt": \n', r"line 3: malformed JSON: Expecting value at char"),
+        (b'{"prompt": "a"}\n{"prompt": "b", "prompt": "c"}', "line 2: .* 'prompt' stands twice"),
+        (b'{"prompt": "a", "w": [0, NaN]}', "line 1: 'w' holds NaN or an infinite .* write null"),
+        (b'{"prompt": "a"}\n{"prompt": "b", "w": -1e999}', "line 2: 'w' holds NaN or an infinite"),
+        (b'{"prompt": "a", "t": {"u": "\\udc00"}}', r"line 1: 't' holds '\\udc00', half of a"),
+        (b'{"prompt": "a", "\\ud83d": 1}', r"line 1: .* holds '\\ud83d', half of a"),
+        (b'{"prompt": "a\\ud83d"}', r"line 1: 'prompt' holds '\\ud83d'"),
+        (b'{"prompt": "a"}\n{"prompt": "b", "entropy": 1}', "line 2: .* replace its own entropy"),
+        (b'{"prompt": "a"}\n{"prompt": 1}', "line 2: needs a text in 'prompt'"),
         (b'{"prompt": "a"}\n[1]\n', r"line 2 must be an object, got \[1\]"),
         (b"\n", "has no rows"),
         (b'{"prompt": "\xff"}\n', "is not UTF-8"),
@@ -158,6 +242,45 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{}")
     with pytest.raises(InputError, match="folder of the output"):
         score_file("nowhere", tmp_path / "in.jsonl", output=tmp_path / "no" / "out.jsonl")
+
+
+def test_outputs_replace_nothing_unasked(tiny_llama: Path, tmp_path: Path) -> None:
+    """An input, by whatever name, never; another file with ``force`` alone; no folder or device."""
+    source, kept, out = (tmp_path / name for name in ("in.jsonl", "kept", "out.jsonl"))
+    source.write_text(json.dumps(ROWS[0]))
+    kept.write_text("dear")
+    (tmp_path / "hard").hardlink_to(source)
+    (tmp_path / "soft").symlink_to(source)
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    before = {path.name for path in tmp_path.iterdir()}
+
+    def refusal(output: Path, force: bool) -> str:
+        with pytest.raises(InputError) as error:
+            score_file("nowhere", source, output=output, force=force)
+        assert source.read_text() == json.dumps(ROWS[0]) and kept.read_text() == "dear"
+        assert {path.name for path in tmp_path.iterdir()} == before
+        return str(error.value)
+
+    for name in ("in.jsonl", "hard", "soft"):
+        assert all("is the input" in refusal(tmp_path / name, force) for force in (True, False))
+    assert "there already; name another, or give --force" in refusal(kept, False)
+    for output, kind in (
+        ("gone", "a link to nowhere"),
+        ("folder", "a folder"),
+        ("/dev/null", "dev"),
+    ):
+        assert kind in refusal(tmp_path / output, True)
+    score_file(str(tiny_llama), source, output=out, device="cpu")
+    score_file(str(tiny_llama), source, output=kept, force=True, device="cpu")
+    assert kept.read_bytes() == out.read_bytes()
+
+
+def test_what_is_no_file_is_no_input(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("", "a folder"), ("pipe", "a named pipe")):
+        with pytest.raises(InputError, match=f"the input must be a file, .* is {kind}"):
+            score_file("nowhere", tmp_path / name, output=tmp_path / "out.jsonl")
 
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "released_scores.jsonl"

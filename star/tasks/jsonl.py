@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from star.config import TaskConfig
 from star.errors import InputError, listed, nearest, unified
+from star.files import refuse_half_characters
 from star.tasks.answers import canonical_number, final_number, first_label
 from star.tasks.base import Answer, Task
-from star.tasks.prompts import column, refuse_half_characters
+from star.tasks.prompts import column
 
 ROLES = ("question", "answer")
 

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import Any
 
 from star.errors import InputError, listed, nearest, spelled
+from star.files import refuse_half_characters
 
 
 def as_text(value: Any, name: str) -> str:
@@ -31,18 +32,6 @@ def as_text(value: Any, name: str) -> str:
         return str(value)
     got = value if isinstance(value, float) else f"a {type(value).__name__}"
     raise InputError(f"column {_quoted(name)} must be text or a finite number, got {got}")
-
-
-def refuse_half_characters(text: str, where: str) -> None:
-    """Raise ``InputError`` for half of a surrogate pair, which no file and no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = ascii(text[error.start])
-        raise InputError(
-            f"{where} holds {half}, half of a character (a surrogate without its partner), at "
-            f"character {error.start}; mend or remove it"
-        ) from None
 
 
 def _quoted(name: str) -> str:
