@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,9 +21,10 @@ EXACT_SEEDS = 14
 DRAWS = 20_000
 # More seeds than anyone would run.
 MOST_SEEDS = 1_000_000
-# Relative. Differences of decimal fractions that are equal on paper miss each other by 1e-13 and
-# less; those that are not, in results of six digits, by 1e-6 and more.
+# Relative. Differences in floats that are equal on paper miss each other by 1e-13 and less.
 ROUNDING = 1e-9
+# Whole numbers up to here are exact as floats, and so are their sums.
+EXACT_WHOLE = 2**53
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ class Comparison:
         low: Lower end of its 95 % paired t-interval; ``None`` for one seed.
         high: Upper end, likewise.
         n: Number of seeds.
-        p_t: Paired t test. ``None`` for one seed, and where all differences are the same but not
-            zero: without spread the test would claim certainty. 1 where all are zero.
-        p_sign_flip: Sign-flip test, which needs no normal values; ``None`` below six seeds.
-        p: The p-value to report: of the sign flips where there is one, else of the t test.
-        seeds_needed: Seeds at which a t test would see such a difference; see ``seeds_needed``.
+        p_t: Paired t test, the one to report. ``None`` for one seed, and where all differences are
+            the same but not zero: without spread the test would claim certainty. 1 where all are
+            zero.
+        p_sign_flip: Sign-flip test, which needs no normal values and whose least value is bound to
+            the number of seeds, to stand beside it; ``None`` below six seeds.
     """
 
     mean: float
@@ -47,19 +49,17 @@ class Comparison:
     n: int
     p_t: float | None
     p_sign_flip: float | None
-    p: float | None
-    seeds_needed: int | None
 
 
-def compare(differences: ArrayLike) -> Comparison:
+def compare(differences: ArrayLike | Sequence[Fraction]) -> Comparison:
     """Return what differences paired by seed say of the true mean difference.
 
     The interval is ``mean_interval``'s. ``p_t = 2 · P(T_{n−1} ≥ |m| √n / s)``: below 0.05 exactly
-    where the interval leaves 0 out. Which p-value is reported depends on the number of seeds alone,
-    never on what the tests say.
+    where the interval leaves 0 out.
 
     Args:
         differences: (n,), one a seed: the row minus what it is compared with, on the same seed.
+            ``Fraction``s make the ties of the sign flips exact.
 
     Raises:
         ValueError: No difference, or one that is not finite.
@@ -71,7 +71,7 @@ def compare(differences: ArrayLike) -> Comparison:
     effect = _effect(d)
     known = effect is not None and math.isfinite(effect)
     p_t = float(2 * stdtr(d.size - 1, -effect * math.sqrt(d.size))) if known else None
-    flips = sign_flip(d) if d.size >= SIGN_FLIP_SEEDS else None
+    flips = sign_flip(differences) if d.size >= SIGN_FLIP_SEEDS else None
     return Comparison(
         mean=mean,
         low=low,
@@ -79,17 +79,16 @@ def compare(differences: ArrayLike) -> Comparison:
         n=d.size,
         p_t=p_t,
         p_sign_flip=flips,
-        p=p_t if flips is None else flips,
-        seeds_needed=seeds_needed(d),
     )
 
 
-def sign_flip(differences: ArrayLike) -> float:
+def sign_flip(differences: ArrayLike | Sequence[Fraction]) -> float:
     """Return the two-sided p-value of the sign-flip test.
 
     If two rows do not differ, each difference could as well have had the other sign:
-    ``p = #{s ∈ {−1, 1}^n : |Σ_i s_i d_i| ≥ |Σ_i d_i|} / 2^n``, all 2^n of them up to 14 seeds; ties
-    count, also those that rounding hides. Beyond, 20,000 signs from a fixed generator:
+    ``p = #{s ∈ {−1, 1}^n : |Σ_i s_i d_i| ≥ |Σ_i d_i|} / 2^n``, all 2^n of them up to 14 seeds. Ties
+    count: those of ``Fraction``s as they are, in whole numbers of their common denominator; of
+    floats also those that rounding hides. Beyond, 20,000 signs from a fixed generator:
     ``(1 + hits) / (1 + draws)``. The t statistic in place of the sum gives the same p-value, since
     ``Σ d²`` knows no signs.
 
@@ -106,7 +105,9 @@ def sign_flip(differences: ArrayLike) -> float:
     Source: Fisher 1935, "The Design of Experiments", section 21; drawn: Phipson and Smyth 2010,
     "Permutation P-values Should Never Be Zero".
     """
-    d = checked_values(differences)
+    d, exact = checked_values(differences), _in_units(differences)
+    slack = ROUNDING * np.abs(d).sum() if exact is None else 0.0
+    d = d if exact is None else exact
     if d.size <= EXACT_SEEDS:
         # With all signs turned |Σ| is the same, so the first one may stay.
         sums, itself = d[:1], 0
@@ -115,8 +116,19 @@ def sign_flip(differences: ArrayLike) -> float:
     else:
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(DRAWS, d.size))
         sums, itself = signs @ d, 1
-    hits = np.count_nonzero(np.abs(sums) >= abs(d.sum()) - ROUNDING * np.abs(d).sum())
+    hits = np.count_nonzero(np.abs(sums) >= abs(d.sum()) - slack)
     return (itself + hits) / (itself + sums.size)
+
+
+def _in_units(differences: ArrayLike | Sequence[Fraction]) -> Array | None:
+    """Return fractions as whole numbers of their common denominator; ``None``: others, too fine."""
+    if not isinstance(differences, Sequence):
+        return None
+    parts = [part for part in differences if isinstance(part, Fraction)]
+    unit = math.lcm(*(part.denominator for part in parts))
+    whole = [int(part * unit) for part in parts]
+    exact = len(parts) == len(differences) and sum(map(abs, whole)) < EXACT_WHOLE
+    return np.array(whole, dtype=np.float64) if exact else None
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -147,8 +159,9 @@ def seeds_needed(differences: ArrayLike, *, power: float = 0.8, level: float = 0
     """Return the least number of seeds at which a paired t test would see such a difference.
 
     It takes the mean and the standard deviation found for the true ones, so it is as uncertain as
-    they are: a hint how far off an answer is, no promise. Uncorrected: a family of m comparisons
-    needs ``level / m``. A difference without spread needs 2, the least a t test takes.
+    they are: a hint how far off an answer is, no promise. In a family of m comparisons the level
+    ``level / m`` suffices wherever this one stands among them. A difference without spread needs 2,
+    the least a t test takes.
 
     Args:
         differences: (n,), one a seed.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +15,10 @@ from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
-# Results keep six digits: accuracies nearer than this are the same.
+# Older results keep six digits: accuracies nearer than this are the same.
 ROUNDING = 1e-6
+# Fractions of smaller denominators differ by more than floats round.
+MOST_QUESTIONS = 10**6
 
 
 def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
@@ -33,6 +38,35 @@ def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
     if n.size == 1:
         return float(a[0])
     return float(np.trapezoid(a, n) / (n[-1] - n[0]))
+
+
+def exact_area(labels: Sequence[int], accuracy: Sequence[Fraction]) -> Fraction:
+    """Return :func:`area_under_curve` of exact accuracies, exactly: equal curves tie.
+
+    Raises:
+        ValueError: As there.
+    """
+    _curve(labels, [float(one) for one in accuracy])
+    if len(labels) == 1:
+        return accuracy[0]
+    parts = zip(pairwise(labels), pairwise(accuracy), strict=True)
+    total = sum(((n - m) * (a + b) / 2 for (m, n), (a, b) in parts), Fraction(0))
+    return total / (labels[-1] - labels[0])
+
+
+def exact_accuracy(value: float, questions: int | None) -> Fraction:
+    """Return the fraction that an accuracy was rounded from.
+
+    Args:
+        value: Right answers by questions, as a float or rounded to six digits.
+        questions: How many there were; ``None``: not known. Then, as where ``value`` is no such
+            share of them, the nearest fraction of fewer than a million.
+    """
+    if questions:
+        found = Fraction(round(value * questions), questions)
+        if abs(float(found) - value) <= ROUNDING:
+            return found
+    return Fraction(value).limit_denominator(MOST_QUESTIONS)
 
 
 def mean_interval(

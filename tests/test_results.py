@@ -112,6 +112,56 @@ def same(value: Any, other: Any) -> bool:
 # --- gathering ----------------------------------------------------------------------------------
 
 
+def test_accuracies_and_areas_keep_all_digits(gathered: dict[str, Any], root: Path) -> None:
+    cell = cell_of(gathered, "star", 0)
+    result = json.loads((root / "small/sums/star/seed0/result.json").read_text())
+    assert cell["auc"] == result["auc"]
+    for point, written in zip(cell["rounds"], result["rounds"], strict=True):
+        assert point["accuracy"] == written["accuracy"]
+    odd = {"accuracy": 1 / 3, "auc": math.nan, "ece": 1 / 3, "rounds": [{"accuracy": 2 / 3}]}
+    assert rounded(odd) == {
+        "accuracy": 1 / 3, "auc": None, "ece": 0.333333, "rounds": [{"accuracy": 2 / 3}]
+    }  # fmt: skip
+
+
+def test_a_column_has_the_prompts_that_its_runs_were_asked(
+    gathered: dict[str, Any], table_file: Path, root: Path, tmp_path: Path
+) -> None:
+    [column] = gathered["columns"]
+    assert column["prompts"] == {"{question}\nAnswer:": ["random", "star", "bald", "whole"]}
+    assert not any("prompt" in cell for cell in gathered["cells"])
+    kept = tmp_path / "runs"
+    shutil.copytree(root, kept)
+    folder = kept / "small/sums/star/seed0"
+    told = json.loads((folder / "environment.json").read_text())
+    assert told["data"]["prompt"] == "{question}\nAnswer:"
+    told["data"]["prompt"] = "Q: {question}"  # of another version's default
+    (folder / "environment.json").write_text(json.dumps(told))
+    again = gather(table_files.read_table(table_file), kept)
+    assert again["columns"][0]["prompts"]["Q: {question}"] == ["star"]
+    # A run from before it was written there: its own configuration says it.
+    del told["data"]["prompt"]
+    (folder / "environment.json").write_text(json.dumps(told))
+    config = (folder / "config.yaml").read_text()
+    assert "  prompt: null\n" in config
+    (folder / "config.yaml").write_text(config.replace("  prompt: null", "  prompt: '{question}?'"))
+    again = gather(table_files.read_table(table_file), kept)
+    assert again["columns"][0]["prompts"]["{question}?"] == ["star"]
+
+
+@pytest.mark.parametrize("draw", ["fixed", "seeded"])
+def test_runs_that_draw_by_the_seed_say_so(
+    draw: str, gathered: dict[str, Any], table_file: Path, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root, tmp_path / "runs")
+    for path in (tmp_path / "runs").rglob("config.yaml"):
+        path.write_text(path.read_text().replace("  draw: fixed", f"  draw: {draw}"))
+    made = gather(table_files.read_table(table_file), tmp_path / "runs")
+    told = {cell["content"].get("draw") for cell in made["cells"] if cell["status"] == "done"}
+    assert told == {None if draw == "fixed" else "seeded"}
+    assert "draw" not in cell_of(gathered, "star", 0)["content"]
+
+
 def test_every_cell_is_there_whatever_became_of_it(gathered: dict[str, Any]) -> None:
     assert [(c["seed"], c["row"]) for c in gathered["cells"]] == [
         (k, r) for k in (0, 1) for r in ROWS

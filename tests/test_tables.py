@@ -18,7 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import absent, area, cell, record
+from scipy.stats import ttest_1samp
 
+from star.comparing import seeds_needed
 from star.reporting import tables
 from star.reporting.made_by import numbers, provenance_line
 from star.reporting.sheets import sheets_of
@@ -103,29 +105,83 @@ def test_the_tests_and_their_correction() -> None:
     # All six differences positive: 2 of the 64 sign flips are as far out.
     gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]
     cells = [*base, *many_seeds(gain), *many_seeds([0.01, -0.01] * 3, "naive")]
-    line = line_of(record(*cells, rows={"star": {"naive": "naive"}}), "star")
-    assert line["versus_random"]["p_sign_flip"] == line["versus_random"]["p"] == 2 / 64
-    # A family of three: star to random, star to naive (both 2/64) and naive to random.
-    assert line["versus_random"]["family"] == 3
-    assert line["versus_random"]["p_corrected"] == pytest.approx(3 * 2 / 64)
-    assert line["versus_naive"]["row"] == "naive"
-    assert line["versus_naive"]["mean"] == pytest.approx(statistics.fmean(gain))
+    made = record(*cells, rows={"star": {"naive": "naive"}})
+    line, other = line_of(made, "star"), line_of(made, "naive")
+    first, second = line["versus_random"], line["versus_naive"]
+    assert first["p_sign_flip"] == second["p_sign_flip"] == 2 / 64
+    assert first["p_t"] == pytest.approx(ttest_1samp(gain, 0).pvalue)
+    # A family of three: star to random, star to naive and naive to random.
+    assert first["family"] == second["family"] == other["versus_random"]["family"] == 3
+    ascending = sorted([first["p_t"], second["p_t"], other["versus_random"]["p_t"]])
+    assert first["p_t"] == ascending[0] and first["p_corrected"] == 3 * ascending[0]
+    assert second["p_corrected"] == pytest.approx(2 * ascending[1])
+    assert first["p_sign_flip_corrected"] == pytest.approx(3 * 2 / 64)
+    assert second["row"] == "naive"
+    assert second["mean"] == pytest.approx(statistics.fmean(gain))
     alone = line_of(record(*base, *many_seeds(gain)), "star")["versus_random"]
-    assert (alone["family"], alone["p_corrected"]) == (1, 2 / 64)
+    assert (alone["family"], alone["p_sign_flip_corrected"]) == (1, 2 / 64)
+    assert alone["p_corrected"] == alone["p_t"]
 
 
-def test_a_column_is_a_family_of_its_own() -> None:
-    gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]
+def test_a_table_is_one_family_and_seeds_are_needed_at_its_level() -> None:
+    gain = [0.01, 0.09, 0.03, 0.05, -0.02, 0.06]
     cells = [
         one
-        for column in ("a", "b")
+        for column in ("a", "b", "c")
         for one in (
             *many_seeds([0.0] * 6, "random", column=column),
             *many_seeds(gain, column=column),
         )
     ]
-    for column in ("a", "b"):
-        assert line_of(record(*cells), "star", column)["versus_random"]["p_corrected"] == 2 / 64
+    alone = line_of(record(*cells[:12]), "star", "a")["versus_random"]
+    for column in ("a", "b", "c"):
+        versus = line_of(record(*cells), "star", column)["versus_random"]
+        assert versus["family"] == 3
+        assert versus["p_corrected"] == pytest.approx(3 * alone["p_corrected"])
+        assert versus["seeds_needed"] == seeds_needed(gain, level=0.05 / 3)
+        assert versus["seeds_needed"] > alone["seeds_needed"] == seeds_needed(gain)
+
+
+@pytest.mark.parametrize("digits", [6, 17])
+def test_areas_that_are_equal_on_paper_tie_however_they_were_rounded(digits: int) -> None:
+    # Right answers of 150, in thirds and sevenths of a point that no float and no six digits hold.
+    counts = {
+        "random": [
+            [40, 50, 61],
+            [37, 44, 50],
+            [30, 41, 59],
+            [35, 36, 44],
+            [20, 55, 60],
+            [41, 43, 50],
+        ],
+        "star": [
+            [41, 52, 62],
+            [39, 46, 51],
+            [31, 40, 58],
+            [36, 38, 44],
+            [27, 55, 59],
+            [37, 42, 53],
+        ],
+    }
+    cells = [
+        cell(
+            row,
+            k,
+            [float(f"{count / 150:.{digits}g}") for count in of_seed],
+            reliability={"full": [[0.5, 0.5, 150]]},
+        )
+        for row, runs in counts.items()
+        for k, of_seed in enumerate(runs)
+    ]
+    # Twice the area times the questions: whole numbers.
+    twice = [[a + 2 * b + c for a, b, c in counts[row]] for row in ("star", "random")]
+    whole = [one - two for one, two in zip(*twice, strict=True)]
+    assert 0 in whole or len({abs(one) for one in whole}) < len(whole)
+    signs = itertools.product((-1, 1), repeat=len(whole))
+    sums = [abs(sum(s * d for s, d in zip(row, whole, strict=True))) for row in signs]
+    versus = line_of(record(*cells), "star")["versus_random"]
+    assert versus["p_sign_flip"] == sum(one >= abs(sum(whole)) for one in sums) / len(sums)
+    assert versus["mean"] == pytest.approx(statistics.fmean(whole) / 600, rel=1e-14)
 
 
 def test_comparisons_use_the_seeds_that_both_have() -> None:
@@ -148,13 +204,15 @@ def test_one_seed_has_no_interval_and_no_p() -> None:
     assert line["versus_random"]["p_corrected"] is None and line["label_share"] is None
     assert line["versus_random"]["family"] is None, "it is no test, and counts as none"
     rows = grid(to_markdown(made), "task")
-    assert rows[0] == ["row", "final accuracy", "AUC", "AUC − random", "RIPL", "ECE area", "n"]
-    assert rows[2] == ["star", "70.0", "55.0", "+15.0", "25.0", "11.0", "1"]
+    assert rows[0] == ["row", "final accuracy", "AUC", "AUC − random", "RIPL", "n"]
+    assert rows[2] == ["star", "70.0", "55.0", "+15.0", "25.0", "1"]
+    assert grid(to_markdown(made), "task: confidence")[2] == ["star", "12.0", "11.0", "1"]
 
 
 def test_a_run_alone() -> None:
     made = record(cell("star", 3, STAR[0]))
-    assert grid(to_markdown(made), "task")[0] == ["row", "final accuracy", "AUC", "ECE area", "n"]
+    assert grid(to_markdown(made), "task")[0] == ["row", "final accuracy", "AUC", "n"]
+    assert grid(to_markdown(made), "task: confidence")[0] == ["row", "ECE", "ECE area", "n"]
     assert "AUC − random" not in to_markdown(made) and "↑" not in to_markdown(made)
 
 
@@ -272,6 +330,63 @@ def test_whatever_the_curves_every_format_is_finite(
         assert line["auc"]["low"] is None or line["auc"]["low"] <= line["auc"]["mean"]
 
 
+# --- confidences --------------------------------------------------------------------------------
+
+BINS = [[0.3, 0.2, 10], [0.9, 0.7, 30]]  # errors 0.1 and 0.2, all over-confident
+OVER = 0.25 * 0.1 + 0.75 * 0.2
+TWO = {"ece": 0.2, "overconfidence": -0.1, "ece_token_mean": 0.5, "overconfidence_token_mean": 0.4}
+
+
+def told(kind: str) -> dict[str, Any]:
+    """Return a cell as this version writes it, or an older one, of generated answers or choices."""
+    made = cell("star", 0, STAR[0], ece=0.3, reliability={"full": BINS, "base": BINS})
+    if kind.endswith("generated"):
+        made["rounds"] = [point | {"accuracy_strict": 0.1} for point in made["rounds"]]
+    if kind == "new generated":
+        made["rounds"] = [point | TWO for point in made["rounds"]]
+        made["base"] = {name: value / 2 for name, value in TWO.items()}
+    if kind == "new choice":  # of a choice there is one, which is written twice
+        same = {"ece": 0.2, "ece_token_mean": 0.2}
+        over = dict.fromkeys(("overconfidence", "overconfidence_token_mean"), -0.1)
+        made["rounds"] = [point | same | over for point in made["rounds"]]
+        made["base"] = {"ece": 0.1, "overconfidence": -0.05}
+    return made
+
+
+@pytest.mark.parametrize(
+    "kind, full, base",
+    [
+        ("new generated", list(TWO.values()), [0.1, -0.05, 0.25, 0.2]),
+        ("new choice", [0.2, -0.1, None, None], [0.1, -0.05, None, None]),
+        ("old choice", [0.32, OVER, None, None], [OVER, OVER, None, None]),
+        ("old generated", [None, None, 0.32, OVER], [None, None, OVER, OVER]),
+    ],
+)
+def test_both_confidences_and_the_base_models(
+    kind: str, full: list[float | None], base: list[float | None]
+) -> None:
+    made = record(told(kind))
+    line = line_of(made, "star")
+    for name, mine, theirs in zip(TWO, full, base, strict=True):
+        for key, value in ((name, mine), (f"base_{name}", theirs)):
+            shown = None if value is None else pytest.approx(value)
+            assert (line[key] and line[key]["mean"]) == shown, key
+    table = grid(to_markdown(made), "task: confidence")
+    known = [name for name, value in zip(TWO, full, strict=True) if value is not None]
+    assert sum("overconfidence" in head for head in table[0]) == len(known) // 2
+    assert ("ECE, token mean" in table[0]) == ("generated" in kind)
+    assert [row[0] for row in table[1:]] == ["star", "base model"]
+    over = table[0].index("overconfidence" + ", token mean" * (full[0] is None))
+    signed = full[1] if full[1] is not None else full[3]
+    assert table[1][over] == f"{100 * signed:+.1f}".replace("-", "−")
+    areas = [line["ece_area"], line["ece_token_mean_area"]]
+    assert [one is not None for one in areas] == [full[0] is not None, full[2] is not None]
+
+
+def test_without_a_view_of_the_base_model_there_is_no_row_of_it() -> None:
+    assert "base model" not in to_markdown(three_seeds())
+
+
 # --- what is shown ------------------------------------------------------------------------------
 
 
@@ -279,8 +394,9 @@ def test_the_summary() -> None:
     rows = {"whole": {"curve": False}, "star": {}}
     cells = [
         *many_seeds([0.0, 0.01, 0.0, 0.01, 0.0, 0.01], "random"),
-        *many_seeds([0.1] * 6),
+        *many_seeds([0.11, 0.1, 0.09, 0.1, 0.1, 0.1]),
         *many_seeds([-0.10, -0.12, -0.1, -0.1, -0.1, -0.1], "worse"),
+        *many_seeds([0.05, -0.05, 0.04, -0.03, 0.02, 0.0], "alike"),
         *(cell("whole", k, [0.9]) for k in range(6)),
         *many_seeds([0.3] * 6, "gold", label_free=False),
         cell("random", 0, [0.5, 0.6], column="other"),
@@ -291,12 +407,13 @@ def test_the_summary() -> None:
     table = grid(to_markdown(made), "Area under the learning curve")
     shown = {line[0]: line[1:] for line in table[1:]}
     assert table[0] == ["row", "task", "other"]
-    # Three comparisons of 2/64 each: nothing can be below 0.05.
-    assert shown["star"] == ["**47.5 ± 0.0**", "–"] and shown["worse"][0] == "27.2 ± 0.9"
+    assert shown["star"] == ["**47.5 ± 0.7 ↑**", "–"] and shown["worse"][0] == "27.2 ± 0.9 ↓"
+    assert shown["alike"][0] == "38.0 ± 4.1"
     assert shown["random"][1] == "**55.0**"
-    assert shown["gold (label-using)"] == ["67.5 ± 0.0", "–"], "what reads labels is not the best"
+    assert shown["gold (label-using)"] == ["67.5 ± 0.0 ↑", "–"], "what reads labels is not the best"
     assert shown["whole"] == ["accuracy 90.0 ± 0.0", "–"]
-    assert "With 6 seeds and 3 comparisons the least corrected p there can be is 0.094" in (
+    # Four comparisons of 2/64 each: no sign flip can be below 0.05.
+    assert "With 6 seeds and 4 comparisons the least corrected p of a sign flip is 0.12" in (
         to_markdown(made)
     )
     two = record(*(c for c in cells if c["row"] in ("random", "worse")))
@@ -328,10 +445,10 @@ def test_details_of_a_difference() -> None:
     base = many_seeds([0.0] * 6, "random")
     gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]
     text = to_markdown(record(*base, *many_seeds(gain)))
-    assert grid(text, "task")[2][3] == "+12.5 ± 2.0 ↑ (p = 0.031)"
+    assert grid(text, "task")[2][3] == "+12.5 ± 2.0 ↑ (p < 0.001; flip = 0.031)"
     noisy = [0.05, -0.04, 0.05, -0.04, 0.02, 0.0]
     entry = grid(to_markdown(record(*base, *many_seeds(noisy))), "task")[2][3]
-    assert re.fullmatch(r"\+0\.7 ± 4\.3 \(p = [01]\.\d\d; \d+ seeds\)", entry)
+    assert re.fullmatch(r"\+0\.7 ± 4\.3 \(p = [01]\.\d\d; flip = [01]\.\d\d; \d+ seeds\)", entry)
     small = record(*base, *many_seeds([-0.0001] * 6))
     assert grid(to_markdown(small), "task")[2][3].startswith("+0.0 ± 0.0"), "no −0.0"
 
@@ -385,6 +502,37 @@ def test_a_column_says_what_it_is_and_its_label_counts() -> None:
     made = three_seeds(columns=[{"name": "task", "about": "word problems", "settings": []}])
     assert "## task\n\nword problems. Label counts: 20, 60, 100.\n" in to_markdown(made)
     assert "    word problems. Label counts: 20, 60, 100." in to_latex(made)
+
+
+def test_the_prompt_stands_in_every_format() -> None:
+    column = {"name": "task", "about": "", "settings": [], "prompts": {"Q: {q} |\nA:": ["star"]}}
+    made = three_seeds(columns=[column])
+    assert '\nPrompt: "Q: {q} \\|\\\\nA:". Label counts' in to_markdown(made)
+    assert 'Prompt: "Q: \\{q\\} $|$\\textbackslash{}nA:".' in to_latex(made)
+    assert json.loads(tables.json(made))["columns"][0]["prompts"] == column["prompts"]
+    column["prompts"] |= {"{q}?": ["random", "other"]}
+    text = to_markdown(made)
+    assert 'Prompt of star: "Q:' in text and 'Prompt of random, other: "{q}?".' in text
+
+
+def test_what_has_changed_since_stands_above() -> None:
+    made = three_seeds(since=["Made on 2026-01-02 with fixed draws."])
+    assert to_markdown(made).startswith("# A table\n\n> Made on 2026-01-02 with fixed draws.\n\n##")
+    assert "Made on 2026-01-02 with fixed draws." in to_latex(made)
+    assert json.loads(tables.json(made))["since"] == made["since"]
+
+
+def test_what_seeds_draw_is_said() -> None:
+    drawn = three_seeds()
+    for one in drawn["cells"]:
+        one["content"] = {"draw": "seeded", "data": f"of {one['seed']}"}
+    text = to_markdown(drawn)
+    assert "the pool and the test questions, which each draws for itself" in text
+    assert "runs of different data" not in text
+    assert "pool and test questions are the same" in to_markdown(three_seeds())
+    for one in drawn["cells"]:
+        del one["content"]["draw"]
+    assert "runs of different data stand together" in to_markdown(drawn)
 
 
 def test_rows_say_what_they_are() -> None:
@@ -474,12 +622,13 @@ def test_latex_keeps_its_columns_and_lets_nothing_through(row: str, column: str)
 
 def test_latex_is_a_booktabs_table() -> None:
     text = to_latex(three_seeds(title="50% of #1 & more_"))
-    assert text.count("\\begin{table}") == text.count("\\end{table}") == 2
+    assert text.count("\\begin{table}") == text.count("\\end{table}") == 3
     assert "\\label{tab:main}" in text and "\\label{tab:main-task}" in text
+    assert "\\label{tab:main-task-confidence}" in text
     assert "\\caption{50\\% of \\#1 \\& more\\_: task}" in text
     for word in ("toprule", "midrule", "bottomrule"):
-        assert text.count(f"\\{word}") == 2
-    [row] = [line for line in text.splitlines() if line.startswith("    star &")][1:]
+        assert text.count(f"\\{word}") == 3
+    _, row, _ = [line for line in text.splitlines() if line.startswith("    star &")]
     assert "$\\pm$" in row and row.endswith(" \\\\") and "p =" not in row
 
 
@@ -518,7 +667,7 @@ def test_csv_has_every_figure_in_full() -> None:
     for part, value in line["label_share"].items():
         assert float(row[f"label_share_{part}"]) == value
     assert row["label_free"] == "true" and row["seeds"] == "0 1 2" and row["n"] == "3"
-    assert all(row[f"versus_naive_{part}"] == "" for part in ("mean", "p", "row"))
+    assert all(row[f"versus_naive_{part}"] == "" for part in ("mean", "p_t", "row"))
 
 
 def test_json_is_what_programs_need() -> None:

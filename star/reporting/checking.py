@@ -37,6 +37,7 @@ def _record(record: Record) -> None:
     for key in ("table", "title", "baseline"):
         _require(record, key, _text, "text")
     _require(record, "seeds", _list(_whole), "a list of seeds")
+    _require({"since": record.get("since", [])}, "since", _list(_text), "a list of sentences")
     _require({"settings": record.get("settings", [])}, "settings", _list(_text), "a list of words")
     _require(record, "environments", _list(_environment), "a list of environments")
     names = {}
@@ -44,6 +45,8 @@ def _record(record: Record) -> None:
         for part in record[key]:
             for name, (known, what) in parts.items():
                 _require(part, name, known, what, f"{key}.")
+            prompts = part.get("prompts", {})
+            _require({"prompts": prompts}, "prompts", _mapping(_list(_text)), "lists of rows")
         names[key] = [part["name"] for part in record[key]]
         if len(set(names[key])) < len(names[key]):
             raise ValueError(f"a name stands twice in {key}")
@@ -156,6 +159,7 @@ CELL: Known = {
 }
 CELL_MAY_BE: Known = {
     "reliability": (_mapping(_list(_bin)), "bins of three numbers"),
+    "base": (_mapping(_maybe(_number)), "numbers"),
     "content": (_mapping(_maybe(_text)), "hashes"),
     "resumed": (_list(_whole), "places among the environments"),
 }

@@ -4,20 +4,28 @@ A record is plain JSON::
 
     {"table", "title", "baseline", "settings": [word],
      "rows": [{"name", "about", "preset", "settings": [word], "naive": [row], "curve"}],
-     "columns": [{"name", "about", "settings": [word]}], "seeds": [k],
+     "columns": [{"name", "about", "settings": [word], "prompts": {template: [row]}}],
+     "seeds": [k], "since": [sentence],
      "environments": [{"star": {...}, "hardware": {...}, "packages": {...}}],
      "cells": [{"column", "row", "seed", "status": "done", "failed" or "missing",
                 "error": of a failed one, and of a finished one
                 "environment": its place above, "resumed": [others it went on in], "started": day,
                 "task", "strategy", "label_free", "config_hash", "auc",
                 "content": {"data", "model", "strategy": what these names stood for, hashes,
-                            "settings": a hash where they are not the table file's},
+                            "settings": a hash where they are not the table file's,
+                            "draw": "seeded" where each seed has rows of its own},
                 "rounds": [{"labeled", "accuracy", ..., "seconds", "tokens",
                             "gap": {"base", "full", "rank_correlation"}, "selected": [pool index]}],
-                "reliability": {view: [[confidence, accuracy, count] of a bin]}}]}
+                "reliability": {view: [[confidence, accuracy, count] of a bin]},
+                "base": the base model's {"ece", "overconfidence", "ece_token_mean", ...}}]}
 
 Every cell that was asked for is in it, finished or not. Floats have six significant digits, rounded
 here and nowhere else: whoever reads the committed record computes what the run folders would give.
+Accuracies and areas keep all digits, since equal ones must tie. Where answers are generated the
+``ece`` of a round without ``overconfidence`` is that of the token mean: an older version wrote it.
+
+``since`` is written by hand, into a committed record that is not made again when the program
+changes: how it was made, and what has changed since. The next gathering drops it.
 """
 
 from __future__ import annotations
@@ -40,6 +48,7 @@ from star.errors import InputError
 from star.files import read_json, read_npz
 from star.grid import Cell, Table
 from star.records import RunFolder
+from star.reporting.prompting import prompts_of, task_of
 from star.sweeping.cell_run import finished, read_failure
 
 logger = logging.getLogger(__name__)
@@ -54,6 +63,7 @@ POINT = (
     *("seconds", "tokens"),
 )
 VIEWS = ("base", "full", "mc")
+EXACT = ("accuracy", "accuracy_strict", "auc")  # floats that are kept as they are
 ENVIRONMENT = ("star", "hardware", "packages")
 
 
@@ -77,6 +87,7 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
         for cell in wanted
     ]
     _compare_settings(wanted, found, Path(root))
+    prompts = prompts_of(found)
     return rounded(
         {
             "table": table.name,
@@ -96,7 +107,12 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
                 if any(cell.row == row.name for cell in wanted)
             ],
             "columns": [
-                {"name": column.name, "about": column.about, "settings": list(column.settings)}
+                {
+                    "name": column.name,
+                    "about": column.about,
+                    "settings": list(column.settings),
+                    "prompts": prompts.get(column.name, {}),
+                }
                 for column in table.columns
                 if any(cell.column == column.name for cell in wanted)
             ],
@@ -108,11 +124,19 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
 
 
 def rounded(value: Any) -> Any:
-    """Return JSON content, its floats with six significant digits, infinity and NaN as ``None``."""
+    """Return JSON content, its floats with six significant digits, infinity and NaN as ``None``.
+
+    Under the keys of ``EXACT`` they keep all of them.
+    """
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {
+            key: item
+            if key in EXACT and isinstance(item, float) and math.isfinite(item)
+            else rounded(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
     return value
@@ -120,6 +144,8 @@ def rounded(value: Any) -> Any:
 
 def content_of(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a cell's part of a record but for its place, in whatever state its run is.
+
+    A finished run's has ``prompt`` too, for :func:`prompts_of`.
 
     Args:
         folder: The run folder.
@@ -129,7 +155,11 @@ def content_of(folder: Path, environments: list[dict[str, Any]]) -> dict[str, An
         InputError: The run has finished, and one of its files is damaged.
     """
     if finished(folder):
-        return {"status": "done", **_environment(folder, environments), **_result(folder)}
+        told = _environment(folder, environments)
+        prompt, draw = task_of(folder)
+        if draw == "seeded":
+            told["content"] = {**told.get("content", {}), "draw": draw}
+        return {"status": "done", "prompt": prompt, **told, **_result(folder)}
     error = read_failure(folder)
     return {"status": "missing"} if error is None else {"status": "failed", "error": error}
 
@@ -153,11 +183,25 @@ def _result(folder: Path) -> dict[str, Any]:
             if view in views
         }
         kept = {key: result[key] for key in KEPT}
+        base = _base(views["base"]) if "base" in views else None
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} or a file of its rounds is not what a run writes: {error!r}"
         ) from None
-    return {**kept, "rounds": rounds, "reliability": reliability}
+    found = {**kept, "rounds": rounds, "reliability": reliability}
+    return {**found, "base": base} if base else found
+
+
+def _base(view: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the base model's errors and signed gaps; ``None`` of a run that kept none of these."""
+    if "overconfidence" not in view:
+        return None
+    keys = ("ece", "overconfidence")
+    other = view.get("token_mean") or {}
+    return {
+        **{key: view[key] for key in keys},
+        **{f"{key}_token_mean": other[key] for key in keys if key in other},
+    }
 
 
 def _round(place: Path, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,11 +244,13 @@ def _environment(folder: Path, environments: list[dict[str, Any]]) -> dict[str, 
 
     first = place(told)
     later = [place(one) for one in told.get("resumed", [])]
-    found = {"environment": first, "started": str(told.get("started", ""))[:10]}
+    found: dict[str, Any] = {"environment": first, "started": str(told.get("started", ""))[:10]}
     content = {
         part: (told.get(part) or {}).get(key)
         for part, key in (("data", "fingerprint"), ("model", "revision"), ("strategy", "sha256"))
     }
+    prompt = (told.get("data") or {}).get("prompt")
+    found |= {} if prompt is None else {"prompt": str(prompt)}
     found["content"] = {part: str(one)[:12] for part, one in content.items() if one is not None}
     others = sorted({*later} - {first})
     return {**found, "resumed": others} if others else found

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from star.reporting.comparisons import LEVEL, QUERY, VERSUS
+from star.reporting.confidences import NAMES
 from star.reporting.gathering import Record
-from star.reporting.summaries import LEVEL, QUERY, VERSUS, figures_of
+from star.reporting.summaries import figures_of
 
 
 def legend(record: Record, *, brief: bool = False) -> list[str]:
@@ -17,11 +22,9 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
     compared = [line[key] for line in lines for key in VERSUS if line[key] is not None]
     said = [
         "Accuracies, areas and RIPL in percent, differences in points of it. ± is half of the 95 % "
-        "t-interval over seeds; one seed has none. n: seeds. Seeds differ in the first labels and "
-        "in training; pool and test questions are the same, so ± says nothing of other ones.",
+        f"t-interval over seeds; one seed has none. n: seeds. {_what_seeds_draw(record)}",
         "AUC: area under the curve of test accuracy over the label counts, divided by their range, "
-        "so the curve's mean height. ECE area: the same of the expected calibration error, less is "
-        "better. Final accuracy: after the last round.",
+        "so the curve's mean height. Final accuracy: after the last round.",
     ]
     if compared:
         naive = (
@@ -29,17 +32,19 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
             if any(line["versus_naive"] for line in lines)
             else ""
         )
+        family = max((one["family"] or 0 for one in compared), default=0)
         said.append(
             f"AUC − {baseline}: difference on the same seeds, with the paired t-interval.{naive} "
-            f"↑ better, ↓ worse: p < {LEVEL} in the sign-flip permutation test of these "
-            "differences (below 6 seeds, where that can find nothing: the paired t test), "
-            "corrected by Holm's method over all comparisons of a column. In the summary the arrow "
-            f"is that of the difference to {baseline}. The ± of a single AUC says less: what seeds "
-            "have in common is still in it."
+            f"↑ better, ↓ worse: p < {LEVEL} in the paired t test of these differences, corrected "
+            f"by Holm's method over the {family} comparisons of the whole table. In the summary "
+            f"the arrow is that of the difference to {baseline}. The ± of a single AUC says less: "
+            "what seeds have in common is still in it."
         )
         if not brief:
             said.append(
-                "p: corrected. “k seeds”: with so many a paired t test of a single comparison "
+                "p: of the t test; flip: of the sign-flip permutation test, which needs no normal "
+                "differences and six seeds at least; both corrected over the table. “k seeds”: "
+                f"with so many a paired t test at {LEVEL} / {family}, Holm's strictest level, "
                 "would find a difference as large and as unsteady as this one in 4 of 5 cases."
             )
     if not brief and any(line[key] for line in lines for key in QUERY):
@@ -53,6 +58,7 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
             f"RIPL: relative improvement over passive learning, (AUC − AUC of {baseline}) / (100 − "
             f"AUC of {baseline}), per seed."
         )
+    said += _confidences(lines)
     if any(line["label_share"] for line in lines):
         quartiles, one = ("", "") if brief else (" (quartiles)", " or a quartile")
         name = f"“labels; never”: to {baseline}'s end" if brief else f"Labels to {baseline}'s end"
@@ -77,3 +83,37 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
             "Missing and failed seeds are in no figure; comparisons use the seeds both rows have."
         )
     return said
+
+
+def _what_seeds_draw(record: Record) -> str:
+    """Return what differs between seeds, so what ± is about."""
+    done = [cell for cell in record["cells"] if cell["status"] == "done"]
+    drawn = [(cell.get("content") or {}).get("draw") == "seeded" for cell in done]
+    if drawn and all(drawn):
+        return (
+            "Seeds differ in the pool and the test questions, which each draws for itself, in the "
+            "first labels and in training."
+        )
+    if any(drawn):
+        return "Some runs draw pool and test questions by the seed, others have the same for all."
+    return (
+        "Seeds differ in the first labels and in training; pool and test questions are the same, "
+        "so ± says nothing of other ones."
+    )
+
+
+def _confidences(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how to read the sheets of confidences."""
+    if not any(line[name] for line in lines for name in NAMES):
+        return []
+    said = (
+        "ECE: expected calibration error after the last round, in percent, less is better; "
+        "overconfidence: mean confidence − accuracy, in points, of the same answers. Confidence: "
+        "the probability of the choice, or of the whole answer. ECE area: as AUC, under the errors."
+    )
+    if any(line["ece_token_mean"] for line in lines):
+        said += (
+            " Token mean: the geometric mean of the probabilities of a generated answer's tokens, "
+            "which is the probability of nothing."
+        )
+    return [f"{said} Base model: the same questions, without the adapter."]

@@ -191,14 +191,15 @@ def overlaps(rows: Sequence[Strategy]) -> Array:
     Returns:
         (n, n): mean over seeds of the Jaccard index |A ∩ B| / |A ∪ B| of the picked pool indices.
         Off the diagonal of the two rows under the same seed; on it of one row under two seeds, over
-        all pairs. NaN where nothing can be compared.
+        all pairs. NaN where nothing can be compared, as indices of pools drawn by the seed.
     """
     picked = [{c["seed"]: _picked(c) for c in row.cells if _picked(c)} for row in rows]
     found = np.full((len(rows), len(rows)), np.nan)
     for i, one in enumerate(picked):
         for j, other in enumerate(picked):
             if i == j:
-                pairs = list(combinations(one.values(), 2))
+                drawn = any((c.get("content") or {}).get("draw") for c in rows[i].cells)
+                pairs = [] if drawn else list(combinations(one.values(), 2))
             else:
                 pairs = [(one[seed], other[seed]) for seed in one if seed in other]
             if pairs:

@@ -5,13 +5,15 @@ Accuracies and areas in percent, differences in points.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from star.reporting.comparisons import QUERY, VERSUS, marked, out_of_reach
 from star.reporting.gathering import Record
 from star.reporting.made_by import numbers
-from star.reporting.summaries import QUERY, VERSUS, beyond_reach, figures_of, marked
+from star.reporting.summaries import BASE, figures_of
 
 Line = Mapping[str, Any]
 
@@ -43,7 +45,7 @@ class Sheet:
 
 
 def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
-    """Return a sheet of all rows by all columns, then one for each column.
+    """Return a sheet of all rows by all columns, then for each column two: labels, confidences.
 
     Args:
         record: See :mod:`star.reporting.gathering`.
@@ -55,9 +57,11 @@ def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
         column["name"]: [line for line in lines if line["column"] == column["name"]]
         for column in record["columns"]
     }
-    details = [
-        _detail(record, column, parts[column["name"]], brief) for column in record["columns"]
-    ]
+    details = []
+    for column in record["columns"]:
+        of_column = parts[column["name"]]
+        details.append(_detail(record, column, of_column, brief))
+        details += _confidence(column["name"], of_column)
     return [_summary(record, parts, brief), *details]
 
 
@@ -89,7 +93,14 @@ def _summary(record: Record, parts: Mapping[str, Sequence[Line]], brief: bool) -
         bold |= {(i, j) for i, row in enumerate(rows) if shown.get(row, "") == best}
     curves = any(line["curve"] for lines in parts.values() for line in lines)
     title = "Area under the learning curve" if curves else "Final accuracy"
-    return Sheet("", title, "", ["row", *parts], body, bold)
+    notes = []
+    short = out_of_reach([line for lines in parts.values() for line in lines])
+    if short is not None:
+        notes.append(
+            f"With {short[0]} seeds and {short[1]} comparisons the least corrected p of a sign "
+            f"flip is {short[2]:.2g}: it can confirm nothing here, however large it is."
+        )
+    return Sheet("", title, "", ["row", *parts], body, bold, notes)
 
 
 def _in_summary(line: Line | None, usual: Sequence[int] | None, brief: bool) -> str:
@@ -118,7 +129,6 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
         "query_random": f"first query shared with {baseline}",
         "query_naive": "first query shared with naive",
         "ripl": "RIPL",
-        "ece_area": "ECE area",
         "label_share": f"labels to {baseline}'s end",
     }
     # A column that nothing stands in says nothing.
@@ -135,6 +145,7 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
         for line in lines
     ]
     about = [column["about"].rstrip(".") + "."] if column["about"] else []
+    about += _prompts(column)
     labels = _usual_labels(lines, baseline)
     if labels is not None:
         about.append(f"Label counts: {', '.join(map(str, labels))}.")
@@ -145,14 +156,56 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
         for cell in record["cells"]
         if cell["column"] == column["name"] and cell["status"] == "failed"
     ]
-    short = beyond_reach(lines)
-    if short is not None:
-        notes.append(
-            f"With {short[0]} seeds and {short[1]} comparisons the least corrected p there can be "
-            f"is {short[2]:.2g}: nothing can be marked here, however large it is."
-        )
     title = column["name"]
     return Sheet(title, title, " ".join(about), ["row", *head.values(), "n"], body, set(), notes)
+
+
+def _prompts(column: Mapping[str, Any]) -> list[str]:
+    """Return what the model was asked, in sentences."""
+    prompts: Mapping[str, Sequence[str]] = column.get("prompts") or {}
+    shown = {json.dumps(text, ensure_ascii=False): rows for text, rows in prompts.items()}
+    if len(shown) == 1:
+        return [f"Prompt: {next(iter(shown))}."]
+    return [f"Prompt of {', '.join(rows)}: {text}." for text, rows in shown.items()]
+
+
+def _confidence(column: str, lines: Sequence[Line]) -> list[Sheet]:
+    """Return the sheet of how well a column's confidences fit; none where nothing is known."""
+    heads = {
+        "ece": "ECE",
+        "overconfidence": "overconfidence",
+        "ece_area": "ECE area",
+        "ece_token_mean": "ECE, token mean",
+        "overconfidence_token_mean": "overconfidence, token mean",
+        "ece_token_mean_area": "ECE area, token mean",
+    }
+    head = {key: text for key, text in heads.items() if any(line[key] for line in lines)}
+    if not head:
+        return []
+    body = [
+        [
+            named(line["row"], [line]),
+            *(_of_confidence(line[key], key) for key in head),
+            _seeds(line),
+        ]
+        for line in lines
+    ]
+    # The base model answers the same questions in all rows; the row of most seeds has them all.
+    whole = max(lines, key=lambda line: line["n"])
+    if any(whole[key] for key in BASE):
+        base = [_of_confidence(whole.get(f"base_{key}"), key) for key in head]
+        body.append(["base model", *base, str(whole["n"])])
+    return [
+        Sheet(
+            f"{column}-confidence", f"{column}: confidence", "", ["row", *head.values(), "n"], body
+        )
+    ]
+
+
+def _of_confidence(interval: Mapping[str, float | None] | None, key: str) -> str:
+    if interval is None:
+        return NOT_THERE
+    return spread(interval, sign="+" if key.startswith("overconfidence") else "")
 
 
 def _entry(line: Line, key: str, brief: bool) -> str:
@@ -171,6 +224,8 @@ def _difference(line: Line, key: str, brief: bool) -> str:
     if not brief:
         if versus["p_corrected"] is not None:
             notes.append(_p(versus["p_corrected"]))
+        if versus["p_sign_flip_corrected"] is not None:
+            notes.append(_p(versus["p_sign_flip_corrected"], "flip"))
         if not marked(versus) and versus["seeds_needed"] is not None:
             notes.append(f"{versus['seeds_needed']} seeds")
     if versus["n"] < line["n"]:
@@ -202,10 +257,10 @@ def _percent(value: float, sign: str = "") -> str:
     return f"{round(100 * value, 1) + 0.0:{sign}.1f}".replace("-", "−")
 
 
-def _p(p: float) -> str:
+def _p(p: float, name: str = "p") -> str:
     if p < 0.001:
-        return "p < 0.001"
-    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+        return f"{name} < 0.001"
+    return f"{name} = {p:.2f}" if p >= 0.1 else f"{name} = {p:.3f}"
 
 
 def named(row: str, lines: Iterable[Line | None]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from star.config import NOT_IN_HASH
 from star.errors import InputError
 from star.reporting.gathering import Record, content_of, rounded
+from star.reporting.prompting import prompts_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
         found[key], where[key] = place | run["content"], run["folder"]
     names = dict.fromkeys(row for _, row, _ in found)
     long = {row for (_, row, _), cell in found.items() if len(cell["rounds"]) > 1}
+    prompts = prompts_of(list(found.values()))
     plain = {"about": "", "preset": None, "settings": [], "naive": []}
     return rounded(
         {
@@ -67,7 +69,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
             "settings": [],
             "rows": [{"name": row, **plain, "curve": row in long} for row in names],
             "columns": [
-                {"name": name, "about": "", "settings": []}
+                {"name": name, "about": "", "settings": [], "prompts": prompts.get(name, {})}
                 for name in dict.fromkeys(columns.values())
             ],
             "seeds": sorted({seed for _, _, seed in found}),

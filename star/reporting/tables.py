@@ -9,21 +9,23 @@ from csv import DictWriter
 from json import dumps
 from typing import Any
 
+from star.reporting.comparisons import QUERY, VERSUS
+from star.reporting.confidences import NAMES
 from star.reporting.gathering import Record
 from star.reporting.legends import legend
 from star.reporting.made_by import provenance, provenance_line
 from star.reporting.sheets import Sheet, sheets_of
-from star.reporting.summaries import QUERY, VERSUS, figures_of
+from star.reporting.summaries import AREAS, BASE, figures_of
 
 __all__ = ["ENDINGS", "FORMATS", "csv", "figures_of", "json", "latex", "markdown"]
 
 INTERVAL = ("mean", "low", "high")
 COMPARISON = (
-    *("row", "mean", "low", "high", "n", "p_t", "p_sign_flip", "p"),
-    *("p_corrected", "family", "seeds_needed"),
+    *("row", "mean", "low", "high", "n", "p_t", "p_sign_flip"),
+    *("p_corrected", "p_sign_flip_corrected", "family", "seeds_needed"),
 )
 FIELDS = {
-    **dict.fromkeys(("accuracy", "auc", "ece_area", "ripl"), INTERVAL),
+    **dict.fromkeys(("accuracy", "auc", "ripl", *AREAS, *NAMES, *BASE), INTERVAL),
     "label_share": ("median", "low", "high", "never", "pairs"),
     **dict.fromkeys(VERSUS, COMPARISON),
     **dict.fromkeys(QUERY, ("row", *INTERVAL, "n")),
@@ -34,6 +36,8 @@ LISTS = ("labels", "seeds", "missing", "failed")
 def markdown(record: Record) -> str:
     """Return all rows by all columns, then the details of each column, and how to read them."""
     parts = [f"# {_text(record['title'])}"]
+    if record.get("since"):
+        parts.append("\n".join(f"> {_text(sentence)}" for sentence in record["since"]))
     for sheet in sheets_of(record):
         parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
         parts.append(_grid(sheet))
@@ -91,7 +95,8 @@ def latex(record: Record) -> str:
     Needs the packages booktabs and graphicx; what is wider than the line is shrunk to it.
     """
     every = sheets_of(record, brief=True)
-    said = [_escaped(sentence) for sentence in legend(record, brief=True)]
+    said = [*record.get("since", []), *legend(record, brief=True)]
+    said = [_escaped(sentence) for sentence in said]
     parts = [f"% {_one_line(record['title'])}", "% \\usepackage{booktabs,graphicx}"]
     for sheet in every:
         caption = _escaped(f"{record['title']}: {sheet.title}")
@@ -200,10 +205,15 @@ def _cell(value: Any) -> Any:
 def json(record: Record) -> str:
     """Return the figures of every row in every column (see ``figures_of``) for programs.
 
-    ``{"table", "title", "baseline", "rows": [a line of figures_of], "provenance": {...}}``; what
-    there is no number for is null.
+    ``{"table", "title", "baseline", "since": [sentence], "columns": [{"name", "prompts"}], "rows":
+    [a line of figures_of], "provenance": {...}}``; what there is no number for is null.
     """
     content = {key: record[key] for key in ("table", "title", "baseline")}
+    content["since"] = record.get("since", [])
+    content["columns"] = [
+        {"name": column["name"], "prompts": column.get("prompts", {})}
+        for column in record["columns"]
+    ]
     content |= {"rows": figures_of(record)}
     content |= {"provenance": {**provenance(record), "text": provenance_line(record)}}
     return dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
