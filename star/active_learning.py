@@ -38,14 +38,19 @@ from star.evaluation import Evaluation, evaluate, evaluate_once
 from star.mc_dropout import Passes
 from star.records import RunFolder
 from star.round_files import Clock, Query, report, result, write_round
+from star.tasks import TaskData
 from star.tasks.base import Answer, Example
 from star.world import World, prepare
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config) -> Path:
+def run(config: Config, *, rows: TaskData | None = None) -> Path:
     """Run active learning to its end, or on from where it stopped; return the run folder.
+
+    Args:
+        config: Of the run.
+        rows: What ``tasks.load`` gives for it; ``None`` = they are loaded here.
 
     Raises:
         InputError: Anything the user can mend; complete rounds stay as they are.
@@ -58,7 +63,7 @@ def run(config: Config) -> Path:
                 contents.refuse_other(folder.path, contents.Contents().of(config))
             logger.info("%s is finished already; nothing to do", folder.path)
             return folder.path
-        world = prepare(config, folder)
+        world = prepare(config, folder, rows)
         bought = _start(config, folder, world)
         if "base" in config.evaluation.views and world.complete < config.pool.rounds:
             once = partial(evaluate_once, weights.cache_root(config.tracking.cache_dir) / "tested")

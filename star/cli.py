@@ -194,8 +194,7 @@ def _stdin() -> TextIO | None:
         kind = os.fstat(sys.stdin.fileno()).st_mode
     except (AttributeError, ValueError, OSError):  # closed, or none
         return None
-    alone = int(os.environ.get("WORLD_SIZE") or 1) == 1
-    if not alone or not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+    if not _alone() or not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
         return None
     if not select.select([sys.stdin], [], [], 2)[0]:  # a pipe that somebody left open, perhaps
         print("waiting for a configuration on stdin; </dev/null where none comes", file=sys.stderr)
@@ -207,16 +206,32 @@ def _run(options: argparse.Namespace) -> int:
     if options.print_config:
         print(configuration.to_yaml(config), end="")
         return 0
-    from star.active_learning import run  # late: --help and --print-config need no torch
+    from star import closing, starting
+
+    folder, rows = None, None
+    if _alone():  # several processes must agree on what they see
+        folder = starting.finished(config)
+        rows = None if folder else starting.rows(config)
+    if folder is not None:
+        closing.say(folder)
+        print(folder)
+        return 0
+    from star.active_learning import run  # late: what is said above needs no torch
     from star.distributed import is_main, leave
 
     try:
-        folder = run(config)
+        folder = run(config, rows=rows)
         if is_main():
+            closing.say(folder)
             print(folder)
     finally:
         leave()
     return 0
+
+
+def _alone() -> bool:
+    """Whether this is the only process of its job, as torchrun's environment tells."""
+    return int(os.environ.get("WORLD_SIZE") or 1) == 1
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -42,12 +42,12 @@ class World:
     complete: int  # rounds found complete on disk
 
 
-def prepare(config: Config, folder: RunFolder) -> World:
+def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = None) -> World:
     """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
     name = config.acquisition.strategy or ""
     strategy = resolve(name) if ":" in name else None  # before hours of work
     source = fingerprint(name)
-    data = tasks.load(config.task, seed=config.seed)
+    data = rows or tasks.load(config.task, seed=config.seed)
     prompt = data.task.prompt.text
     whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
     logger.info("%s: %r", whose, prompt)

@@ -84,12 +84,29 @@ def test_the_resolved_configuration(
     assert load(tmp_path / "b.yaml") == expected
 
 
-def test_the_last_line_is_the_folder(quick: list[str], capsys: pytest.CaptureFixture) -> None:
-    assert main(quick) == 0
-    folder = Path(capsys.readouterr().out.splitlines()[-1])
-    assert (folder / "result.json").is_file()
-    assert main(quick) == 0  # again: the same line, and that there is nothing to do
-    assert Path(capsys.readouterr().out.splitlines()[-1]) == folder
+def test_the_last_line_is_the_folder(
+    quick: list[str], capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main([*quick, "tracking.save_adapters=last"]) == 0
+    out = capsys.readouterr().out
+    folder = Path(out.splitlines()[-1])
+    result = json.loads((folder / "result.json").read_text())
+    last = result["rounds"][-1]
+    after = [
+        f"done: accuracy {last['accuracy']:.3f} with {last['labeled']} labels; area under the "
+        f"learning curve {result['auc']:.3f}",
+        f"  results:          star report {folder}",
+        f"  the last adapter: {folder / 'rounds/00/adapter'}",
+    ]
+    assert caplog.messages[-3:] == after  # nothing was scored: no replay
+    assert main([*after[1].split()[2:], "--format", "csv"]) == 0
+    capsys.readouterr()
+    # Again: the same lines, and that there is nothing to do. An adapter not kept is not named.
+    assert main([*quick, "tracking.save_adapters=last"]) == 0
+    assert capsys.readouterr().out == out
+    assert caplog.messages[-4:] == [f"{folder} is finished already; nothing to do", *after]
+    assert main([*quick, "run_name=x"]) == 0
+    assert caplog.messages[-1].startswith("  results: ")
 
 
 def test_an_estimate(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -238,10 +255,10 @@ def test_a_foreign_folder_is_left_alone(
 def test_our_own_faults_are_not_hidden(
     quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def fault(config: Config) -> None:
+    def fault(config: Config, **_: object) -> None:
         raise ZeroDivisionError
 
-    def stop(config: Config) -> None:
+    def stop(config: Config, **_: object) -> None:
         raise KeyboardInterrupt
 
     for run in (fault, stop):
@@ -260,7 +277,7 @@ FAULT = """
 import sys, types
 stub = types.ModuleType("star.active_learning")
 sys.modules["star.active_learning"] = stub
-stub.run = lambda config: 1 / 0
+stub.run = lambda config, rows: 1 / 0
 import runpy
 sys.argv = ["star", "run", "-"]
 runpy.run_module("star", run_name="__main__")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import runs
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONIO", "LC_"))}
 STAR = f"{sys.executable} -m star"
@@ -124,3 +125,56 @@ def test_an_interrupt_at_the_start(delay: float, tmp_path: Path) -> None:
     assert process.returncode == 130 and out == ""
     assert err.splitlines()[-1] == "interrupted; start the same command again to go on"
     assert "Traceback" not in err
+
+
+LOADED = """
+import sys
+from star.cli import main
+import star
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+heavy = ("torch", "transformers", "peft", "datasets", "accelerate", "pandas", "matplotlib")
+print([name for name in heavy if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the words of a run that has finished."""
+    folder = tmp_path_factory.mktemp("finished")
+    data = runs.write_data(folder / "data", pool=16, test=2)
+    words = runs.words(tiny_llama, data, folder, "pool.rounds=2", "run_name=done")
+    runs.go(tiny_llama, data, folder, *words)
+    return words
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--help"], "VERB"),
+        (["run", "--help"], "acquisition.select"),
+        (["--version"], "star-al"),
+        (["run", "-", "sed=1"], "'seed'"),
+        (["run", "-", "--print-config"], "seed: 0"),
+        (["report", "scripts/results/main"], "| random"),
+        (["report", "{run}"], "| star-predictive_entropy"),
+        (["replay", "{run}", "acquisition.measure=margin"], "overlap"),
+        (["sweep", "absent.yaml"], "cannot be read"),
+        (["run", "-", "{finished}"], "nothing to do"),
+        (["run", "-", "{finished}", "run_name=x", "task.data_dir=gone"], "gone not found"),
+        (["run", "-", "{finished}", "run_name=x", "model.name_or_path=./gone"], "no such folder"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_torch_is_not_waited_for(words: list[str], said: str, finished: list[str]) -> None:
+    place = dict(word.split("=", 1) for word in finished)
+    run = f"{place['output_dir']}/done"
+    spelt = [w for word in words for w in (finished if word == "{finished}" else [word])]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *(word.replace("{run}", run) for word in spelt)],
+        env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert said in done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"

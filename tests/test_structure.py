@@ -68,6 +68,8 @@ ORDER = (
     "probes",
     "figures",
     "reporting",
+    "starting",
+    "closing",
     "cli_help",
     "cli_tables",
     "cli",

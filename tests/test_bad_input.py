@@ -1,0 +1,356 @@
+"""Bad input of every kind: one line that says what, what was got and what is allowed; status 2.
+
+Nothing stands on stdout, there is no traceback, and what lay in the output folder (a finished run)
+is untouched, with nothing new beside it. A case is the words of a command, the parts of the line,
+and what makes the things that the words name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import runs
+
+from star.cli import main
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a case lives. Words may name ``{here}``, ``{out}``, ``{run}``, ``{model}``, ``{data}``.
+
+    Attributes:
+        here: An empty folder, the current one.
+        out: The output folder, with a finished run in it.
+        run: That run.
+        model: A tiny model's folder.
+        data: A folder of good data.
+    """
+
+    here: Path
+    out: Path
+    run: Path
+    model: Path
+    data: Path
+
+
+Make = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    words: tuple[str, ...]
+    parts: tuple[str, ...]
+    make: Make | None = None
+
+
+def run(*words: str, says: tuple[str, ...] | str, make: Make | None = None) -> Case:
+    """Return a case of ``star run`` on good data, with the words over it."""
+    return Case(("run", "-", "{base}", *words), _parts(says), make)
+
+
+def case(*words: str, says: tuple[str, ...] | str, make: Make | None = None) -> Case:
+    return Case(words, _parts(says), make)
+
+
+def _parts(says: tuple[str, ...] | str) -> tuple[str, ...]:
+    return (says,) if isinstance(says, str) else says
+
+
+def file(name: str, content: str | bytes) -> Make:
+    """Return what makes a file, and its folder."""
+
+    def make(here: Path) -> None:
+        path = here / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return make
+
+
+def yaml(content: str | bytes, *says: str) -> Case:
+    """Return a case of a configuration file."""
+    return Case(("run", "run.yaml"), ("run.yaml", *says), file("run.yaml", content))
+
+
+GOOD = '{"question": "what is 1 ?", "answer": "1"}\n'
+
+
+def data(
+    train: str | bytes | None,
+    *says: str,
+    words: tuple[str, ...] = (),
+    name: str = "train.jsonl",
+    more: dict[str, str] | None = None,
+) -> Case:
+    """Return a case of a data folder: its train split, and a test split that is good."""
+
+    def make(here: Path) -> None:
+        content = {name: train, "test.jsonl": GOOD, **(more or {})}
+        for path, text in content.items():
+            if text is not None:
+                file(f"bad/{path}", text)(here)
+
+    return Case(("run", "-", "{base}", "task.data_dir=bad", *words), says, make)
+
+
+def score(rows: str | bytes, *says: str, words: tuple[str, ...] = ()) -> Case:
+    """Return a case of ``star score``: its rows."""
+    given = ("score", "{model}", "in.jsonl", "-o", "out.jsonl", *words)
+    return Case(given, says, file("in.jsonl", rows))
+
+
+TABLE = "title: t\nseeds: 1\ncolumns: {a: {config: table.yaml}}\nrows: {random: {}}\n"
+ROW = '{"prompt": "what is 1 ?", "continuation": " 2"}\n'
+
+WORDS = {
+    "unknown-key": run("pool.round=3", says=("'pool.round'", "did you mean 'pool.rounds'?")),
+    "alias": run("train.lr=1e-3", says=("'train.lr'", "did you mean 'train.learning_rate'?")),
+    "unknown-section": run("lora.rank=3", says=("'lora.rank'", "'adapter.r'")),
+    "no-equals": run("pool.rounds", says=("key=value", "'pool.rounds'")),
+    "section-as-value": run("pool=3", says=("pool is a section", "3")),
+    "too-small": run("pool.rounds=0", says=("pool.rounds must be at least 1, got 0",)),
+    "too-large": run("adapter.lora_dropout=1", says=("lora_dropout must be less than 1", "got 1")),
+    "nan": run("train.learning_rate=.nan", says=("train.learning_rate", "greater than 0", "nan")),
+    "no-number": run("seed=many", says=("seed", "'many'")),
+    "half-number": run("pool.query_size=1.5", says=("pool.query_size", "1.5")),
+    "no-such-value": run("model.dtype=float64", says=("model.dtype", "'float64'", "'bfloat16'")),
+    "no-such-selection": run("acquisition.select=top", says=("'top'", "'top_k'")),
+    "strategy-is-a-selection": run(
+        "acquisition.strategy=random", says=("module:function", "set acquisition.select=random")
+    ),
+    "strategy-with-a-dot": run(
+        "acquisition.strategy=my_strategy.kcenter", says=("module:function", "acquisition.name")
+    ),
+    "strategy-not-there": run(
+        "acquisition.select=top_k",
+        "acquisition.strategy=no_such_module:f",
+        says=("acquisition.strategy=no_such_module:f", "No module named"),
+    ),
+    "strategy-without-function": run(
+        "acquisition.select=top_k",
+        "acquisition.strategy=json:spread",
+        says=("json has no spread",),
+    ),
+    "no-dropout": run(
+        "acquisition.select=top_k",
+        "adapter.lora_dropout=0",
+        says=("passes > 0 with adapter.lora_dropout=0", "set lora_dropout > 0 or passes=0"),
+    ),
+    "best-of-nothing": run("train.keep=best", says=("train.keep=best", "task.validation_size > 0")),
+    "no-modules": run("adapter.target_modules=[]", says=("target_modules is empty",)),
+    "no-such-module": run(
+        "adapter.target_modules=q_prj", says=("'q_prj'", "did you mean 'q_proj'?")
+    ),
+    "no-such-view": run("evaluation.views=[bass]", says=("base, full and mc", "'bass'")),
+    "interpolation": run("output_dir=${oc.env:HOME}", says=("output_dir", "not supported")),
+    "prompt-backslash": run(
+        r"task.prompt={question}\nSo", says=("task.prompt: a backslash", "is a line break")
+    ),
+    "prompt-half-quoted": run(
+        'task.prompt="{question}', says=("cannot read task.prompt", "write 'task.prompt=\"TEXT\"'")
+    ),
+    "prompt-column": run(
+        "task.prompt={questoin} so",
+        says=("line 1", "no column 'questoin'", "did you mean 'question'?"),
+    ),
+    "prompt-brace": run("task.prompt={question is", says=("task.prompt", "{question is")),
+    "prompt-answer": run("task.prompt={answer}, is it?", says=("task.prompt", "answer")),
+    "columns-half": run("task.columns=text", says=("{question: COLUMN, answer: COLUMN}", "'text'")),
+    "columns-role": run("task.columns=query:text", says=("question and answer", "'query'")),
+    "one-choice": run("task.choices=yes", says=("task.choices", "two or more", "'yes'")),
+    "choices-elsewhere": case(
+        "run", "-", "task.choices=a,b", says=("task.choices", "task.name=jsonl", "arithmetic")
+    ),
+    "run-name-out": run("run_name=../x", says=("run_name", "inside output_dir", "'../x'")),
+    "run-name-lines": run('run_name="a\\nb"', says=("run_name", "one line", r"'a\nb'")),
+    "nul": run('run_name="a\\0b"', says=("run_name", r"'a\x00b'")),
+    "not-utf-8": run("run_name=a\udcff", says=("run_name", "UTF-8", r"a\udcff")),
+    "long-name": run(f"run_name={'x' * 300}", says=("x" * 300, "File name too long")),
+    "output-in-a-file": run("output_dir=/dev/null/x", says=("/dev/null/x", "output_dir")),
+    "pool-too-small": run("pool.initial_size=99", says=("12 available / 99 requested",)),
+    "no-room": run("evaluation.max_new_tokens=256", says=("max_new_tokens=256", "no room")),
+    "choices-of-numbers": run(
+        "acquisition.select=top_k", "acquisition.continuation=choices", says="choice task"
+    ),
+    "data-of-a-family": case(
+        "run", "-", "output_dir={out}", "task.data_dir=bad", says=("reads no files", "bad")
+    ),
+    "preset": case("run", "-", "--preset", "papr", says=("--preset", "paper", "'papr'")),
+}
+
+FILES = {
+    "yaml-not-there": case("run", "gone.yaml", says="configuration file gone.yaml not found"),
+    "yaml-folder": case("run", ".", says="not found"),
+    "yaml-tab": yaml("\tseed: 1\n", "not readable as YAML"),
+    "yaml-list": yaml("- a\n", "mapping of sections"),
+    "yaml-number": yaml("3\n", "not readable as YAML"),
+    "yaml-twice": yaml("seed: 1\nseed: 2\n", "duplicate key seed"),
+    "yaml-python": yaml("seed: !!python/object/apply:os.getcwd []\n", "not readable as YAML"),
+    "yaml-bytes": yaml(b"\xff\xfe\x00", "not readable as YAML"),
+    "yaml-key": yaml("pool: {roundz: 3}\n", "'pool.roundz'", "did you mean 'pool.rounds'?"),
+    "yaml-no": yaml("task: {name: jsonl, choices: [yes, no]}\n", "task.choices", "quote it"),
+    "yaml-list-as-text": yaml("task: {choices: 'a, b'}\n", "task.choices is a list", "[a, b]"),
+    "yaml-surrogate": yaml('run_name: "a\\ud800"\n', "run"),
+    "yaml-empty-section": yaml("pool:\n", "pool is a section"),
+}
+
+COMMANDS = {
+    "no-verb": case(says="VERB"),
+    "verb": case("runn", says=("'runn'", "run")),
+    "no-config": case("run", says="CONFIG"),
+    "option": case("run", "-", "--print-confg", says="--print-confg"),
+    "stray-word": case("score", "m", "in.jsonl", "stray", "-o", "x", says="stray"),
+    "estimate-speed": case("estimate", "-", "--flops-per-second", "0", says=("positive",)),
+    "estimate-word": case("estimate", "-", "--flops-per-second", "fast", says="'fast'"),
+    "estimate-half": case("estimate", "-", "--bytes-per-second", "1e9", says="--flops-per-second"),
+    "report-nothing": case("report", "gone", says=("gone is not there", "a table file")),
+    "report-empty-folder": case("report", ".", says=("neither results.json nor a run",)),
+    "report-figures": case("report", "x", "--figures", "png", says=("without --output DIR",)),
+    "report-typo": case(
+        *("report", "table.yaml", "--output-dir", "typo"),
+        says=("no run folders in typo/table", "star sweep", "--output-dir"),
+        make=file("table.yaml", TABLE),
+    ),
+    "report-no-record": case(
+        "report", "results.json", says=("results.json", "no"), make=file("results.json", "{}")
+    ),
+    "report-torn-record": case(
+        "report", "results.json", says="not JSON", make=file("results.json", '{"table": ')
+    ),
+    "sweep-gone": case("sweep", "absent.yaml", says="absent.yaml cannot be read"),
+    "replay-gone": case("replay", "gone", says="run folder gone not found"),
+    "replay-no-run": case("replay", ".", says=("not a run folder", "config.yaml")),
+    "replay-key": case(
+        "replay", "{run}", "train.learning_rate=1", says=("train.learning_rate", "it can change")
+    ),
+    "replay-nothing": case("replay", "{run}", says=("no scores to replay", "at random")),
+    "score-gone": case("score", "m", "gone.jsonl", "-o", "x", says="gone.jsonl not found"),
+    "score-nowhere": score(ROW, "gone", words=("-o", "gone/out.jsonl")),
+    "score-passes": score(ROW, "adapter", words=("--mc-passes", "3")),
+    "score-batch": score(ROW, "at least 1, got 0", words=("--batch-size", "0")),
+}
+
+DATA = {
+    "no-folder": run("task.data_dir=gone", says=("task.data_dir", "gone not found", "holds")),
+    "file-as-folder": run(
+        "task.data_dir=a.jsonl", says=("must be the folder", "a.jsonl"), make=file("a.jsonl", GOOD)
+    ),
+    "no-train": data(None, "no train.jsonl", "test.jsonl"),
+    "no-test": data(GOOD, "no dev.jsonl", words=("task.test_split=dev",)),
+    "two-files": data(GOOD, "train.jsonl and train.csv", "one", more={"train.csv": "a\n"}),
+    "no-rows": data("", "train.jsonl holds no rows"),
+    "torn-row": data(GOOD + '{"question": "what\n', "train.jsonl, line 2", "malformed JSON"),
+    "no-object": data(GOOD + "[1]\n", "train.jsonl, line 2", "must be an object"),
+    "no-column": data(GOOD + '{"question": "q"}\n', "line 2", "no column 'answer'"),
+    "no-answer": data(GOOD + '{"question": "q", "answer": " "}\n', "line 2", "'answer' is empty"),
+    "no-choice": data(GOOD * 2, "line 1", "task.choices", "'1'", words=("task.choices=a,b",)),
+    "bytes": data(b'{"question": "\xff"}\n', "line 1", "not UTF-8"),
+    "csv-twice": data("a,a\n1,2\n", "header", "twice", name="train.csv"),
+    "csv-column": data(
+        "text,label\nwhat,1\n", "no column 'question'", "text, label", name="train.csv"
+    ),
+    "parquet-torn": data("PAR1", "not readable as Parquet", name="train.parquet"),
+    "score-no-json": score(ROW + "{\n", "in.jsonl, line 2", "not JSON"),
+    "score-no-object": score("[1]\n", "line 1", "must be an object"),
+    "score-no-prompt": score('{"text": "a"}\n', "'prompt'", "text"),
+    "score-empty": score('{"prompt": "a", "continuation": ""}\n', "'continuation'", "not empty"),
+    "score-no-rows": score("\n", "in.jsonl has no rows"),
+    "score-bytes": score(b"\xff", "in.jsonl", "not UTF-8"),
+}
+
+MODELS = {
+    "model-gone": run("model.name_or_path=./gone", says=("gone", "no such folder")),
+    "model-hub": run("model.name_or_path=nobody/no-such-model", says="nobody/no-such-model"),
+    "model-package": run("model.name_or_path=package://no_such/x.gguf", says="pip install"),
+    "model-folder": run("model.name_or_path={here}", says="{here}"),
+    "adapter-gone": score(ROW, "gone", words=("--adapter", "gone")),
+    "adapter-folder": score(ROW, "adapter_", words=("--adapter", ".")),
+}
+
+# Refused once the folder was made: it is left behind, empty of rounds.
+LEFT_BEHIND = {
+    *("no-such-module", "pool-too-small", "no-room", "choices-of-numbers", "model-hub"),
+    "model-package",
+}
+CASES = WORDS | FILES | COMMANDS | DATA | MODELS
+
+
+@pytest.fixture(scope="module")
+def ready(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Return the output folder, the finished run in it, and good data."""
+    folder = tmp_path_factory.mktemp("ready")
+    good = runs.write_data(folder / "data", pool=12, test=2)
+    done = runs.go(tiny_llama, good, folder / "out", *QUICK, "run_name=done")
+    return folder / "out", done, good
+
+
+QUICK = ("pool.rounds=1", "train.num_train_epochs=1", "acquisition.select=random")
+
+
+@pytest.fixture
+def place(
+    ready: tuple[Path, Path, Path],
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Place:
+    monkeypatch.chdir(tmp_path)
+    out, done, good = ready
+    return Place(here=tmp_path, out=out, run=done, model=tiny_llama, data=good)
+
+
+def spelt(words: tuple[str, ...], place: Place) -> list[str]:
+    """Return the words with the places in them; ``{base}`` stands for those of a quick run."""
+    names = {f"{{{name}}}": str(value) for name, value in vars(place).items()}
+    out = []
+    for word in words:
+        if word == "{base}":
+            out += runs.words(place.model, place.data, place.out, *QUICK)
+            continue
+        for name, value in names.items():
+            word = word.replace(name, value)
+        out.append(word)
+    return out
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Return every file's content below a folder, and its folders."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(name: str, place: Place, capsys: pytest.CaptureFixture) -> None:
+    it = CASES[name]
+    if it.make is not None:
+        it.make(place.here)
+    before = tree(place.out)
+    here = set(tree(place.here))
+    try:
+        status = main(spelt(it.words, place))
+    except SystemExit as end:  # argparse
+        status = end.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n")
+    for part in it.parts:
+        wanted = part.replace("{here}", str(place.here))
+        assert wanted in err
+    after = tree(place.out)
+    assert {path: after.get(path, b"gone") for path in before} == before
+    if name not in LEFT_BEHIND:
+        assert sorted(set(after) - set(before)) == []
+    for path in set(after) - set(before):
+        shutil.rmtree(place.out / path, ignore_errors=True)
+    assert sorted(set(tree(place.here)) - here) == []
+
+
+def test_there_are_enough_of_every_kind() -> None:
+    assert len(CASES) >= 75
+    assert min(map(len, (WORDS, FILES, COMMANDS, DATA, MODELS))) >= 5
