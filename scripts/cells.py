@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+After = Callable[["Cell", Path], None]
 QUIET = ("tracking.progress=false", "tracking.save_adapters=none")
 
 
@@ -60,32 +61,60 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(cell: Cell, root: Path) -> float:
+def _run(cell: Cell, root: Path, after: After | None) -> float:
     start = time.monotonic()
     from star.active_learning import run
 
     run(cell.load(root))
+    if after is not None:
+        after(cell, root)
     return time.monotonic() - start
 
 
-def run_missing(cells: Iterable[Cell], root: Path, *, workers: int | None = None) -> list[Cell]:
-    """Run what has no ``result.json`` yet, one thread a process; return the cells that failed.
+def finished(cell: Cell, root: Path) -> bool:
+    """Whether the cell's run is there and finished.
+
+    Raises:
+        InputError: It is that of other settings, an earlier version's of the cell, say.
+    """
+    from star.config import config_hash
+    from star.errors import InputError
+    from star.files import read_json
+
+    path = cell.folder(root) / "result.json"
+    if not path.is_file():
+        return False
+    if read_json(path)["config_hash"] != config_hash(cell.load(root)):
+        raise InputError(
+            f"{path.parent} holds a run of other settings than the cell has now; remove {root}, or "
+            "name another folder with --runs"
+        )
+    return True
+
+
+def run_missing(
+    cells: Iterable[Cell], root: Path, *, workers: int | None = None, after: After | None = None
+) -> list[Cell]:
+    """Run what is not finished yet, one thread a process; return the cells that failed.
 
     Args:
         cells: In the order to run them.
         root: Folder of the run folders.
         workers: Processes at once; ``None`` = one a core.
+        after: Called in the worker with every cell that is run, or was run before, and ``root``:
+            what else a cell needs; it leaves alone what it finds done.
     """
-    todo = [cell for cell in cells if not (cell.folder(root) / "result.json").is_file()]
-    for cell in todo:
+    wanted = list(cells)
+    for cell in wanted:
         cell.load(root)  # a setting that is refused is refused before hours of work
+    todo = [cell for cell in wanted if not finished(cell, root) or after is not None]
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers when they load torch
     workers = workers or len(os.sched_getaffinity(0))
     failed: list[Cell] = []
     # Spawned, so that no worker inherits threads of this process.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
-        jobs = {pool.submit(_run, cell, root): cell for cell in todo}
+        jobs = {pool.submit(_run, cell, root, after): cell for cell in todo}
         for done, job in enumerate(as_completed(jobs), 1):
             cell = jobs[job]
             try:
@@ -126,6 +155,7 @@ def options(about: str | None, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs") / name, help="run folders")
     parser.add_argument("--output", type=Path, default=Path("scripts/results") / name)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, help="runs at once; as many as cores by default")
     return parser
 
 
@@ -135,6 +165,9 @@ def carry_out(
     output: Path,
     gather: Callable[[list[Cell], Path], dict[str, Any]],
     write_report: Callable[[Path], str],
+    *,
+    workers: int | None = None,
+    after: After | None = None,
 ) -> int:
     """Run what is missing, write what the finished runs say, report it; return the exit status.
 
@@ -144,6 +177,8 @@ def carry_out(
         output: The JSON file to write.
         gather: Finished cells and ``root`` to the file's content.
         write_report: Writes ``table.md`` and pictures beside the file, returns the table.
+        workers: Processes at once; ``None`` = one a core.
+        after: See :func:`run_missing`.
 
     Returns:
         0, 1 if a cell failed, 2 for what the user can mend.
@@ -152,8 +187,8 @@ def carry_out(
     from star.files import write_json
 
     try:
-        failed = run_missing(wanted, root)
-        done = [cell for cell in wanted if (cell.folder(root) / "result.json").is_file()]
+        failed = run_missing(wanted, root, workers=workers, after=after)
+        done = [cell for cell in wanted if cell not in failed]
         output.parent.mkdir(parents=True, exist_ok=True)
         write_json(output, gather(done, root) | {"provenance": provenance(done, root)})
         print(write_report(output.parent))

@@ -68,27 +68,63 @@ def made_by(told: Mapping[str, Any]) -> str:
     )
 
 
+ACQUIRED = {
+    "base, test": "acquired_test_base",
+    "full, test": "acquired_test_full",
+    "base, unlabelled *": "acquired_pool_base",
+    "full, unlabelled *": "acquired_pool_full",
+}
+# Records of before 2026-11-26 call these auroc_base and so on.
+IN_FULL_ANSWER = {
+    "base": "full_answer_auroc_base",
+    "full": "full_answer_auroc_full",
+    "MC": "full_answer_auroc_mc",
+}
+LEGEND = """\
+AUROC: how well a score tells the full model's errors, 0.5 is chance. u as acquired: the score that
+the view brings into the blend. * label-using: reads the answers of rows that were unlabelled then,
+as a simulation can and a run cannot. In the full model's answer: AUROC of one minus each view's
+probability of that answer on the test rows; of the base it is the opinion of another's answer, and
+not what is acquired with."""
+
+
 def gap(rows: list[Row], folder: Path) -> str:
     """Return the table of probe (a) and draw it."""
-    views = {"base": "auroc_base", "full": "auroc_full", "MC-averaged": "auroc_mc"}
+    rows = [_with_new_names(row) for row in rows]
+    measured = any(row.get("acquired_test_full") is not None for row in rows)
+    views = ACQUIRED if measured else IN_FULL_ANSWER
     panels = {
         task: {name: line(where(rows, task=task), "labeled", key) for name, key in views.items()}
         for task in tasks_of(rows)
     }
-    panels_figure(
-        panels, folder / "gap.png", x="labelled examples", y="AUROC of confidence against error"
-    )
-    keys = ("spearman", "top_k_overlap", "chance", "mean_difference")
-    keys += ("auroc_base", "auroc_full", "auroc_mc")
+    y = "AUROC of u, as acquired, against error" if measured else "AUROC in the full's answer"
+    panels_figure(panels, folder / "gap.png", x="labelled examples", y=y)
+    keys = ["spearman", "top_k_overlap", "chance", "mean_difference"]
+    head = ["task", "labels", "rank correlation", "overlap of the two top K", "by chance"]
+    head += ["mean difference full − base"]
+    if measured:
+        keys += ACQUIRED.values()
+        head += [f"AUROC u as acquired: {name}" for name in ACQUIRED]
+    keys += IN_FULL_ANSWER.values()
+    head += [f"AUROC in the full model's answer: {name}" for name in IN_FULL_ANSWER]
     body = []
     for task in tasks_of(rows):
         for t in sorted({row["round"] for row in where(rows, task=task)}):
             mine = where(rows, task=task, round=t)
             labels = str(mine[0]["labeled"])
-            body.append([task, labels, *(said(row[key] for row in mine) for key in keys)])
-    head = ["task", "labels", "rank correlation", "overlap of the two top K", "by chance"]
-    head += ["mean difference full − base", "AUROC base", "AUROC full", "AUROC MC"]
-    return table(head, body)
+            body.append([task, labels, *(said(row.get(key) for row in mine) for key in keys)])
+    return f"{table(head, body)}\n\n{LEGEND}"
+
+
+def _with_new_names(row: Row) -> Row:
+    old = {name: f"full_answer_{name}" for name in ("auroc_base", "auroc_full", "auroc_mc")}
+    return {old.get(key, key): value for key, value in row.items()}
+
+
+CONFIDENCES = """\
+Over-confidence: mean confidence − accuracy. The confidence in a generated answer is the probability
+of the whole answer; token mean: the geometric mean of its tokens' probabilities, which is the
+probability of nothing. A choice has one confidence."""
 
 
 def beta(rows: list[Row], folder: Path) -> str:
@@ -108,14 +144,22 @@ def beta(rows: list[Row], folder: Path) -> str:
         panels[task] = {name: line(placed[kind], "beta", "ece") for kind, name in kinds.items()}
     y = "ECE, difference to no constraint"
     panels_figure(panels, folder / "beta.png", x="β", y=y, log_x=True)
+    keys = ("ece", "overconfidence", "ece_token_mean", "overconfidence_token_mean", "nll", "auroc")
     body = []
     for task in tasks_of(rows):
         for name in dict.fromkeys(row["name"] for row in where(rows, task=task)):
             mine = where(rows, task=task, name=name)
-            cells = [said(r[key] for r in mine) for key in ("accuracy", "ece", "nll", "auroc")]
+            cells = [said(row.get(key) for row in mine) for key in ("accuracy", *keys)]
             cells.insert(2, "" if name == "none" else said(change.get((task, name), ()), "+.3f"))
             body.append([task, name, said((r["norm_B"] for r in mine), ".2f"), *cells])
-    return table(["task", "constraint", "‖B‖", "accuracy", "ECE", "to none", "NLL", "AUROC"], body)
+        # The base model is the same in all of them: one run a seed.
+        plain = where(rows, task=task, name="none")
+        if any("base_ece" in row for row in plain):
+            cells = [said(row.get(f"base_{key}") for row in plain) for key in ("accuracy", *keys)]
+            body.append([task, "(base model)", "", *cells[:2], "", *cells[2:]])
+    head = ["task", "constraint", "‖B‖", "accuracy", "ECE", "to none", "over-confidence"]
+    head += ["ECE, token mean", "over-confidence, token mean", "NLL", "AUROC"]
+    return table(head, body) + (f"\n\n{CONFIDENCES}" if "overconfidence" in rows[0] else "")
 
 
 def weights(rows: list[Row], folder: Path) -> str:
@@ -230,6 +274,10 @@ def write_report(folder: Path) -> str:
     for name, (title, make) in PROBES.items():
         if found[name]:
             parts.append(f"## {title}\n\n{make(found[name], folder)}")
+            if name in found.get("earlier", {}):
+                parts.append(f"Earlier runs: {made_by(found['earlier'][name])}")
+            elif any(row.get("draw") == "seeded" for row in found[name]):
+                parts.append("Pool and test questions are drawn by the seed.")
     parts.append(made_by(found["provenance"]))
     text = "\n\n".join(parts) + "\n"
     (folder / "table.md").write_text(text, encoding="utf-8")

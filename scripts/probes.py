@@ -1,11 +1,15 @@
 """The paper's probes on the embedded families, and some of them on a real LLM.
 
-python scripts/probes.py [--runs DIR] [--output DIR] [--seeds N] [--smollm2 SST2_FOLDER]
+python scripts/probes.py [--runs DIR] [--output DIR] [--seeds N] [--workers N] [--only gap,beta]
+                         [--smollm2 SST2_FOLDER]
 
 Runs what is missing, gathers what the runs say into ``probes.json``, and makes ``table.md`` and a
-picture a probe from that file alone (``probe_report.py``):
+picture a probe from that file alone (``probe_report.py``). With ``--only`` the other probes stay
+what the file has of them, with what made them. Pool and test questions are drawn anew for each
+seed, so that the intervals over seeds cover both.
 
-(a) gap       base and full uncertainty of the same pool, on a continuation both score
+(a) gap       base and full uncertainty of the same pool, on a continuation both score, and how well
+              each, as it is acquired with, tells the full model's errors
 (b) beta      calibration of LoRA without and with the constraint, as beta grows
 (c) weights   what lambda(t) weighs in effect under each normalisation
 (d) dropout   spread of the MC-dropout passes, and how many a steady ranking takes
@@ -36,6 +40,16 @@ BETAS = {
 }
 TRAINED_ONCE = ("pool.initial_size=100", "pool.rounds=1", "acquisition.select=random")
 PASSES = 8
+DRAWN = "task.draw=seeded"
+# Which cells a probe is made of.
+NEEDS = {
+    "gap": ("picks-star",),
+    "beta": tuple(f"beta-{name}" for name in BETAS),
+    "weights": ("picks-star",),
+    "dropout": ("dropout-consistent", "dropout-token", "dropout-off"),
+    "picks": tuple(f"picks-{name}" for name in PICKS),
+}
+KEPT = "tracking.save_adapters=all"  # for `acquired`
 SCORED_ONCE = ("pool.initial_size=100", "pool.rounds=2", "pool.query_size=20")
 # Nothing is asked of these runs' predictions.
 UNTESTED = ("task.test_limit=20", 'evaluation.views=["full"]')
@@ -65,12 +79,15 @@ def cells(seeds: int) -> list[Cell]:
         for family in FAMILIES:
             config, shared = f"configs/tiny/{family}.yaml", SHARED.get(family, ())
             rows = {f"picks-{name}": (*SIZES, *shared, *words) for name, words in PICKS.items()}
+            rows["picks-star"] += (KEPT,)
             rows |= {f"beta-{name}": (*TRAINED_ONCE, *beta(name)) for name in BETAS}
             rows |= {
                 f"dropout-{name}": (*SCORED_ONCE, *UNTESTED, *shared, *words)
                 for name, words in dropout(PASSES).items()
             }
-            found += [Cell(name, config, words, "star", seed) for name, words in rows.items()]
+            found += [
+                Cell(name, config, (DRAWN, *words), "star", seed) for name, words in rows.items()
+            ]
     return found
 
 
@@ -78,7 +95,7 @@ def smollm2_cells(folder: Path, seeds: int) -> list[Cell]:
     """Return the cells of SmolLM2 on SST-2: probes (a) to (d) at a size for two cores."""
     small = (f"task.data_dir={folder}", "task.pool_limit=220", "task.test_limit=200")
     once = ("pool.initial_size=64",)
-    rows = {"picks-star": ("pool.rounds=4", "pool.query_size=25")}
+    rows: dict[str, tuple[str, ...]] = {"picks-star": ("pool.rounds=4", "pool.query_size=25", KEPT)}
     rows |= {
         f"beta-{name}": (*once, "pool.rounds=1", "acquisition.select=random", *beta(name))
         for name in ("none", "decoupled-5", "decoupled-80", "loss-1")
@@ -95,30 +112,67 @@ def smollm2_cells(folder: Path, seeds: int) -> list[Cell]:
     ]
 
 
+def acquired_file(cell: Cell, root: Path) -> Path:
+    """Return where ``acquired`` puts what it has measured."""
+    return root / "acquired" / Path(cell.config).stem / f"seed{cell.seed}.json"
+
+
+def acquired(cell: Cell, root: Path) -> None:
+    """Measure how well what a run acquired with tells its model's errors; reads the pool's labels.
+
+    Kept with the hash of the run's configuration, and not done again while that is the same.
+    """
+    from star.error_ranking import error_ranking
+    from star.files import read_json, write_json
+
+    if cell.name != "picks-star":
+        return
+    path, run = acquired_file(cell, root), cell.folder(root)
+    made = read_json(run / "result.json")["config_hash"]
+    if path.is_file() and read_json(path)["config_hash"] == made:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"config_hash": made, "rounds": error_ranking(run)})
+
+
+def _calibration(run: Path) -> dict[str, Any]:
+    """Return what probe (b) keeps of a run: the full view, and the base's beside it."""
+    from star.files import read_json
+
+    metrics = read_json(run / "rounds/00/metrics.json")
+    full, base = (metrics["calibration"][view] for view in ("full", "base"))
+    keys = ("accuracy", "ece", "overconfidence", "nll", "brier", "auroc", "aurc")
+    found = {k: full[k] for k in keys} | {f"base_{k}": base[k] for k in keys}
+    for name, view in (("", full), ("base_", base)):
+        for key in ("ece", "overconfidence"):  # of choices, which have one confidence, the same
+            found[f"{name}{key}_token_mean"] = view.get("token_mean", view)[key]
+    bins = [[b["count"], b["confidence"], b["accuracy"]] for b in full["reliability"]]
+    norms = {k: metrics["training"]["last"][k] for k in ("norm_A", "norm_B")}
+    return found | norms | {"reliability": bins}
+
+
 def gather(done: list[Cell], root: Path) -> dict[str, Any]:
     """Return what the finished runs say, as ``probes.json`` holds it."""
     from star import probes
     from star.files import read_json
 
-    found: dict[str, Any] = {k: [] for k in ("gap", "beta", "weights", "dropout", "picks")}
+    found: dict[str, Any] = {name: [] for name in NEEDS}
     for cell in done:
         run = cell.folder(root)
         kind, _, name = cell.name.partition("-")
         mark = {"task": Path(cell.config).stem, "name": name, "seed": cell.seed}
+        mark["draw"] = "seeded" if DRAWN in cell.words else "fixed"
         if kind == "picks":
             result = read_json(run / "result.json")
             told = {"auc": result["auc"], "label_free": result["label_free"]}
             found["picks"].append(mark | told | probes.picks(run))
             if name == "star":
-                found["gap"] += [mark | row for row in probes.gap(run)]
+                measured = read_json(acquired_file(cell, root))["rounds"]
+                rows = zip(probes.gap(run), measured, strict=True)
+                found["gap"] += [mark | row | other for row, other in rows]
                 found["weights"] += [mark | row for row in probes.weights(run)]
         elif kind == "beta":
-            metrics = read_json(run / "rounds/00/metrics.json")
-            full = metrics["calibration"]["full"]
-            kept = {k: full[k] for k in ("accuracy", "ece", "nll", "brier", "auroc", "aurc")}
-            bins = [[b["count"], b["confidence"], b["accuracy"]] for b in full["reliability"]]
-            norms = {k: metrics["training"]["last"][k] for k in ("norm_A", "norm_B")}
-            found["beta"].append(mark | kept | norms | {"reliability": bins})
+            found["beta"].append(mark | _calibration(run))
         elif name != "off":
             off = Cell("dropout-off", cell.config, seed=cell.seed).folder(root)
             without = off if (off / "result.json").is_file() else None
@@ -130,11 +184,39 @@ def main() -> int:
     """Return the exit status: 0, 1 if a cell failed, 2 for what the user can mend."""
     parser = options(__doc__, "probes")
     parser.add_argument("--smollm2", type=Path, metavar="SST2_FOLDER", help="SmolLM2 instead")
+    parser.add_argument("--only", default=",".join(NEEDS), help="probes, e.g. gap,beta")
     words = parser.parse_args()
-    wanted = smollm2_cells(words.smollm2, words.seeds) if words.smollm2 else cells(words.seeds)
+    only = words.only.split(",")
+    if not set(only) <= NEEDS.keys():
+        parser.error(f"--only takes some of {','.join(NEEDS)}, got {words.only}")
+    every = smollm2_cells(words.smollm2, words.seeds) if words.smollm2 else cells(words.seeds)
+    wanted = [cell for cell in every if any(cell.name in NEEDS[probe] for probe in only)]
     from probe_report import write_report
 
-    return carry_out(wanted, words.runs, words.output / "probes.json", gather, write_report)
+    path = words.output / "probes.json"
+    return carry_out(
+        wanted,
+        words.runs,
+        path,
+        lambda done, root: gather(done, root) | kept(path, only),
+        write_report,
+        workers=words.workers,
+        after=acquired,
+    )
+
+
+def kept(path: Path, only: list[str]) -> dict[str, Any]:
+    """Return what ``probes.json`` has of all other probes, and ``earlier``: what made each."""
+    from star.files import read_json
+
+    if not path.is_file() or set(only) == NEEDS.keys():
+        return {name: [] for name in NEEDS if name not in only}
+    old = read_json(path)
+    others = [name for name in NEEDS if name not in only and old[name]]
+    made = {name: old.get("earlier", {}).get(name, old["provenance"]) for name in others}
+    return {name: old[name] if name in others else [] for name in NEEDS if name not in only} | {
+        "earlier": made
+    }
 
 
 if __name__ == "__main__":

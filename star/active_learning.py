@@ -67,7 +67,7 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
         bought = _start(config, folder, world)
         if "base" in config.evaluation.views and world.complete < config.pool.rounds:
             once = partial(evaluate_once, weights.cache_root(config.tracking.cache_dir) / "tested")
-            world.base = _evaluate(config, world, world.test, world.test_answers, how=once)
+            world.base = evaluate_on(config, world, world.test, world.test_answers, how=once)
         for t in range(config.pool.rounds):
             if t < world.complete:
                 if _repeat_query(folder, world, bought, t):
@@ -134,7 +134,7 @@ def _train_and_evaluate(
     clock = Clock({})
     fitted = _train(config, world, bought, adapted, t)
     clock.stop("train")
-    tested = _evaluate(config, world, world.test, world.test_answers)
+    tested = evaluate_on(config, world, world.test, world.test_answers)
     tested = _compare(config, world, bought, adapted, tested, t)
     clock.stop("evaluate")
     return fitted, tested, clock.seconds
@@ -174,13 +174,14 @@ def _train(
     )
 
 
-def _evaluate(
+def evaluate_on(
     config: Config,
     world: World,
     examples: list[Example],
     answers: list[Answer],
     how: Callable[..., Evaluation] | None = None,
 ) -> Evaluation:
+    """Return the results of the view that is on, as ``evaluation`` asks for; ``how``: a cache."""
     return (how or evaluate)(
         world.model,
         world.task,
@@ -208,7 +209,7 @@ def _compare(
     validation = None
     if held:
         examples = [world.examples[i] for i in held]
-        validation = _evaluate(config, world, examples, [bought[i] for i in held])
+        validation = evaluate_on(config, world, examples, [bought[i] for i in held])
     found = views.compare(
         world.model,
         adapted,
@@ -217,7 +218,7 @@ def _compare(
         limits=world.limits,
         bins=config.evaluation.ece_bins,
         choice_score=config.evaluation.choice_score,
-        passes=_passes(config, adapted, t) if "mc" in config.evaluation.views else None,
+        passes=passes_of(config, adapted, t) if "mc" in config.evaluation.views else None,
         base=world.base,
         validation=validation,
         progress=config.tracking.progress,
@@ -228,7 +229,7 @@ def _compare(
     return replace(tested, metrics=metrics, tokens=tokens)
 
 
-def _passes(config: Config, adapted: PeftModel, t: int) -> Passes | None:
+def passes_of(config: Config, adapted: PeftModel, t: int) -> Passes | None:
     """Return the round's MC-dropout passes; ``None`` where none are asked for or can differ."""
     mc = config.acquisition.mc_dropout
     # Random choice may train without dropout, or not at all; then there is nothing to average.
@@ -248,7 +249,7 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     if world.scorer is None:
         chosen = world.pool.draw(count, seeding.generator(config.seed, "random", t))
         return Query(chosen, {}, notes, 0)
-    score = partial(world.scorer.full, indices, _passes(config, adapted, t))
+    score = partial(world.scorer.full, indices, passes_of(config, adapted, t))
     full_view = world.first.full(count=len(indices), work=score) if t == 0 else score()
     base_view = world.scorer.base_at(indices)
     full = full_view.score(a.measure, a.reduction)

@@ -1,9 +1,10 @@
 """The paper's arguments as probes: questions to finished runs, answered from their files alone.
 
-(a) :func:`gap` how base and full uncertainty of the same pool differ, and which of them tells the
-model's errors; (c) :func:`weights` what λ(t) weighs in effect; (d) :func:`dropout` what MC dropout
-adds, and how many passes a ranking needs; (e) :func:`picks` what a strategy asks to be labelled.
-Probe (b), calibration under the constraint, is ``metrics.json`` of runs that differ in β.
+(a) :func:`gap` how base and full uncertainty of the same pool differ (which of them tells the
+model's errors takes more than files: :mod:`star.error_ranking`); (c) :func:`weights` what λ(t)
+weighs in effect; (d) :func:`dropout` what MC dropout adds, and how many passes a ranking needs; (e)
+:func:`picks` what a strategy asks to be labelled. Probe (b), calibration under the constraint, is
+``metrics.json`` of runs that differ in β.
 """
 
 from __future__ import annotations
@@ -51,10 +52,12 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
 
     Keys: ``round, labeled, size`` (N), ``mean_difference`` (full − base, both on [0, 1] over the
     unlabelled pool), ``spearman``, ``top_k_overlap`` of the two queries of K and its ``chance``
-    K/N; ``auroc_base, auroc_full, auroc_mc``: how well each view's confidence in the full model's
-    test answers tells its errors (0.5: not at all; ``None`` where it was not asked or all are
-    right). ``shared`` says whether both views scored the same continuation; where not, pool scores
-    differ in what was scored too.
+    K/N; ``full_answer_auroc_base, …_full, …_mc``: how well each view's probability of the full
+    model's test answer tells that it is wrong (0.5: not at all; ``None`` where it was not asked or
+    all are right). That is the base's opinion of another's answer, which is low wherever the
+    adapter has changed an answer, for the better too; what is acquired with is in
+    :mod:`star.error_ranking`. ``shared`` says whether both views scored the same continuation;
+    where not, pool scores differ in what was scored too.
     """
     config, rounds = _scored(Path(run))
     a = config.acquisition
@@ -75,7 +78,10 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
                 "spearman": acquisition.spearman(base, full),
                 "top_k_overlap": _overlap(base, full, index, count),
                 "chance": count / len(index),
-                **{f"auroc_{v}": asked.get(f"auroc_{v}") for v in ("base", "full", "mc")},
+                **{
+                    f"full_answer_auroc_{v}": asked.get(f"auroc_{v}")
+                    for v in ("base", "full", "mc")
+                },
             }
         )
     return rows

@@ -16,6 +16,8 @@ import cells  # noqa: E402
 import probe_report  # noqa: E402
 import probes  # noqa: E402
 
+from star.errors import InputError  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,13 +30,20 @@ def test_every_cell_is_a_configuration_and_a_folder_of_its_own(tmp_path: Path) -
     assert len(set(folders)) == len(folders)
     for cell in grid[: len(grid) // 2 : 7]:  # a load takes a while, the words are alike
         config = cell.load(tmp_path)
-        assert config.seed == 0 and config.tracking.save_adapters == "none"
+        assert config.seed == 0 and config.task.draw == "seeded"
+        # What tells the model's errors is measured with the adapters.
+        kept = "all" if cell.name == "picks-star" else "none"
+        assert config.tracking.save_adapters == kept
         assert tmp_path / config.run_name == cell.folder(tmp_path)
 
 
 def test_smollm2s_cells(tmp_path: Path) -> None:
     for cell in probes.smollm2_cells(tmp_path, 1):
         assert cell.load(tmp_path).task.data_dir == str(tmp_path)
+
+
+def _leave_a_mark(cell: cells.Cell, root: Path) -> None:
+    (root / f"{cell.name}-{cell.seed}").write_text("done")
 
 
 @pytest.mark.slow
@@ -54,6 +63,12 @@ def test_a_cell_that_fails_stops_no_other(tmp_path: Path, capsys: Any) -> None:
     assert cells.run_missing(good, tmp_path, workers=1) == []  # nothing to do
     again = [(c.folder(tmp_path) / "result.json").stat().st_mtime_ns for c in good]
     assert stamps == again
+    other = cells.Cell("good", config, (*quick, "train.max_steps=2"), "star", 0)
+    with pytest.raises(InputError, match=r"good.seed0 holds a run of other settings.*--runs"):
+        cells.run_missing([other], tmp_path, workers=1)
+    # What comes after a run is made up for where the run was there already.
+    assert cells.run_missing(good[:1], tmp_path, workers=1, after=_leave_a_mark) == []
+    assert (tmp_path / "good-0").read_text() == "done"
     assert cells.provenance(good, tmp_path)["seeds"] == [0, 1]
 
 
@@ -77,6 +92,38 @@ def told() -> dict[str, Any]:
         "runs": 4, "seeds": [0, 1], "started": ["2026-01-01"], "star": [star],
         "hardware": [{"cores": 2, "cpu": "a cpu"}],
     }  # fmt: skip
+
+
+def test_probes_that_are_not_asked_for_stay_with_what_made_them(tmp_path: Path) -> None:
+    path = tmp_path / "probes.json"
+    assert probes.kept(path, ["gap"]) == {k: [] for k in ("beta", "weights", "dropout", "picks")}
+    old = {"gap": [1], "beta": [2], "weights": [], "dropout": [3], "picks": [4], "provenance": "x"}
+    path.write_text(json.dumps(old))
+    found = probes.kept(path, ["gap", "beta"])
+    earlier = {"dropout": "x", "picks": "x"}
+    assert found == {"weights": [], "dropout": [3], "picks": [4], "earlier": earlier}
+    path.write_text(json.dumps({"gap": [5], "beta": [6], **found, "provenance": "y"}))
+    found = probes.kept(path, ["picks"])
+    assert found["gap"] == [5] and found["dropout"] == [3]
+    assert found["earlier"] == {"gap": "y", "beta": "y", "dropout": "x"}
+    assert probes.kept(path, list(probes.NEEDS)) == {}
+
+
+def test_the_gap_is_reported_as_it_was_measured(tmp_path: Path) -> None:
+    rest = {"spearman": 0.25, "top_k_overlap": 0.5, "chance": 0.1, "mean_difference": 0.0}
+    mark = {"task": "choice", "name": "star", "seed": 0, "round": 0, "labeled": 20}
+    old = mark | rest | {"auroc_base": 0.41, "auroc_full": 0.62, "auroc_mc": None}
+    text = probe_report.gap([old], tmp_path)
+    assert "in the full model's answer: base" in text and "u as acquired: base" not in text
+    assert "| 0.410 | 0.620 | – |" in text
+    new = mark | rest | {f"full_answer_auroc_{v}": 0.41 for v in ("base", "full", "mc")}
+    new |= {"acquired_test_base": 0.71, "acquired_test_full": 0.72}
+    new |= {"acquired_pool_base": 0.73, "acquired_pool_full": None}
+    text = probe_report.gap([new], tmp_path)
+    assert "| 0.710 | 0.720 | 0.730 | – | 0.410 |" in text
+    (head,) = [line for line in text.splitlines() if line.startswith("| task")]
+    using = [cell for cell in head.split("|") if "unlabelled" in cell]
+    assert len(using) == 2 and all("*" in cell for cell in using) and "* label-using" in text
 
 
 def test_the_report_of_the_probes(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_the_gap_by_hand(tmp_path: Path) -> None:
     assert row["top_k_overlap"] == 0.5 and row["chance"] == 0.5
     # Ranks 1 4 2 3 and 2 3 4 1: rho = 1 - 6 * (1 + 1 + 4 + 4) / (4 * 15).
     assert row["spearman"] == pytest.approx(0.0)
-    assert (row["auroc_base"], row["auroc_full"], row["auroc_mc"]) == (0.25, 0.75, None)
+    views = [row[f"full_answer_auroc_{view}"] for view in ("base", "full", "mc")]
+    assert views == [0.25, 0.75, None]
     assert row["labeled"] == 20 and row["size"] == 4 and row["shared"]
     alone = made(
         tmp_path / "own", "acquisition.continuation=model", base=np.ones(4), full=np.ones(4)

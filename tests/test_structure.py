@@ -66,6 +66,7 @@ ORDER = (
     "stored_scores",
     "replaying",
     "probes",
+    "error_ranking",
     "figures",
     "reporting",
     "starting",
