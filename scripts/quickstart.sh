@@ -8,6 +8,7 @@
 # Paths are relative to the repository. Finished runs are not run again.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+started_in=$PWD active=${VIRTUAL_ENV:-}
 cd "$STAR_ROOT"
 star_setup
 
@@ -38,3 +39,15 @@ echo "== comparison =="
 # <output_dir>/<task>/<strategy>/seed<k>-<hash>: beside the two strategies' folders.
 python scripts/learning_curve.py "$star_run" "$random_run" \
     --output "$(dirname "$(dirname "$star_run")")/learning_curve.png"
+
+echo
+echo "== next =="
+# Whoever has activated no environment has no command `star` yet.
+if [ "$started_in" != "$STAR_ROOT" ]; then
+    printf 'cd %q\n' "$STAR_ROOT"
+fi
+if [ -z "$active" ]; then
+    echo "source .venv/bin/activate    # once in each terminal: then there is the command star"
+fi
+echo "star run configs/quickstart.yaml acquisition.measure=margin"
+printf 'star report %q\n' "$(dirname "$(dirname "$star_run")")"

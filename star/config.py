@@ -318,6 +318,9 @@ def _check_own(strategy: str) -> None:
         return
     if strategy in SELECTIONS:
         mend = f"set acquisition.select={strategy}"
+    elif re.fullmatch(r"\w+(\.\w+)+", strategy):
+        module, _, function = strategy.rpartition(".")
+        mend = f"did you mean '{module}:{function}'?"
     else:
         mend = f"acquisition.name is the name of a row{nearest(strategy, SELECTIONS)}"
     raise InputError(

@@ -113,7 +113,8 @@ class Cell:
             words = [*QUIET, *self.words, *self._placed(root)]
             return load(self.config, words, preset=self.preset)
         except InputError as error:
-            raise InputError(f"cell {self.table}/{self.name}: {error}") from None
+            told = str(error).removeprefix("the command line: ")  # the words are the table's
+            raise InputError(f"cell {self.table}/{self.name}: {told}") from None
 
     def _placed(self, root: Path) -> list[str]:
         place = {

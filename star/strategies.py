@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star import acquisition, identity, seeding
-from star.errors import InputError
+from star.errors import InputError, nearest
 
 Array = NDArray[np.float64]
 PACKAGE = __name__.partition(".")[0]
@@ -103,7 +103,8 @@ def resolve(name: str) -> Strategy:
             f"acquisition.strategy={name}: {module} cannot be imported: {told}"
         ) from error
     if not hasattr(found, attribute):
-        raise InputError(f"acquisition.strategy={name}: {module} has no {attribute}")
+        hint = nearest(attribute, vars(found))
+        raise InputError(f"acquisition.strategy={name}: {module} has no {attribute}{hint}")
     function = getattr(found, attribute)
     if not callable(function):
         raise InputError(f"acquisition.strategy={name} must be a function, got {function!r}")

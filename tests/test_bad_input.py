@@ -123,7 +123,8 @@ WORDS = {
         "acquisition.strategy=random", says=("module:function", "set acquisition.select=random")
     ),
     "strategy-with-a-dot": run(
-        "acquisition.strategy=my_strategy.kcenter", says=("module:function", "acquisition.name")
+        "acquisition.strategy=my_strategy.kcenter",
+        says=("module:function", "did you mean 'my_strategy:kcenter'?"),
     ),
     "strategy-not-there": run(
         "acquisition.select=top_k",
@@ -132,8 +133,8 @@ WORDS = {
     ),
     "strategy-without-function": run(
         "acquisition.select=top_k",
-        "acquisition.strategy=json:spread",
-        says=("json has no spread",),
+        "acquisition.strategy=star.strategies:longest_frist",
+        says=("star.strategies has no longest_frist", "did you mean 'longest_first'?"),
     ),
     "no-dropout": run(
         "acquisition.select=top_k",

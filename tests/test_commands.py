@@ -105,6 +105,28 @@ def test_the_copy_is_what_runs(copy: Path) -> None:
         run("true\nstar run - nosuchkey=1 --print-config\ntrue\n", copy)
 
 
+@pytest.mark.slow
+def test_the_quickstart_says_how_to_go_on(copy: Path) -> None:
+    small = "pool.rounds=1 task.pool_limit=60 task.test_limit=4"
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    done = subprocess.run(
+        ["bash", "-c", f"star/scripts/quickstart.sh {small}"],
+        cwd=copy.parent, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _, _, after = done.stdout.rpartition("== next ==\n")
+    lines = after.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["cd", "source", "star", "star"]
+    # Pasted into a terminal that knows nothing of star.
+    pasted = subprocess.run(
+        ["bash", "-euc", "\n".join([*lines[:2], "command -v star", lines[3]])],
+        cwd=copy.parent, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert pasted.returncode == 0, pasted.stderr
+    assert pasted.stdout.startswith(f"{copy / '.venv/bin/star'}\n")
+    assert "random" in pasted.stdout and "star-predictive_entropy" in pasted.stdout
+
+
 def test_marks_are_found() -> None:
     text = (
         "a\n```bash\nnot run\n```\n<!-- test -->\n```bash\nfirst \\\n  x\nsecond\n```\n"

@@ -136,7 +136,7 @@ def test_names_that_are_none(name: str) -> None:
         ("random", "set acquisition.select=random"),
         ("top_k", "set acquisition.select=top_k"),
         ("randm", "did you mean 'random'"),
-        ("my_strategy.kcenter", "acquisition.name is the name of a row"),
+        ("my_strategy.kcenter", "did you mean 'my_strategy:kcenter'"),
     ],
 )
 def test_a_word_that_is_no_function_is_refused_and_not_a_name(word: str, mend: str) -> None:
