@@ -137,6 +137,7 @@ def test_a_table_is_one_family_and_seeds_are_needed_at_its_level() -> None:
     for column in ("a", "b", "c"):
         versus = line_of(record(*cells), "star", column)["versus_random"]
         assert versus["family"] == 3
+        assert "over the 3 comparisons of the whole table" in to_markdown(record(*cells))
         assert versus["p_corrected"] == pytest.approx(3 * alone["p_corrected"])
         assert versus["seeds_needed"] == seeds_needed(gain, level=0.05 / 3)
         assert versus["seeds_needed"] > alone["seeds_needed"] == seeds_needed(gain)
@@ -207,6 +208,7 @@ def test_one_seed_has_no_interval_and_no_p() -> None:
     assert rows[0] == ["row", "final accuracy", "AUC", "AUC − random", "RIPL", "n"]
     assert rows[2] == ["star", "70.0", "55.0", "+15.0", "25.0", "1"]
     assert grid(to_markdown(made), "task: confidence")[2] == ["star", "12.0", "11.0", "1"]
+    assert "Nothing is tested" in to_markdown(made) and "Holm" not in to_markdown(made)
 
 
 def test_a_run_alone() -> None:

@@ -33,14 +33,18 @@ def legend(record: Record, *, brief: bool = False) -> list[str]:
             else ""
         )
         family = max((one["family"] or 0 for one in compared), default=0)
-        said.append(
-            f"AUC − {baseline}: difference on the same seeds, with the paired t-interval.{naive} "
+        tested = (
             f"↑ better, ↓ worse: p < {LEVEL} in the paired t test of these differences, corrected "
             f"by Holm's method over the {family} comparisons of the whole table. In the summary "
-            f"the arrow is that of the difference to {baseline}. The ± of a single AUC says less: "
-            "what seeds have in common is still in it."
+            f"the arrow is that of the difference to {baseline}."
+            if family
+            else "Nothing is tested: a t test needs two seeds that differ."
         )
-        if not brief:
+        said.append(
+            f"AUC − {baseline}: difference on the same seeds, with the paired t-interval.{naive} "
+            f"{tested} The ± of a single AUC says less: what seeds have in common is still in it."
+        )
+        if family and not brief:
             said.append(
                 "p: of the t test; flip: of the sign-flip permutation test, which needs no normal "
                 "differences and six seeds at least; both corrected over the table. “k seeds”: "
