@@ -104,9 +104,13 @@ def run_missing(
         after: Called in the worker with every cell that is run, or was run before, and ``root``:
             what else a cell needs; it leaves alone what it finds done.
     """
-    wanted = list(cells)
+    from star.contents import Contents, refuse_other
+
+    wanted, now = list(cells), Contents()
     for cell in wanted:
-        cell.load(root)  # a setting that is refused is refused before hours of work
+        config = cell.load(root)  # a setting that is refused is refused before hours of work
+        if finished(cell, root):
+            refuse_other(cell.folder(root), now.of(config))
     todo = [cell for cell in wanted if not finished(cell, root) or after is not None]
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers when they load torch
     workers = workers or len(os.sched_getaffinity(0))

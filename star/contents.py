@@ -33,7 +33,7 @@ class Contents:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
+        self._known: dict[str, str | InputError | None] = {}
 
     def of(self, config: Config) -> Content:
         """Return the content of each part.
@@ -55,8 +55,14 @@ class Contents:
     def _look(self, part: str, name: Any, config: Config) -> str | None:
         key = identity.digest([part, name])
         if key not in self._known:
-            self._known[key] = LOOK[part](config)
-        return self._known[key]
+            try:
+                self._known[key] = LOOK[part](config)
+            except InputError as error:  # what cannot be had is not looked for again
+                self._known[key] = error
+        known = self._known[key]
+        if isinstance(known, InputError):
+            raise known
+        return known
 
 
 def _data(config: Config) -> str | None:
@@ -93,6 +99,20 @@ def recorded(run: Path) -> dict[str, str | None]:
     return {part: parts[part].get(key) for part, key in KEYS.items()}
 
 
+def changes(run: Path, now: Content) -> dict[str, str]:
+    """Return each part of which a run's record tells another content, and both in words.
+
+    Raises:
+        InputError: See :func:`recorded`.
+    """
+    stored = recorded(run)
+    return {
+        part: f"the {part} ({key} {str(stored[part])[:8]}, now {str(now[part])[:8]})"
+        for part, key in KEYS.items()
+        if stored[part] != now[part] and None not in (stored[part], now[part])
+    }
+
+
 def refuse_other(run: Path, now: Content) -> None:
     """Refuse to go on with, or to answer for, what has the same name but another content.
 
@@ -103,17 +123,13 @@ def refuse_other(run: Path, now: Content) -> None:
     Raises:
         InputError: It names all that has changed. Nothing is written.
     """
-    stored = recorded(run)
-    changed = [p for p in KEYS if stored[p] != now[p] and None not in (stored[p], now[p])]
-    if changed:
-        told = " and ".join(
-            f"the {part} ({KEYS[part]} {str(stored[part])[:8]}, now {str(now[part])[:8]})"
-            for part in changed
-        )
+    others = changes(run, now)
+    if others:
         raise InputError(
-            f"{run} was started on another content of {told}; restore the "
-            f"{' and the '.join(changed)}, or set another output_dir"
+            f"{run} was started on another content of {' and '.join(others.values())}; restore "
+            f"{' and '.join(f'the {part}' for part in others)}, or set another output_dir"
         )
+    stored = recorded(run)
     unknown = [part for part in ("data", "model") if stored[part] is None]
     # Before the first round is begun, the record tells of neither.
     if unknown and (run / "rounds").is_dir():

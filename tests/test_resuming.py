@@ -142,6 +142,33 @@ def test_a_finished_run_answers_for_its_own_content_alone(
     assert stamps(folder) == before
 
 
+def test_nothing_to_do_is_said_without_torch(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    words = ("pool.rounds=1", "acquisition.select=random")
+    folder = runs.go(tiny_llama, data, tmp_path, *words)
+    look = (
+        "import sys; from star.cli import main; status = main(['run', *sys.argv[1:]]); "
+        "sys.exit(status or 3 * bool({'torch', 'transformers'} & {*sys.modules}))"
+    )
+
+    def start() -> subprocess.CompletedProcess[str]:
+        every = ["-", *runs.words(tiny_llama, data, tmp_path, *words)]
+        call = [sys.executable, "-c", look, *every]
+        return subprocess.run(
+            call, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+
+    done = start()
+    assert (done.returncode, done.stdout) == (0, f"{folder}\n"), done.stderr
+    assert "finished already; nothing to do" in done.stderr
+    stored = runs.read(folder / "environment.json")
+    stored["model"]["revision"] = "0" * 64
+    (folder / "environment.json").write_text(json.dumps(stored))
+    before = stamps(folder)
+    done = start()
+    assert done.returncode == 2 and not done.stdout and stamps(folder) == before
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
 def test_going_on_with_other_software_is_said(
     tiny_llama: Path,
     data: Path,

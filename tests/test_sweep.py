@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from star import cli
+from star import cli, contents
 from star.config import config_hash
 from star.errors import InputError
 from star.grid import FIRST_ROUNDS, Cell
@@ -92,6 +92,38 @@ def test_only_what_is_missing_is_run(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert missing(cells, tmp_path) == []
     assert sweep(cells, tmp_path, run=pretend) == []  # nothing to do: no process either
     assert len(starts(tmp_path)) == 4
+
+
+def test_what_is_finished_answers_for_its_own_content_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = [cell("a", seed) for seed in (0, 1)]
+    assert sweep(cells, tmp_path, jobs=1, run=pretend) == []
+    of_now = {"data": "d" * 64, "model": "e" * 64, "strategy": None}
+    for part, now in of_now.items():
+        monkeypatch.setitem(contents.LOOK, part, lambda config, now=now: now)
+    told: dict[str, Any] = {"data": {"fingerprint": "d" * 64}, "model": {"revision": "e" * 64}}
+    files = [one.folder(tmp_path) / "environment.json" for one in cells]
+    for file in files:
+        file.write_text(json.dumps({"config_hash": "", **told}))
+    assert sweep(cells, tmp_path, run=pretend) == []
+    for file in files:
+        other = {"data": {"fingerprint": "0" * 64}}
+        file.write_text(json.dumps({"config_hash": "", **told, **other}))
+    for verb in (sweep, commands, missing):
+        said = r"seed0 was made on another content of the data .* \(and 1 more like it\); restore"
+        with pytest.raises(InputError, match=said):
+            verb(cells, tmp_path)
+
+    looks = []
+
+    def away(config: Any) -> str:
+        looks.append(config)
+        raise InputError("no such file")
+
+    monkeypatch.setitem(contents.LOOK, "data", away)
+    assert sweep(cells, tmp_path, run=pretend) == []  # on another machine, or later
+    assert "cannot be told: no such file" in caplog.text and len(looks) == 1
 
 
 def test_a_failure_stops_no_other_cell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

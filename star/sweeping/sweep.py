@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from star.config import Config, check, config_hash
+from star.contents import Contents, changes
 from star.errors import InputError
 from star.files import read_json
 from star.grid import FIRST_ROUNDS, Cell
@@ -150,7 +151,31 @@ def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
             f"{foreign[0]} holds a run of another configuration than its cell has now{more}; "
             "remove it, or set another --output-dir"
         )
+    _refuse_other_content(found, root)
     return found
+
+
+def _refuse_other_content(configs: Mapping[Cell, Config], root: Path) -> None:
+    """Refuse finished runs of other data, models or strategies than their cells name now."""
+    now, others, unknown = Contents(), [], None
+    for cell, config in configs.items():
+        folder = cell.folder(root)
+        if finished(folder) and (folder / "environment.json").is_file():
+            try:
+                content = now.of(config)
+            except InputError as error:  # not to be had on this machine, maybe; its runs are there
+                unknown = unknown or error
+                continue
+            others += [(folder, told) for told in changes(folder, content).values()]
+    if unknown is not None:
+        logger.warning("whether what is finished is of today's content cannot be told: %s", unknown)
+    if others:
+        folder, told = others[0]
+        more = f" (and {len(others) - 1} more like it)" if len(others) > 1 else ""
+        raise InputError(
+            f"{folder} was made on another content of {told}{more}; restore it, remove what was "
+            "made on it, or set another --output-dir"
+        )
 
 
 def _resolve(cell: Cell, strategy: str) -> None:
