@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import select
 import stat
 import sys
@@ -31,6 +32,8 @@ MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EMFILE),
 )
+# As torch says it: of a CPU, of a GPU.
+NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         name = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
         return _refuse(f"cannot read or write{name}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        return _refuse(
+            f"not enough memory ({(str(error).splitlines() or ['none'])[0][:200]}); use a smaller "
+            "model, batch or adapter, or a larger machine"
+        )
     except KeyboardInterrupt:
         print("interrupted; start the same command again to go on", file=sys.stderr)
         return 130
@@ -257,6 +267,9 @@ def _score(options: argparse.Namespace) -> int:
 
 def _estimate(options: argparse.Namespace) -> int:
     config = _config(options)
+    from star import starting
+
+    starting.rows(config)  # what is wrong with them is said at once
     from star import estimating  # late, as for run
 
     found = estimating.estimate(

@@ -185,6 +185,8 @@ def _check_leaf(name: str, value: Any, kind: str) -> None:
         raise InputError(f"{name} is a list; write it whole, [a, b], got {value!r}")
     if "dict[" in kind and not isinstance(value, (dict, NoneType)):
         raise InputError(f"{name} must be {{question: COLUMN, answer: COLUMN}}, got {value!r}")
+    if value is None and "str" in kind and "Optional" not in kind:
+        raise InputError(f"{name} must be text, got nothing")
     for item in _items(value):
         if isinstance(item, str):
             _check_text(name, item, lines="list[" in kind or name.endswith("task.prompt"))
@@ -200,6 +202,8 @@ def _check_text(name: str, text: str, *, lines: bool) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InputError(f"{name} must be text in UTF-8, got {text!a}") from None
+    if not lines and not text.strip():
+        raise InputError(f"{name} is blank, got {text!r}; leave it out, or name something")
     wrong = [char for char in text if ord(char) < 32 or ord(char) == 127]
     if wrong and (not lines or "\0" in wrong):
         raise InputError(f"{name} must be one line without control characters, got {text!a}")

@@ -261,7 +261,7 @@ class Config:
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    seed: int = _key(0, "root of every random stream", ge=0)
+    seed: int = _key(0, "root of every random stream", ge=0, lt=2**63)
     output_dir: str = _key("runs", "where run folders go")
     run_name: Optional[str] = _key(None, "folder name instead of <task>/<strategy>/seed<k>-<hash>")
 

@@ -103,7 +103,12 @@ def score(rows: str | bytes, *says: str, words: tuple[str, ...] = ()) -> Case:
     return Case(given, says, file("in.jsonl", rows))
 
 
-TABLE = "title: t\nseeds: 1\ncolumns: {a: {config: table.yaml}}\nrows: {random: {}}\n"
+def table(here: Path) -> None:
+    """Make a small table, t.yaml."""
+    file("t.yaml", "seeds: 1\ncolumns: {a: {config: c.yaml}}\nrows: {random: {}}\n")(here)
+    file("c.yaml", "seed: 0\n")(here)
+
+
 ROW = '{"prompt": "what is 1 ?", "continuation": " 2"}\n'
 
 WORDS = {
@@ -180,6 +185,12 @@ WORDS = {
     "data-of-a-family": case(
         "run", "-", "output_dir={out}", "task.data_dir=bad", says=("reads no files", "bad")
     ),
+    "blank": run("output_dir=''", says=("output_dir is blank", "''")),
+    "nothing": run("output_dir=", says=("output_dir must be text", "nothing")),
+    "number-of-a-thousand-digits": run(f"seed={'9' * 30}", says=("seed must be less than", "999")),
+    "no-memory": run(
+        f"evaluation.ece_bins={10**15}", says=("not enough memory", "allocate", "smaller")
+    ),
     "preset": case("run", "-", "--preset", "papr", says=("--preset", "paper", "'papr'")),
 }
 
@@ -212,15 +223,40 @@ COMMANDS = {
     "report-empty-folder": case("report", ".", says=("neither results.json nor a run",)),
     "report-figures": case("report", "x", "--figures", "png", says=("without --output DIR",)),
     "report-typo": case(
-        *("report", "table.yaml", "--output-dir", "typo"),
-        says=("no run folders in typo/table", "star sweep", "--output-dir"),
-        make=file("table.yaml", TABLE),
+        *("report", "t.yaml", "--output-dir", "typo"),
+        says=("no run folders in typo/t", "star sweep", "--output-dir"),
+        make=table,
     ),
     "report-no-record": case(
         "report", "results.json", says=("results.json", "no"), make=file("results.json", "{}")
     ),
     "report-torn-record": case(
         "report", "results.json", says="not JSON", make=file("results.json", '{"table": ')
+    ),
+    "estimate-model": case("estimate", "-", "model.name_or_path=./gone", says="no such folder"),
+    "estimate-data": case("estimate", "-", "task.name=jsonl", says=("needs task.data_dir",)),
+    "sweep-key": case(
+        *("sweep", "t.yaml", "--executor", "print", "train.lr=1"),
+        says=("cell t/a/random/seed0: unknown key 'train.lr'", "'train.learning_rate'"),
+        make=table,
+    ),
+    "sweep-row": case(
+        *("sweep", "t.yaml", "--rows", "randm"),
+        says=("--rows: no 'randm'", "did you mean 'random'?"),
+        make=table,
+    ),
+    "sweep-seeds": case(
+        *("sweep", "t.yaml", "--seeds", "9"),
+        says=("--seeds", "has 1 seeds, got 9"),
+        make=table,
+    ),
+    "sweep-seed-word": case(
+        *("sweep", "t.yaml", "seed=1"),
+        says=("seed is the sweep's own", "--seeds"),
+        make=table,
+    ),
+    "sweep-unknown": case(
+        "sweep", "t.yaml", says=("unknown key 'rwos'", "'rows'"), make=file("t.yaml", "rwos: {}")
     ),
     "sweep-gone": case("sweep", "absent.yaml", says="absent.yaml cannot be read"),
     "replay-gone": case("replay", "gone", says="run folder gone not found"),
@@ -255,7 +291,7 @@ DATA = {
         "text,label\nwhat,1\n", "no column 'question'", "text, label", name="train.csv"
     ),
     "parquet-torn": data("PAR1", "not readable as Parquet", name="train.parquet"),
-    "score-no-json": score(ROW + "{\n", "in.jsonl, line 2", "not JSON"),
+    "score-no-json": score(ROW + "{\n", "in.jsonl, line 2", "malformed JSON"),
     "score-no-object": score("[1]\n", "line 1", "must be an object"),
     "score-no-prompt": score('{"text": "a"}\n', "'prompt'", "text"),
     "score-empty": score('{"prompt": "a", "continuation": ""}\n', "'continuation'", "not empty"),
@@ -275,7 +311,7 @@ MODELS = {
 # Refused once the folder was made: it is left behind, empty of rounds.
 LEFT_BEHIND = {
     *("no-such-module", "pool-too-small", "no-room", "choices-of-numbers", "model-hub"),
-    "model-package",
+    *("model-package", "no-memory"),
 }
 CASES = WORDS | FILES | COMMANDS | DATA | MODELS
 
