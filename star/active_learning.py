@@ -170,6 +170,7 @@ def _train(
         validation=rows(world.validation).rows if held else (),
         schedule_rows=len(world.test) if config.train.schedule_from == "test" else None,
         eval_batch_size=world.limits.batch_size,
+        eval_batch_tokens=world.limits.batch_tokens,
         progress=config.tracking.progress,
     )
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from star.encoding import TokenRow, pad
+from star.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,10 @@ def lengths_of(rows: Sequence[TokenRow]) -> NDArray[np.int64]:
 
 
 def length_batches(
-    lengths: Sequence[int] | NDArray[np.int64], batch_size: int, max_tokens: int | None = None
+    lengths: Sequence[int] | NDArray[np.int64],
+    batch_size: int,
+    max_tokens: int | None = None,
+    cuts: Sequence[int] = (),
 ) -> Iterator[list[int]]:
     """Yield positions in batches of like length, longest first (so memory peaks at the start).
 
@@ -140,14 +144,18 @@ def length_batches(
         batch_size: Rows in a batch at most.
         max_tokens: Tokens in a batch at most, padding counted; one row may have more. ``None`` = no
             limit.
+        cuts: No batch has rows of up to so many tokens together with longer ones.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
+    sides = np.searchsorted(sorted(cuts), lengths[order])  # falling, as the lengths do
     start = 0
     while start < len(order):
         size = batch_size
         if max_tokens is not None:
             size = max(1, min(size, max_tokens // max(1, int(lengths[order[start]]))))
+        if cuts:
+            size = min(size, int(np.searchsorted(-sides, -sides[start], side="right")) - start)
         yield order[start : start + size].tolist()
         start += size
 
@@ -210,7 +218,15 @@ class Batch:
     counts: list[int]
 
 
-def lay_out(rows: Sequence[TokenRow], *, packed: bool, pad_id: int, device: torch.device) -> Batch:
+def lay_out(
+    rows: Sequence[TokenRow],
+    *,
+    packed: bool,
+    pad_id: int,
+    device: torch.device,
+    vocabulary: int | None = None,
+    last: bool = False,
+) -> Batch:
     """Return rows as a :class:`Batch`, in their order; packed is cheapest where they are sorted.
 
     Args:
@@ -218,8 +234,22 @@ def lay_out(rows: Sequence[TokenRow], *, packed: bool, pad_id: int, device: torc
         packed: End to end, else padded.
         pad_id: Fills a padded batch.
         device: Where the tensors go.
+        vocabulary: Tokens that have an embedding; ``None``: all of them.
+        last: Feed as many tokens as the rows have. The last one, which nothing is asked of, may
+            stand for something else, so the one before it is repeated.
+
+    Raises:
+        InputError: A token has no embedding (names the row).
     """
     fed = [(row.prompt + row.continuation)[:-1] if row.continuation else row.prompt for row in rows]
+    for row, ids in zip(rows, fed, strict=True) if vocabulary is not None else ():
+        if max(ids) >= vocabulary:
+            raise InputError(
+                f"row {row.index} has token {max(ids)}, the model's embeddings end at "
+                f"{vocabulary - 1}; its tokenizer belongs to another model"
+            )
+    if last:
+        fed = [(*ids, ids[-1]) if r.continuation else ids for r, ids in zip(rows, fed, strict=True)]
     lengths = [len(ids) for ids in fed]
     if packed:
         ids = torch.tensor([token for one in fed for token in one]).unsqueeze(0)

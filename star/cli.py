@@ -138,6 +138,13 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--max-new-tokens", type=int, default=256)
     score.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     score.add_argument("--device", default="auto")
+    score.add_argument("--revision", help="of a model on the Hub: branch, tag or commit")
+    score.add_argument("--quantization", choices=("none", "nf4"), default="none")
+    score.add_argument(
+        "--attn",
+        choices=("sdpa", "eager", "flash_attention_2"),
+        help="attention kernel; without it sdpa, or eager where the model has no other",
+    )
     score.set_defaults(call=_score)
 
     estimate = verbs.add_parser(
@@ -260,6 +267,9 @@ def _score(options: argparse.Namespace) -> int:
         max_new_tokens=options.max_new_tokens,
         dtype=options.dtype,
         device=options.device,
+        revision=options.revision,
+        quantization=options.quantization,
+        attn=options.attn,
         progress=sys.stderr.isatty(),
     )
     return 0

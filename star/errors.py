@@ -47,3 +47,8 @@ def spelled(name: str) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return names in one line, ``none`` if there are none; see :func:`spelled`."""
     return ", ".join(spelled(str(name)) for name in names) or "none"
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's whole message on one line; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

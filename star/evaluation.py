@@ -251,6 +251,7 @@ def _by_generation(
         [p.prompt for p in prompts],
         max_new_tokens=limits.max_new_tokens,
         batch_size=limits.batch_size,
+        forward_tokens=limits.batch_tokens,
         progress=progress,
         desc="evaluate",
     )

@@ -56,7 +56,8 @@ def generate_scored(
         prompts: N token sequences.
         **options: ``max_new_tokens`` of an answer; ``batch_size`` and ``batch_tokens``, the rows of
             a batch and its tokens, of prompts and longest answers, at most (one row may have more;
-            they change no answer beyond rounding); ``progress``, ``desc`` of the bar.
+            they change no answer beyond rounding); ``forward_tokens`` in a forward pass at most,
+            likewise; ``progress``, ``desc`` of the bar.
 
     Returns:
         N continuations in the order of ``prompts``, each ending with its stop token or after
@@ -66,9 +67,11 @@ def generate_scored(
     tokens = [made.tokens for made in found]
     if any(made.log_prob is None for made in found):
         rows = [TokenRow(0, tuple(p), t) for p, t in zip(prompts, tokens, strict=True)]
-        size = options["batch_size"]
-        nll = likelihood.token_scores(model, rows, batch_size=size)["predictive_entropy"][:, 0]
-        return tokens, -nll
+        most = options.get("forward_tokens", likelihood.BATCH_TOKENS)
+        sums = likelihood.token_scores(
+            model, rows, batch_size=options["batch_size"], batch_tokens=most
+        )
+        return tokens, -sums["predictive_entropy"][:, 0]
     return tokens, np.array([made.log_prob for made in found], dtype=np.float64)
 
 
@@ -80,16 +83,16 @@ def _generate(
     max_new_tokens: int,
     batch_size: int,
     batch_tokens: int = BATCH_TOKENS,
+    forward_tokens: int = likelihood.BATCH_TOKENS,
     progress: bool = False,
     desc: str = "generate",
 ) -> list[Made]:
     mine = share(len(prompts))
     done: dict[int, Made] = {}
-    answer = _packed if model.packable else _padded
 
     def work(places: list[int]) -> int:
         rows = [mine[i] for i in places]
-        made = answer(model, [prompts[i] for i in rows], max_new_tokens)
+        made = _answers(model, [prompts[i] for i in rows], max_new_tokens)
         done.update(zip(rows, made, strict=True))
         return len(rows)
 
@@ -98,17 +101,43 @@ def _generate(
     )
     lengths = [len(prompts[i]) + max_new_tokens for i in mine]
     with adapter.folded(model.causal):
-        for count in halving(length_batches(lengths, batch_size, batch_tokens), work):
+        cuts = _cuts(model, lengths, max_new_tokens)
+        for count in halving(length_batches(lengths, batch_size, batch_tokens, cuts), work):
             bar.update(count)
     bar.close()
     return collect(done, len(prompts))
+
+
+def _cuts(model: LanguageModel, lengths: Sequence[int], max_new_tokens: int) -> Sequence[int]:
+    """Return the ``cuts`` of ``length_batches`` for prompts with answers of these lengths."""
+    window, turn = model.traits.window, model.traits.turn
+    cuts = [] if window is None else [window]
+    if turn is not None:  # a row is below it to the end, crosses it, or is above it from the start
+        cuts += [turn, turn + max_new_tokens]
+    loose = {length for length in lengths if not model.packs(length)}
+    if loose and not model.pads_left:
+        cuts += loose  # rows as long as each other need no padding
+    return cuts
+
+
+def _answers(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[Made]:
+    """Return the answers of a batch between two ``cuts``."""
+    longest, turn = max(map(len, prompts)), model.traits.turn
+    if turn is not None and longest <= turn < longest + max_new_tokens:
+        # All that is cached has to be made anew where a row crosses the turn: its own place.
+        return [made for one in prompts for made in _padded(model, [one], max_new_tokens)]
+    answer = _packed if model.packs(longest + max_new_tokens) else _padded
+    return answer(model, prompts, max_new_tokens)
 
 
 def _packed(
     model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> list[Made]:
     # The 0 stands for the token that each prompt is to predict; it is not looked at.
-    batch = model.lay_out([TokenRow(i, tuple(p), (0,)) for i, p in enumerate(prompts)])
+    rows = [TokenRow(i, tuple(p), (0,)) for i, p in enumerate(prompts)]
+    batch = model.lay_out(rows, whole=False)
     cache = packing.Cache(batch, max(map(len, prompts)) + max_new_tokens)
     hidden = model.predict(batch, cache)  # (B, H)
     made: list[list[int]] = [[] for _ in prompts]

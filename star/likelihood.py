@@ -275,7 +275,8 @@ def _run(
     )  # fmt: skip
     with adapter.folded(model.causal) if passes is None else nullcontext():
         for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
-            for done in halving(length_batches(lengths, *limits), partial(work, columns=columns)):
+            batches = length_batches(lengths, *limits, model.traits.cuts)
+            for done in halving(batches, partial(work, columns=columns)):
                 bar.update(done)
     bar.close()
     return collect_arrays(found, mine, len(rows))

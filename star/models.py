@@ -7,32 +7,33 @@ a model repository is run.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
-from star import distributed, identity, packing
+from star import identity, isolation, packing
 from star.batches import Batch, lay_out
 from star.config import ModelConfig
 from star.encoding import TokenRow
-from star.errors import InputError
-from star.weights import cache_root, first_line, hub_trouble, resolve
+from star.errors import InputError, one_line
+from star.reading import DTYPES as DTYPES
+from star.reading import device_of, pad_of, read
+from star.traits import Traits, most_positions, text_config, traits_of
+from star.weights import cache_root, resolve
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
@@ -48,7 +49,9 @@ class LanguageModel:
         max_length: Tokens that fit the model's positions.
         stop_ids: Token ids that end a generated answer.
         pad_id: Token id to fill batches with; never attended to.
-        packable: Whether rows may be laid end to end (``packing``), or have to be padded.
+        traits: How far its layers look.
+        packable: Whether rows that fit its window may be laid end to end (``packing``), or have to
+            be padded.
     """
 
     causal: nn.Module
@@ -58,6 +61,7 @@ class LanguageModel:
     max_length: int
     stop_ids: frozenset[int]
     pad_id: int
+    traits: Traits = Traits()
     packable: bool = False
 
     @property
@@ -69,17 +73,52 @@ class LanguageModel:
 
         No attention mask: attention is causal, so padding on the right is never looked at.
         """
-        body = getattr(self.causal, self.causal.base_model_prefix)
-        output: Tensor = body(input_ids=input_ids, use_cache=False, **more).last_hidden_state
+        output: Tensor = self._body(input_ids=input_ids, use_cache=False, **more).last_hidden_state
         return output
 
-    def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
-        """Return rows as a batch for :meth:`predict`: packed where the model can, else padded."""
-        return lay_out(rows, packed=self.packable, pad_id=self.pad_id, device=self.device)
+    @property
+    def _body(self) -> nn.Module:
+        # Llama 4 has the prefix of the model that it is a part of, Mllama a path.
+        names = (str(self.causal.base_model_prefix), "model")
+        return next(getattr(self.causal, name) for name in names if hasattr(self.causal, name))
 
-    def packing(self) -> AbstractContextManager[None]:
-        """Return the context packed batches need, where a backward pass may recompute them."""
-        return packing.attention(self.causal) if self.packable else nullcontext()
+    def packs(self, length: int) -> bool:
+        """Return whether a row of so many tokens is packed: where no window cuts it."""
+        window = self.traits.window
+        return self.packable and (window is None or length <= window)
+
+    @cached_property
+    def pads_left(self) -> bool:
+        """Whether transformers' ``generate`` keeps rows apart behind padding on the left."""
+        return isolation.pads_left(self)
+
+    def lay_out(self, rows: Sequence[TokenRow], *, whole: bool = True) -> Batch:
+        """Return rows as a batch for :meth:`predict`: packed where the model can, else padded.
+
+        Args:
+            rows: B rows, on one side of each of ``traits.cuts``.
+            whole: They are whole rows; else their last token is still to be made, and does not
+                count to their length.
+
+        Raises:
+            InputError: A token has no embedding.
+        """
+        return lay_out(
+            rows,
+            packed=self.packs(max(map(len, rows))),
+            pad_id=self.pad_id,
+            device=self.device,
+            vocabulary=self.causal.get_input_embeddings().weight.shape[0],
+            last=whole and self.traits.turn is not None,
+        )
+
+    def packing(self, batch: Batch) -> AbstractContextManager[None]:
+        """Return the context a packed batch needs where a backward pass may recompute it."""
+        return packing.attention(self._configs) if batch.runs else nullcontext()
+
+    @cached_property
+    def _configs(self) -> list[Any]:
+        return packing.configs_of(self.causal)
 
     def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
         """Return the hidden states that predict the batch's continuation tokens, (P, H).
@@ -88,13 +127,13 @@ class LanguageModel:
         """
         if not batch.runs:
             return self.hidden(batch.ids).flatten(0, 1)[batch.predicting]
-        with packing.attention(self.causal):
+        with packing.attention(self._configs):
             told = {"position_ids": batch.positions, "star_rows": cache or packing.Layout(batch)}
             return self.hidden(batch.ids, **told)[0, batch.predicting]
 
     def step(self, tokens: Tensor, cache: packing.Cache) -> Tensor:
         """Return the hidden states behind (B,) next tokens of the rows in the cache, (B, H)."""
-        with packing.attention(self.causal):
+        with packing.attention(self._configs):
             told = {"position_ids": cache.lengths.unsqueeze(0), "star_rows": cache}
             return self.hidden(tokens.unsqueeze(0), **told)[0]
 
@@ -109,15 +148,18 @@ class LanguageModel:
         else:  # some words alone: their rows of the head
             bias = getattr(head, "bias", None)
             logits = linear(hidden, head.weight[of], None if bias is None else bias[of]).float()
-        config = self.causal.config
-        scale = getattr(config, "logit_scale", None)  # Cohere multiplies, Granite divides
-        if scale is not None:
-            logits = logits * scale
-        divisor = getattr(config, "logits_scaling", None)
-        if divisor is not None:
+        config = text_config(self.causal)
+
+        def words(*names: str) -> list[float]:
+            return [v for v in (getattr(config, name, None) for name in names) if v is not None]
+
+        for factor in words("logit_scale", "lm_head_multiplier"):  # Cohere, Falcon-H1
+            logits = logits * factor
+        for divisor in words("logits_scaling"):  # Granite
             logits = logits / divisor
-        cap = getattr(config, "final_logit_softcapping", None)  # Gemma
-        return torch.tanh(logits / cap) * cap if cap is not None else logits
+        for cap in words("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap"):
+            logits = torch.tanh(logits / cap) * cap  # Gemma, RecurrentGemma, xLSTM
+        return logits
 
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Return natural-log probabilities over the vocabulary in float32, (P, H) to (P, V)."""
@@ -137,18 +179,7 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
     options: dict[str, Any] = {"trust_remote_code": False}
     if info["source"] == "hub":
         options["revision"] = info["revision"]  # a commit: all files of one snapshot
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        causal = AutoModelForCausalLM.from_pretrained(
-            where,
-            dtype=DTYPES[config.dtype],
-            use_safetensors=True,
-            attn_implementation=config.attn_implementation,
-            **_quantization(config),
-            **options,
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InputError(_explain(config, error)) from error
+    tokenizer, causal = read(config, where, options)
     if config.quantization == "none":
         causal.to(device_of(config))
     causal.eval().requires_grad_(False)
@@ -158,22 +189,33 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
     # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
     # here an answer is the plain greedy one, the same that is scored.
     causal.generation_config = GenerationConfig()
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer of {config.name_or_path} has no end-of-sequence token")
-    pad = tokenizer.pad_token_id
+    vocabulary = causal.get_input_embeddings().weight.shape[0]  # type: ignore[operator,union-attr]
     model = LanguageModel(
         causal=causal,
         tokenizer=tokenizer,
         fingerprint="",
         info=info | {"name_or_path": config.name_or_path, "dtype": config.dtype},
-        max_length=int(getattr(causal.config, "max_position_embeddings", 0) or 2**30),
+        max_length=most_positions(causal),
         stop_ids=frozenset(stops),
-        pad_id=tokenizer.eos_token_id if pad is None else pad,
+        pad_id=pad_of(tokenizer, vocabulary, config.name_or_path),
+        traits=traits_of(causal),
     )
     if config.torch_compile:
         _compile(causal)
-    _check_head(model, config)
-    model.packable = config.attn_implementation == "sdpa" and _packs(model, config)
+    try:
+        _check_head(model, config)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of code that is not ours: no kernel for this dtype or device, ...
+        raise InputError(
+            f"model {config.name_or_path} does not run with model.dtype={config.dtype} and "
+            f"model.attn_implementation={config.attn_implementation} here: {one_line(error)}"
+        ) from error
+    if config.attn_implementation == "sdpa":
+        model.packable = True  # while it is tried
+        model.packable = isolation.packs(model)
+    if not model.packable:
+        isolation.require_causal(model)
     model.info["computation"] = identity.computation(
         config, device=_device_name(model.device), packed=model.packable
     )
@@ -187,52 +229,6 @@ def _device_name(device: torch.device) -> str:
     if device.type != "cuda":
         return device.type
     return f"{device.type} {torch.cuda.get_device_name(device)}"
-
-
-def device_of(config: ModelConfig) -> torch.device:
-    """Return ``model.device``; ``auto`` is the device Accelerate gives this process."""
-    if config.device == "auto":
-        return distributed.state().device
-    try:
-        device = torch.device(config.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        what = str(error).splitlines()[0]
-        raise InputError(f"model.device={config.device} cannot be used here: {what}") from None
-    return device
-
-
-def _quantization(config: ModelConfig) -> dict[str, Any]:
-    if config.quantization == "none":
-        return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError("model.quantization=nf4 needs bitsandbytes; pip install bitsandbytes")
-    from transformers import BitsAndBytesConfig
-
-    four_bit = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES[config.dtype],
-    )
-    return {"quantization_config": four_bit, "device_map": {"": str(device_of(config))}}
-
-
-def _explain(config: ModelConfig, error: BaseException) -> str:
-    """Return one line that says what is wrong with a model that could not be loaded."""
-    name = config.name_or_path
-    text = str(error)
-    trouble = hub_trouble(name, error)
-    if trouble is not None:
-        return trouble
-    if "attention implementation" in text or "attn_implementation" in text:
-        return (
-            f"model {name} does not run with attn_implementation={config.attn_implementation} "
-            "here; set model.attn_implementation=eager"
-        )
-    if "safetensors" in text:
-        return f"model {name} has no safetensors weights; pickled weights are not loaded"
-    return f"model {name} cannot be loaded: {first_line(error)}"
 
 
 def _compile(causal: nn.Module) -> None:
@@ -266,23 +262,3 @@ def _check_head(model: LanguageModel, config: ModelConfig) -> None:
     if not torch.allclose(whole, parts, rtol=tolerance, atol=tolerance):
         kind = type(model.causal).__name__
         raise InputError(f"{kind} changes its logits in a way star does not know; please report it")
-
-
-@torch.inference_mode()
-def _packs(model: LanguageModel, config: ModelConfig) -> bool:
-    """Whether rows laid end to end have the hidden states each has alone."""
-    ids = [tuple(i % model.causal.config.vocab_size for i in range(n, 3 * n)) for n in (4, 3, 3)]
-    rows = [TokenRow(0, one[:1], one[1:]) for one in ids]
-    batches = [
-        lay_out(part, packed=packed, pad_id=model.pad_id, device=model.device)
-        for packed, part in ((True, rows), *((False, [row]) for row in rows))
-    ]
-    try:
-        together, *alone = [model.predict(batch).float() for batch in batches]
-    except (packing.NotPackable, TypeError, RuntimeError) as error:
-        logger.info("rows of this model are padded, not packed: %s", first_line(error))
-        return False
-    # By the norm: hidden states of some tokens are hundreds of times larger than others'.
-    tolerance = 1e-3 if config.dtype == "float32" else 1e-1
-    apart = torch.cat(alone)
-    return bool((together - apart).norm() <= tolerance * apart.norm())

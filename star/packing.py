@@ -2,20 +2,20 @@
 
 Given to transformers as an attention function. It is told of the rows by a keyword that the model
 hands down to its attention layers unseen; a model that does not hand it down, or whose attention
-needs more than a causal mask (sliding windows, soft caps, sinks), is found out when it is loaded,
-and takes padded batches instead.
+needs more than a causal mask (soft caps, sinks), is found out when it is loaded (``isolation``) and
+takes padded batches instead, as do rows that a sliding window cuts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedConfig
 
 from star.batches import Batch
 
@@ -27,6 +27,7 @@ class Layout:
 
     def __init__(self, batch: Batch) -> None:
         self.runs = batch.runs
+        self.longest = max(length for _, length in batch.runs)
 
     def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Return (1, T, heads, D); q: (1, heads, T, D), k and v with as many heads or fewer."""
@@ -61,6 +62,7 @@ class Cache:
     def __init__(self, batch: Batch, capacity: int) -> None:
         self._first: Layout | None = Layout(batch)
         self._size = (sum(count for count, _ in batch.runs), capacity)
+        self.longest = capacity
         self._stored: dict[int, list[Tensor]] = {}  # layer to keys, values: (B, heads, capacity, D)
         lengths = [length for count, length in batch.runs for _ in range(count)]
         self.lengths = torch.tensor(lengths, device=batch.ids.device)  # (B,) tokens stored
@@ -124,6 +126,8 @@ class Cache:
         rows, capacity = self._size
         # Zeros: a place that is masked out still takes part with weight 0, and 0 · NaN is NaN.
         tables = [x.new_zeros(rows, x.shape[1], capacity, x.shape[3]) for x in (k, v)]
+        if _layer(module) in self._stored:
+            raise NotPackable(f"{type(module).__name__} attends more than once a layer")
         self._stored[_layer(module)] = tables
         assert self._first is not None
         for table, new in zip(tables, (k, v), strict=True):
@@ -157,10 +161,14 @@ def _attention(
     star_rows: Layout | Cache | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    known = ("sliding_window", "softcap", "s_aux", "position_bias")
-    more = [name for name in known if others.get(name) is not None]
+    more = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if star_rows is None or attention_mask is not None or dropout or more:
         raise NotPackable(f"attention of {type(module).__name__} needs {more or 'its own masks'}")
+    window = others.get("sliding_window")
+    if window is not None and star_rows.longest > window:
+        raise NotPackable(f"rows of {star_rows.longest} tokens are cut by a window of {window}")
+    if others.get("is_causal") is False or getattr(module, "is_causal", True) is False:
+        raise NotPackable(f"attention of {type(module).__name__} is not causal")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return star_rows.attend(module, query, key, value, scale), None
 
@@ -172,13 +180,20 @@ class NotPackable(RuntimeError):
 AttentionInterface.register(NAME, _attention)
 
 
+def configs_of(causal: nn.Module) -> list[Any]:
+    """Return the configurations that the model's modules go by: parts may have copies."""
+    configs = {id(c): c for c in (getattr(m, "config", None) for m in causal.modules())}
+    return [c for c in configs.values() if isinstance(c, PreTrainedConfig)]
+
+
 @contextmanager
-def attention(causal: nn.Module) -> Iterator[None]:
-    """Let the model's attention layers call the functions above while the context lasts."""
-    config: Any = causal.config
-    before = config._attn_implementation
-    config._attn_implementation = NAME
+def attention(configs: Sequence[Any]) -> Iterator[None]:
+    """Let the attention layers of these configurations call the functions above meanwhile."""
+    before = [config._attn_implementation for config in configs]
+    for config in configs:
+        config._attn_implementation = NAME
     try:
         yield
     finally:
-        config._attn_implementation = before
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation = name

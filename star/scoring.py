@@ -246,6 +246,7 @@ class PoolScorer:
                 [self._rows[i].prompt for i in places],
                 max_new_tokens=self._limits.max_new_tokens,
                 batch_size=self._limits.batch_size,
+                forward_tokens=self._limits.batch_tokens,
                 progress=self._progress,
                 desc=f"generate {name}",
             )

@@ -22,6 +22,7 @@ from star.files import write_jsonl
 from star.generation import generate
 from star.mc_dropout import Passes, check_spread
 from star.models import LanguageModel
+from star.reading import NoSuchAttention
 from star.text_rows import CUT, IDS, check_output, check_rows, read_rows, without_scores
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ def score_texts(
     dtype: str = "float32",
     device: str = "auto",
     places: Sequence[str] | None = None,
+    revision: str | None = None,
+    quantization: str = "none",
+    attn: str | None = None,
+    batch_tokens: int = likelihood.BATCH_TOKENS,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return each row with the scores of its continuation, order kept.
@@ -60,6 +65,11 @@ def score_texts(
         dtype: Of the base weights.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         places: (N,) what rows are called in messages; ``None`` = ``row 0``, ``row 1``, ….
+        revision: Of a model on the Hub: branch, tag or commit.
+        quantization: ``none`` or ``nf4``.
+        attn: As ``model.attn_implementation``; ``None``: sdpa, or eager where the model has no
+            other.
+        batch_tokens: Tokens in a forward pass at most; a single row may have more.
         progress: Show bars.
 
     Returns:
@@ -77,8 +87,15 @@ def score_texts(
     _check(adapter, mc_passes=mc_passes, batch_size=batch_size)
     places = [f"row {i}" for i in range(len(rows))] if places is None else places
     check_rows(rows, places, passes=mc_passes > 0)
-    loaded = models.load(ModelConfig(name_or_path=model, dtype=dtype, device=device))  # type: ignore[arg-type]
+    loaded = _load(
+        ModelConfig(
+            name_or_path=model, revision=revision, dtype=dtype, device=device,  # type: ignore[arg-type]
+            quantization=quantization, attn_implementation=attn or "sdpa",  # type: ignore[arg-type]
+        ),
+        any_attention=attn is None,
+    )  # fmt: skip
     options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    scored: dict[str, Any] = {**options, "batch_tokens": batch_tokens}
     with adapters.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
         encoded = _encode(loaded, rows, places)
         missing = [i for i, row in enumerate(encoded) if not row.continuation]
@@ -89,11 +106,12 @@ def score_texts(
             encoded[i] = one.rows[0]
             cut |= {i} if one.truncated else set()
         made = generate(
-            loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens, **options
-        )
+            loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens,
+            forward_tokens=batch_tokens, **options,
+        )  # fmt: skip
         for i, new in zip(missing, made, strict=True):
             encoded[i] = replace(encoded[i], continuation=new)
-        plain = _measure(likelihood.token_scores(loaded, encoded, **options), encoded)
+        plain = _measure(likelihood.token_scores(loaded, encoded, **scored), encoded)
         out = [without_scores(row) for row in rows]
         for i, row in enumerate(out):
             row["num_tokens"] = len(encoded[i].continuation)
@@ -105,7 +123,7 @@ def score_texts(
         if mc_passes:
             settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
             with Passes(adapted, settings, seed=seed, round_=0).installed() as passes:
-                found = likelihood.token_scores(loaded, encoded, passes=passes, **options)
+                found = likelihood.token_scores(loaded, encoded, passes=passes, **scored)
             check_spread(np.concatenate(list(found.values())))
             for name, value in _measure(found, encoded).items():
                 spread = value.std(axis=1, ddof=1) if mc_passes > 1 else np.zeros(len(rows))
@@ -113,6 +131,17 @@ def score_texts(
                     row[f"{name}_mean"] = float(value[i].mean())
                     row[f"{name}_std"] = float(spread[i])
     return out
+
+
+def _load(config: ModelConfig, *, any_attention: bool) -> models.LanguageModel:
+    """Return the model; with ``any_attention`` by the eager kernel where it has no other."""
+    try:
+        return models.load(config)
+    except NoSuchAttention:
+        if not any_attention:
+            raise
+    logger.warning("%s has no sdpa attention; going on with eager", config.name_or_path)
+    return models.load(replace(config, attn_implementation="eager"))
 
 
 def _encode(

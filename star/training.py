@@ -8,7 +8,7 @@ the same optimisation. Gradients of the adapter alone are summed between process
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from transformers import get_scheduler
 
 from star import adapter, distributed, likelihood, seeding
+from star.batches import Batch, length_batches
 from star.config import RegularizerConfig, TrainConfig
 from star.distributed import is_main
 from star.encoding import TokenRow
@@ -60,6 +61,7 @@ def fit(
     validation: Sequence[TokenRow] = (),
     schedule_rows: int | None = None,
     eval_batch_size: int = 64,
+    eval_batch_tokens: int = likelihood.BATCH_TOKENS,
     progress: bool = False,
 ) -> Fit:
     """Train the adapter in place on ``rows``, answers only in the loss; leave it in eval mode.
@@ -93,6 +95,7 @@ def fit(
         if schedule_rows is None
         else config.num_train_epochs * (schedule_rows // batch_size + 1),
     )
+    limits = (eval_batch_size, eval_batch_tokens)
     result = Fit()
     best: dict[str, Tensor] | None = None
     bar = tqdm(
@@ -136,7 +139,7 @@ def fit(
                     break
             result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
             if validation:
-                value = _validate(model, adapted, validation, eval_batch_size)
+                value = _validate(model, adapted, validation, limits)
                 if config.keep == "best" and value < min(result.validation, default=math.inf):
                     best, result.kept_epoch = _copy(adapted), epoch
                 result.validation.append(value)
@@ -163,8 +166,10 @@ def _accumulate(
     # Like lengths together, dealt out in turn: little padding, and an even share for each process.
     mine = sorted(update, key=len, reverse=True)[state.process_index :: state.num_processes]
     nll = torch.zeros((), dtype=torch.float64)
-    for batch in _micro_batches(mine, config.per_device_train_batch_size):
-        with model.packing():
+    size, cuts = config.per_device_train_batch_size, model.traits.cuts
+    for places in length_batches([len(r) for r in mine], size, cuts=cuts):
+        batch = model.lay_out([mine[i] for i in places])
+        with model.packing(batch):
             loss = _answer_nll(model, batch) / answer_tokens
             loss.backward()
         nll += loss.detach().double().cpu()
@@ -180,26 +185,21 @@ def _accumulate(
     return float(reduce(nll.to(model.device), "sum"))
 
 
-def _micro_batches(rows: list[TokenRow], size: int) -> Iterator[list[TokenRow]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _answer_nll(model: LanguageModel, batch: list[TokenRow]) -> Tensor:
+def _answer_nll(model: LanguageModel, batch: Batch) -> Tensor:
     """Return the summed negative log-likelihood of the batch's answer tokens, in nats."""
-    laid = model.lay_out(batch)
-    return cross_entropy(model.logits(model.predict(laid)), laid.targets, reduction="sum")
+    return cross_entropy(model.logits(model.predict(batch)), batch.targets, reduction="sum")
 
 
 def _validate(
-    model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow], batch_size: int
+    model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow], limits: tuple[int, int]
 ) -> float:
     adapted.eval()
+    size, tokens = limits
     try:
-        sums = likelihood.token_scores(model, rows, batch_size=batch_size)["predictive_entropy"]
+        sums = likelihood.token_scores(model, rows, batch_size=size, batch_tokens=tokens)
     finally:
         _learning_mode(adapted)
-    return float(sums.sum() / sum(len(r.continuation) for r in rows))
+    return float(sums["predictive_entropy"].sum() / sum(len(r.continuation) for r in rows))
 
 
 def _copy(adapted: PeftModel) -> dict[str, Any]:

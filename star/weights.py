@@ -17,7 +17,7 @@ from typing import Any
 
 from star import identity
 from star.config import ModelConfig
-from star.errors import InputError
+from star.errors import InputError, one_line
 from star.provenance import installed
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _commit(config: ModelConfig) -> str:
         if told is None and isinstance(error, EntryNotFoundError):
             told = f"model {called} has no config.json, so it is none that transformers can load"
         raise InputError(
-            told or f"model {called} cannot be had from the Hub: {first_line(error)}"
+            told or f"model {called} cannot be had from the Hub: {one_line(error)}"
         ) from error
     commit = Path(path).parent.name
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -183,7 +183,7 @@ def _convert(folder: Path, file: str, made: Path) -> None:
             folder, dtype=torch.float32, **_dequantize(), **options
         )
     except (OSError, ValueError, ImportError, KeyError, struct.error) as error:
-        raise InputError(f"{file} cannot be read as GGUF: {first_line(error)}") from error
+        raise InputError(f"{file} cannot be read as GGUF: {one_line(error)}") from error
     # Now plain weights; without this, saving refuses them as still quantised.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -198,8 +198,3 @@ def _dequantize() -> dict[str, Any]:
     except ImportError:  # older transformers always de-quantise
         return {}
     return {"quantization_config": GgufConfig(dequantize=True)}
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

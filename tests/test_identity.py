@@ -16,7 +16,7 @@ import runs
 import tiny
 from safetensors.torch import load_file, save_file
 
-from star import acquisition, identity, likelihood, models, weights
+from star import acquisition, identity, isolation, likelihood, models, weights
 from star.config import ModelConfig
 from star.errors import InputError
 from star.records import RunFolder
@@ -333,7 +333,7 @@ def test_keys_differ_by_all_that_computes(
         load(tiny_llama, attn_implementation="eager"),
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(models, "_packs", lambda *_: False)
+        patch.setattr(isolation, "packs", lambda *_: False)
         others.append(load(tiny_llama))
     for name in identity.LIBRARIES:
         with monkeypatch.context() as patch:

@@ -27,8 +27,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "Granite": {},
     "Mistral": {"sliding_window": None},
 }
-# Their attention is more than a causal one.
-PADDED: dict[str, dict[str, Any]] = {"Mistral": {"sliding_window": 4}}
 
 
 def load(kind: str, more: dict[str, Any], tiny_llama: Path, folder: Path) -> LanguageModel:
@@ -68,23 +66,23 @@ def test_packed_rows_do_not_see_each_other(kind: str, tiny_llama: Path, tmp_path
     assert generate(model, prompts, max_new_tokens=8, batch_size=4) == answers
 
 
-def test_other_attention_is_found_out_and_padded(tiny_llama: Path, tmp_path: Path) -> None:
-    for kind, more in PADDED.items():
-        model = load(kind, more, tiny_llama, tmp_path / kind)
-        assert not model.packable
-        found = likelihood.token_scores(model, ROWS, batch_size=3)["predictive_entropy"][:, 0]
-        logs = [tiny.naive_log_probs(model, row) for row in ROWS]
-        expected = [
-            -float(log[range(len(log)), row.continuation].sum())
-            for row, log in zip(ROWS, logs, strict=True)
-        ]
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
-        tokens, log_probs = generate_scored(
-            model, [r.prompt for r in ROWS], max_new_tokens=4, batch_size=3
-        )
-        made = [TokenRow(0, r.prompt, t) for r, t in zip(ROWS, tokens, strict=True)]
-        nll = likelihood.token_scores(model, made, batch_size=3)["predictive_entropy"][:, 0]
-        np.testing.assert_allclose(log_probs, -nll, rtol=1e-5)
+def test_rows_that_a_window_cuts_are_padded(tiny_llama: Path, tmp_path: Path) -> None:
+    model = load("Mistral", {"sliding_window": 10}, tiny_llama, tmp_path / "model")
+    laid = {bool(model.lay_out([row]).runs) for row in ROWS}
+    assert laid == {True, False} and not model.lay_out(ROWS).runs
+    found = likelihood.token_scores(model, ROWS, batch_size=3)["predictive_entropy"][:, 0]
+    logs = [tiny.naive_log_probs(model, row) for row in ROWS]
+    expected = [
+        -float(log[range(len(log)), row.continuation].sum())
+        for row, log in zip(ROWS, logs, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    tokens, log_probs = generate_scored(
+        model, [r.prompt for r in ROWS], max_new_tokens=2, batch_size=3
+    )
+    made = [TokenRow(0, r.prompt, t) for r, t in zip(ROWS, tokens, strict=True)]
+    nll = likelihood.token_scores(model, made, batch_size=3)["predictive_entropy"][:, 0]
+    np.testing.assert_allclose(log_probs, -nll, rtol=1e-5)
 
 
 def test_a_model_that_hands_nothing_down_is_padded(

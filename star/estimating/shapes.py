@@ -17,6 +17,7 @@ from star.estimating import costs
 from star.estimating.costs import Shape
 from star.estimating.workload import Workload
 from star.models import LanguageModel
+from star.traits import most_positions, text_config
 
 LIBRARIES = 0.5e9  # bytes of Python with torch and transformers loaded, on a CPU
 
@@ -46,7 +47,7 @@ def without_weights(config: Config) -> LanguageModel:
         tokenizer=tokenizer,
         fingerprint="",
         info={},
-        max_length=int(getattr(settings, "max_position_embeddings", 0) or 2**30),
+        max_length=most_positions(causal),
         stop_ids=frozenset(),
         pad_id=0,
     )
@@ -58,8 +59,7 @@ def shape_of(causal: nn.Module, config: AdapterConfig) -> Shape:
     Raises:
         InputError: ``adapter.target_modules`` names no module of this model.
     """
-    settings: Any = causal.config
-    settings = settings.get_text_config()
+    settings = text_config(causal)
     head = causal.get_output_embeddings()  # type: ignore[operator]
     matrices, inputs, outputs = 0, [], []
     for name, module in causal.named_modules():
@@ -77,8 +77,8 @@ def shape_of(causal: nn.Module, config: AdapterConfig) -> Shape:
             f"adapter.target_modules: {', '.join(targets(config))} name no linear module of "
             "this model"
         )
-    heads = settings.num_attention_heads
-    width = getattr(settings, "head_dim", None) or settings.hidden_size // heads
+    heads = getattr(settings, "num_attention_heads", 0)  # Mamba has none
+    width = getattr(settings, "head_dim", None) or settings.hidden_size // max(1, heads)
     vocabulary = head.weight.shape[0]
     rest = {id(p): p.numel() for m in causal.modules() if isinstance(m, nn.Embedding) or m is head
             for p in m.parameters(recurse=False)}  # fmt: skip
