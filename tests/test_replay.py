@@ -418,7 +418,7 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
 
 def test_the_keys_are_the_schema_s() -> None:
     keys = {key for key, _ in fields_of(Config) if key.startswith("acquisition.")}
-    closed = {"continuation", "entropy_floor", "mc_dropout.masks"}
+    closed = {"continuation", "entropy_floor", "mc_dropout.masks", "name"}
     assert set(replaying.REPLAYABLE) - {"pool.query_size"} == keys - {
         f"acquisition.{name}" for name in closed
     }
