@@ -171,6 +171,16 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} is not JSON: {error}") from None
 
 
+def refuse_torn_json(folder: str | Path) -> None:
+    """Name a folder's JSON file that is none, where a library says only that something is torn.
+
+    Raises:
+        InputError: There is one.
+    """
+    for path in sorted(Path(folder).glob("*.json")):
+        read_json(path)
+
+
 def write_npz(path: str | Path, **arrays: Any) -> None:
     """Write arrays as ``.npz``. Equal arrays give equal bytes: numpy dates every entry 1980-01-01.
 

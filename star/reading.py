@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from star import distributed
 from star.config import ModelConfig
 from star.errors import InputError, one_line
+from star.files import refuse_torn_json
 from star.weights import hub_trouble
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -47,6 +48,7 @@ def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any,
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torn files and refused configurations raise all kinds
+        refuse_torn_json(where)
         raise _explained(config, error) from error
     _require_whole(config, causal, report)
     return tokenizer, causal

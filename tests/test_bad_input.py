@@ -7,6 +7,7 @@ and what makes the things that the words name.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Place:
     Attributes:
         here: An empty folder, the current one.
         out: The output folder, with a finished run in it.
-        run: That run.
+        run: That run, of random choice.
+        scored: Another one, of two rounds with scores, in a folder of its own.
         model: A tiny model's folder.
         data: A folder of good data.
     """
@@ -33,11 +35,16 @@ class Place:
     here: Path
     out: Path
     run: Path
+    scored: Path
     model: Path
     data: Path
 
 
-Make = Callable[[Path], object]
+SCORED = ("pool.rounds=2", "acquisition.select=top_k", "tracking.save_adapters=all")
+QUICK = ("pool.rounds=1", "train.num_train_epochs=1", "acquisition.select=random")
+
+Make = Callable[[Place], object]
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ def _parts(says: tuple[str, ...] | str) -> tuple[str, ...]:
 def file(name: str, content: str | bytes) -> Make:
     """Return what makes a file, and its folder."""
 
-    def make(here: Path) -> None:
-        path = here / name
+    def make(place: Place) -> None:
+        path = place.here / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -88,11 +95,11 @@ def data(
 ) -> Case:
     """Return a case of a data folder: its train split, and a test split that is good."""
 
-    def make(here: Path) -> None:
+    def make(place: Place) -> None:
         content = {name: train, "test.jsonl": GOOD, **(more or {})}
         for path, text in content.items():
             if text is not None:
-                file(f"bad/{path}", text)(here)
+                file(f"bad/{path}", text)(place)
 
     return Case(("run", "-", "{base}", "task.data_dir=bad", *words), says, make)
 
@@ -103,10 +110,10 @@ def score(rows: str | bytes, *says: str, words: tuple[str, ...] = ()) -> Case:
     return Case(given, says, file("in.jsonl", rows))
 
 
-def table(here: Path) -> None:
+def table(place: Place) -> None:
     """Make a small table, t.yaml."""
-    file("t.yaml", "seeds: 1\ncolumns: {a: {config: c.yaml}}\nrows: {random: {}}\n")(here)
-    file("c.yaml", "seed: 0\n")(here)
+    file("t.yaml", "seeds: 1\ncolumns: {a: {config: c.yaml}}\nrows: {random: {}}\n")(place)
+    file("c.yaml", "seed: 0\n")(place)
 
 
 ROW = '{"prompt": "what is 1 ?", "continuation": " 2"}\n'
@@ -175,7 +182,7 @@ WORDS = {
     "run-name-lines": run('run_name="a\\nb"', says=("run_name", "one line", r"'a\nb'")),
     "nul": run('run_name="a\\0b"', says=("run_name", r"'a\x00b'")),
     "not-utf-8": run("run_name=a\udcff", says=("run_name", "UTF-8", r"a\udcff")),
-    "long-name": run(f"run_name={'x' * 300}", says=("x" * 300, "File name too long")),
+    "long-name": run(f"run_name={'x' * 300}", says=("x" * 30, "name")),
     "output-in-a-file": run("output_dir=/dev/null/x", says=("/dev/null/x", "output_dir")),
     "pool-too-small": run("pool.initial_size=99", says=("12 available / 99 requested",)),
     "no-room": run("evaluation.max_new_tokens=256", says=("max_new_tokens=256", "no room")),
@@ -291,6 +298,22 @@ DATA = {
         "text,label\nwhat,1\n", "no column 'question'", "text, label", name="train.csv"
     ),
     "parquet-torn": data("PAR1", "not readable as Parquet", name="train.parquet"),
+    "csv-extra": data("question,answer\nwhat,1,2\n", "line 2", "3 fields", name="train.csv"),
+    "json-twice": data('{"question": "a", "question": "b", "answer": "1"}\n', "line 1", "question"),
+    "json-nan": data('{"question": NaN, "answer": "1"}\n', "line 1", "'question'"),
+    "surrogate": data('{"question": "a \\ud800", "answer": "1"}\n', "line 1", r"\ud800"),
+    "same-column": data(
+        GOOD, "question and answer are both 'answer'", words=("task.columns=question:answer",)
+    ),
+    "choices-alike": run(
+        "task.choices=[caf\u00e9, cafe\u0301]", says=("task.choices", "look the same", "keep one")
+    ),
+    "score-surrogate": score('{"prompt": "a", "note": "\\ud800"}\n', "line 1", "'note'"),
+    "score-nan": score('{"prompt": "a", "note": NaN}\n', "line 1", "note"),
+    "score-own-column": score(
+        '{"prompt": "a", "nll": "mine"}\n', "line 1", "its own nll", "rename it"
+    ),
+    "score-over-input": score(ROW, "is the input", words=("-o", "in.jsonl")),
     "score-no-json": score(ROW + "{\n", "in.jsonl, line 2", "malformed JSON"),
     "score-no-object": score("[1]\n", "line 1", "must be an object"),
     "score-no-prompt": score('{"text": "a"}\n', "'prompt'", "text"),
@@ -299,13 +322,86 @@ DATA = {
     "score-bytes": score(b"\xff", "in.jsonl", "not UTF-8"),
 }
 
+DATA["score-over-file"] = Case(
+    ("score", "{model}", "in.jsonl", "-o", "out.jsonl"),
+    ("the output out.jsonl is there already", "--force"),
+    lambda place: [file(name, ROW)(place) for name in ("in.jsonl", "out.jsonl")],
+)
 MODELS = {
     "model-gone": run("model.name_or_path=./gone", says=("gone", "no such folder")),
     "model-hub": run("model.name_or_path=nobody/no-such-model", says="nobody/no-such-model"),
     "model-package": run("model.name_or_path=package://no_such/x.gguf", says="pip install"),
     "model-folder": run("model.name_or_path={here}", says="{here}"),
-    "adapter-gone": score(ROW, "gone", words=("--adapter", "gone")),
-    "adapter-folder": score(ROW, "adapter_", words=("--adapter", ".")),
+}
+
+
+def damaged(verb: str, path: str, change: Callable[[bytes], bytes | None], *says: str) -> Case:
+    """Return a case of a run folder, ``damaged``, of which a file was changed, or lost."""
+
+    def make(place: Place) -> None:
+        folder = place.here / "damaged"
+        shutil.copytree(place.scored, folder)
+        content = change((folder / path).read_bytes())
+        if content is None:
+            (folder / path).unlink()
+        else:
+            (folder / path).write_bytes(content)
+
+    words = {
+        "report": ("report", "damaged"),
+        "replay": ("replay", "damaged"),
+        "run": ("run", "-", "{base}", *SCORED, "output_dir=.", "run_name=damaged"),
+    }
+    return Case(words[verb], (path.rpartition("/")[2], *says), make)
+
+
+def lost(content: bytes) -> None:
+    return None
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    """Return the content with a bit of its middle byte changed."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def instead(old: str, new: str) -> Callable[[bytes], bytes]:
+    def change(content: bytes) -> bytes:
+        assert old.encode() in content
+        return content.replace(old.encode(), new.encode())
+
+    return change
+
+
+def queried(*indices: object) -> Callable[[bytes], bytes]:
+    return lambda content: json.dumps({"indices": indices}).encode()
+
+
+WAY = "restore it"
+FOLDERS = {
+    "report-result-cut": damaged("report", "result.json", cut, "remove it"),
+    "report-result-edited": damaged("report", "result.json", instead('"auc": 0', '"auc": 1')),
+    "report-config-edited": damaged("report", "config.yaml", instead("seed: 0", "seed: 7"), WAY),
+    "report-config-lost": damaged("report", "config.yaml", lost, "damaged"),
+    "report-metrics-lost": damaged("report", "rounds/01/metrics.json", lost, WAY),
+    "report-metrics-torn": damaged("report", "rounds/00/metrics.json", cut, WAY),
+    "report-scores-cut": damaged("report", "rounds/00/scores.npz", cut, WAY),
+    "replay-config-cut": damaged("replay", "config.yaml", cut, WAY),
+    "replay-scores-flipped": damaged("replay", "rounds/00/scores.npz", flipped, WAY),
+    "replay-query-text": damaged("replay", "rounds/00/selected.json", queried("a"), WAY),
+    "replay-query-twice": damaged("replay", "rounds/00/selected.json", queried(3, 3), WAY),
+    "replay-query-outside": damaged("replay", "rounds/00/selected.json", queried(10**6), WAY),
+    "run-result-cut": damaged("run", "result.json", cut, "remove it"),
+    "run-query-lost": damaged("run", "rounds/00/selected.json", lost, WAY),
+    "run-adapter-flipped": damaged(
+        "run", "rounds/00/adapter/adapter_model.safetensors", flipped, WAY
+    ),
+    "run-initial-edited": damaged("run", "initial.json", queried(1, 2), WAY),
+    "run-environment-torn": damaged("run", "environment.json", cut, WAY),
 }
 
 # Refused once the folder was made: it is left behind, empty of rounds.
@@ -313,31 +409,93 @@ LEFT_BEHIND = {
     *("no-such-module", "pool-too-small", "no-room", "choices-of-numbers", "model-hub"),
     *("model-package", "no-memory"),
 }
+
+
+def changed(
+    what: str, name: str, change: Callable[[bytes], bytes | None], *says: str, words: Words = ()
+) -> Case:
+    """Return a case of ``star score`` with a model, or an adapter, of which a file was changed."""
+
+    def make(place: Place) -> None:
+        folder = place.here / what
+        source = place.model if what == "model" else place.scored / "rounds/00/adapter"
+        shutil.copytree(source, folder)
+        content = change((folder / name).read_bytes())
+        if content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content)
+        file("in.jsonl", ROW)(place)
+
+    model = "./model" if what == "model" else "{model}"
+    adapter = ("--adapter", "adapter") if what == "adapter" else ()
+    return Case(("score", model, "in.jsonl", "-o", "out.jsonl", *adapter, *words), says, make)
+
+
+def setting(key: str, value: object) -> Callable[[bytes], bytes]:
+    return lambda content: json.dumps({**json.loads(content), key: value}).encode()
+
+
+def renamed(content: bytes) -> bytes:
+    """Return safetensors whose names no module has."""
+    return content.replace(b"self_attn.q_proj", b"self_attn.x_proj")
+
+
+WEIGHTS, ADAPTED = "model.safetensors", "adapter_model.safetensors"
+MODELS |= {
+    "model-weights-lost": changed("model", WEIGHTS, lost, "model", "safetensors"),
+    "model-weights-torn": changed("model", WEIGHTS, cut, "model"),
+    "model-weights-renamed": changed("model", WEIGHTS, renamed, "model", "weights"),
+    "model-size": changed("model", "config.json", setting("hidden_size", 64), "config.json", "64]"),
+    "model-kind": changed("model", "config.json", setting("model_type", "x"), "model type `x`"),
+    "model-config-torn": changed("model", "config.json", cut, "model", "config.json"),
+    "model-config-lost": changed("model", "config.json", lost, "model", "config.json"),
+    "model-no-tokenizer": changed("model", "tokenizer.json", lost, "model", "tokenizer"),
+    "model-tokenizer-torn": changed("model", "tokenizer.json", cut, "tokenizer.json", "not JSON"),
+}
+ADAPTERS = {
+    "adapter-gone": score(ROW, "gone", words=("--adapter", "gone")),
+    "adapter-folder": score(ROW, "adapter_", words=("--adapter", ".")),
+    "adapter-weights-lost": changed("adapter", ADAPTED, lost, "adapter", "safetensors"),
+    "adapter-weights-torn": changed("adapter", ADAPTED, cut, "adapter"),
+    "adapter-weights-renamed": changed("adapter", ADAPTED, renamed, "adapter", "q_proj"),
+    "adapter-rank": changed("adapter", "adapter_config.json", setting("r", 9), "adapter", "9"),
+    "adapter-kind": changed(
+        "adapter",
+        "adapter_config.json",
+        setting("peft_type", "PROMPT_TUNING"),
+        "PROMPT_TUNING",
+        "LORA",
+    ),
+    "adapter-unknown-kind": changed(
+        "adapter", "adapter_config.json", setting("peft_type", "NONE_SUCH"), "NONE_SUCH"
+    ),
+    "adapter-config-torn": changed("adapter", "adapter_config.json", cut, "adapter_config.json"),
+}
+
 CASES = WORDS | FILES | COMMANDS | DATA | MODELS
 
 
 @pytest.fixture(scope="module")
-def ready(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Return the output folder, the finished run in it, and good data."""
+def ready(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Return the output folder, the finished run in it, good data, and a run with scores."""
     folder = tmp_path_factory.mktemp("ready")
     good = runs.write_data(folder / "data", pool=12, test=2)
     done = runs.go(tiny_llama, good, folder / "out", *QUICK, "run_name=done")
-    return folder / "out", done, good
-
-
-QUICK = ("pool.rounds=1", "train.num_train_epochs=1", "acquisition.select=random")
+    scored = runs.go(tiny_llama, good, folder, *QUICK, *SCORED, "run_name=scored")
+    return folder / "out", done, good, scored
 
 
 @pytest.fixture
 def place(
-    ready: tuple[Path, Path, Path],
+    ready: tuple[Path, ...],
     tiny_llama: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Place:
     monkeypatch.chdir(tmp_path)
-    out, done, good = ready
-    return Place(here=tmp_path, out=out, run=done, model=tiny_llama, data=good)
+    out, done, good, scored = ready
+    return Place(here=tmp_path, out=out, run=done, scored=scored, model=tiny_llama, data=good)
 
 
 def spelt(words: tuple[str, ...], place: Place) -> list[str]:
@@ -366,9 +524,9 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def test_bad_input(name: str, place: Place, capsys: pytest.CaptureFixture) -> None:
     it = CASES[name]
     if it.make is not None:
-        it.make(place.here)
+        it.make(place)
     before = tree(place.out)
-    here = set(tree(place.here))
+    here = tree(place.here)
     try:
         status = main(spelt(it.words, place))
     except SystemExit as end:  # argparse
@@ -385,9 +543,9 @@ def test_bad_input(name: str, place: Place, capsys: pytest.CaptureFixture) -> No
         assert sorted(set(after) - set(before)) == []
     for path in set(after) - set(before):
         shutil.rmtree(place.out / path, ignore_errors=True)
-    assert sorted(set(tree(place.here)) - here) == []
+    assert tree(place.here) == here
 
 
 def test_there_are_enough_of_every_kind() -> None:
     assert len(CASES) >= 75
-    assert min(map(len, (WORDS, FILES, COMMANDS, DATA, MODELS))) >= 5
+    assert min(map(len, (WORDS, FILES, COMMANDS, DATA, MODELS, ADAPTERS, FOLDERS))) >= 5

@@ -121,7 +121,7 @@ def runs_below(folder: Path) -> list[Path]:
     runs = []
     for place, folders, files in os.walk(folder):
         folders.sort()
-        if "config.yaml" in files:
+        if "config.yaml" in files or "result.json" in files:
             runs.append(Path(place))
             folders.clear()
     return runs
@@ -134,7 +134,7 @@ def _of_runs(named: Sequence[Path], below: Sequence[Path]) -> Record:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()
+    return any((path / name).is_file() for name in ("config.yaml", "result.json"))
 
 
 def _of_table(path: Path, root: Path | None) -> Record:
