@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 from transformers import GenerationConfig
 
@@ -92,7 +93,7 @@ def _generate(
 
     def work(places: list[int]) -> int:
         rows = [mine[i] for i in places]
-        made = _answers(model, [prompts[i] for i in rows], max_new_tokens)
+        made = _answers(model, [prompts[i] for i in rows], max_new_tokens, forward_tokens)
         done.update(zip(rows, made, strict=True))
         return len(rows)
 
@@ -101,8 +102,9 @@ def _generate(
     )
     lengths = [len(prompts[i]) + max_new_tokens for i in mine]
     with adapter.folded(model.causal):
+        size = min(batch_size, max(1, forward_tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
-        for count in halving(length_batches(lengths, batch_size, batch_tokens, cuts), work):
+        for count in halving(length_batches(lengths, size, batch_tokens, cuts), work):
             bar.update(count)
     bar.close()
     return collect(done, len(prompts))
@@ -121,25 +123,49 @@ def _cuts(model: LanguageModel, lengths: Sequence[int], max_new_tokens: int) -> 
 
 
 def _answers(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, most: int
 ) -> list[Made]:
-    """Return the answers of a batch between two ``cuts``."""
+    """Return the answers of a batch between two ``cuts``, ``most`` tokens in a forward pass."""
     longest, turn = max(map(len, prompts)), model.traits.turn
-    if turn is not None and longest <= turn < longest + max_new_tokens:
-        # All that is cached has to be made anew where a row crosses the turn: its own place.
-        return [made for one in prompts for made in _padded(model, [one], max_new_tokens)]
-    answer = _packed if model.packs(longest + max_new_tokens) else _padded
-    return answer(model, prompts, max_new_tokens)
+    crossing = turn is not None and longest <= turn < longest + max_new_tokens
+    # All that is cached has to be made anew where a row crosses the turn: its own place.
+    size = 1 if crossing else len(prompts)
+    parts = [
+        [prompts[i] for i in places]  # in their order: they come longest first
+        for places in length_batches([len(prompt) for prompt in prompts], size, most)
+    ]
+    if model.packs(longest + max_new_tokens) and not crossing:
+        return _packed(model, parts, max_new_tokens)
+    return [made for part in parts for made in _padded(model, part, max_new_tokens)]
+
+
+def _begin(
+    model: LanguageModel, parts: Sequence[Sequence[Sequence[int]]], max_new_tokens: int
+) -> tuple[packing.Cache, Tensor]:
+    """Return the prompts' cache, and the (B, H) hidden states behind them."""
+    capacity = len(parts[0][0]) + max_new_tokens
+    whole: packing.Cache | None = None
+    states = []
+    for part in parts:
+        # The 0 stands for the token that each prompt is to predict; it is not looked at.
+        rows = [TokenRow(i, tuple(prompt), (0,)) for i, prompt in enumerate(part)]
+        batch = model.lay_out(rows, whole=False)
+        cache = packing.Cache(batch, capacity)
+        states.append(model.predict(batch, cache))
+        if whole is None:
+            whole = cache
+        else:
+            whole.join(cache)
+    assert whole is not None
+    return whole, torch.cat(states)
 
 
 def _packed(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: LanguageModel, parts: Sequence[Sequence[Sequence[int]]], max_new_tokens: int
 ) -> list[Made]:
-    # The 0 stands for the token that each prompt is to predict; it is not looked at.
-    rows = [TokenRow(i, tuple(p), (0,)) for i, p in enumerate(prompts)]
-    batch = model.lay_out(rows, whole=False)
-    cache = packing.Cache(batch, max(map(len, prompts)) + max_new_tokens)
-    hidden = model.predict(batch, cache)  # (B, H)
+    """Return the answers of rows, longest first, whose prompts go through the model in parts."""
+    cache, hidden = _begin(model, parts, max_new_tokens)
+    prompts = [prompt for part in parts for prompt in part]
     made: list[list[int]] = [[] for _ in prompts]
     log_probs = np.zeros(len(prompts))
     going = list(range(len(prompts)))  # whose answer each row of the cache is

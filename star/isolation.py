@@ -61,7 +61,9 @@ def packs(model: Model) -> bool:
             logger.info("rows of this model are padded: packed, they would see each other")
             return False
         alone = [model.hidden(_ids(model, [rows[i]]))[0] for i in kept]
-    except (packing.NotPackable, TypeError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of code that is not ours, asked for what it may not know
         logger.info("rows of this model are padded, not packed: %s", one_line(error))
         return False
     # By the norm: hidden states of some tokens are hundreds of times larger than others'.
@@ -95,7 +97,7 @@ def pads_left(model: Model) -> bool:
     """Return whether ``generate`` gives a row behind padding on the left what it gives it alone."""
     if model.traits.chunked or not model.traits.maskable:
         return False
-    long, short = _rows(model, min(LONGEST, model.max_length - 2))[:2]
+    long, short = _rows(model, min(LONGEST // 2, model.max_length - 2))[:2]
     padded = [list(long), [model.pad_id] * (len(long) - len(short)) + list(short)]
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=2, output_logits=True, return_dict_in_generate=True,

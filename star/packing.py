@@ -96,6 +96,13 @@ class Cache:
             self.lengths = self.lengths + 1
         self._first, self._mask = None, None
 
+    def join(self, other: Cache) -> None:
+        """Take over another one's rows behind these; both have had their first forward pass."""
+        for layer, pair in self._stored.items():
+            more = other._stored.pop(layer)  # layer by layer, so that memory holds little twice
+            self._stored[layer] = [torch.cat(two) for two in zip(pair, more, strict=True)]
+        self.lengths = torch.cat([self.lengths, other.lengths])
+
     def keep(self, places: list[int]) -> list[int]:
         """Drop all rows but these; return the row that now is at each place.
 
