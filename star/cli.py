@@ -11,13 +11,11 @@ import errno
 import logging
 import os
 import re
-import select
-import stat
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
-from star import __version__, cli_help, cli_tables
+from star import __version__, cli_help, cli_tables, cli_verbs
 from star import config as configuration
 from star.errors import InputError
 
@@ -115,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--print-config", action="store_true", help="show the resolved YAML and do nothing else"
     )
-    run.set_defaults(call=_run)
+    run.set_defaults(call=cli_verbs.run)
 
     score = verbs.add_parser(
         "score",
@@ -145,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("sdpa", "eager", "flash_attention_2"),
         help="attention kernel; without it sdpa, or eager where the model has no other",
     )
-    score.set_defaults(call=_score)
+    score.set_defaults(call=cli_verbs.score)
 
     estimate = verbs.add_parser(
         "estimate",
@@ -168,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with it: how fast that device reads the weights, once a generated token of a batch",
     )
     estimate.add_argument("--json", metavar="FILE", help="also write the figures, round by round")
-    estimate.set_defaults(call=_estimate)
+    estimate.set_defaults(call=cli_verbs.estimate)
 
     replay = verbs.add_parser(
         "replay",
@@ -180,13 +178,13 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("run", metavar="RUN", help="a run folder")
     replay.add_argument("overrides", metavar="key=value", nargs="*", help="ask for another value")
     replay.add_argument("--json", metavar="FILE", help="also write the rows, with the indices")
-    replay.set_defaults(call=_replay)
+    replay.set_defaults(call=cli_verbs.replay)
     cli_tables.add_to(verbs)
     return parser
 
 
 def _configured(verb: argparse.ArgumentParser) -> None:
-    """Let a verb take a configuration, as :func:`_config` reads it."""
+    """Let a verb take a configuration, as ``cli_verbs`` reads it."""
     verb.add_argument("config", metavar="CONFIG", help="YAML file; '-': stdin, or the defaults")
     verb.add_argument("overrides", metavar="key=value", nargs="*", help="override a key")
     verb.add_argument(
@@ -195,112 +193,6 @@ def _configured(verb: argparse.ArgumentParser) -> None:
         help="paper (the text's reading), released (the authors' code with its faults) or star "
         "(ours): a delta between CONFIG and key=value, see star/presets",
     )
-
-
-def _config(options: argparse.Namespace) -> configuration.Config:
-    source = _stdin() if options.config == "-" else options.config
-    return configuration.load(source, options.overrides, preset=options.preset)
-
-
-def _stdin() -> TextIO | None:
-    """Return stdin where somebody sends a configuration: a file or a pipe, not a terminal.
-
-    Several processes would each get a part of it, or nothing.
-    """
-    try:
-        kind = os.fstat(sys.stdin.fileno()).st_mode
-    except (AttributeError, ValueError, OSError):  # closed, or none
-        return None
-    if not _alone() or not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
-        return None
-    if not select.select([sys.stdin], [], [], 2)[0]:  # a pipe that somebody left open, perhaps
-        print("waiting for a configuration on stdin; </dev/null where none comes", file=sys.stderr)
-    return sys.stdin
-
-
-def _run(options: argparse.Namespace) -> int:
-    config = _config(options)
-    if options.print_config:
-        print(configuration.to_yaml(config), end="")
-        return 0
-    from star import closing, starting
-
-    folder, rows = None, None
-    if _alone():  # several processes must agree on what they see
-        folder = starting.finished(config)
-        rows = None if folder else starting.rows(config)
-    if folder is not None:
-        closing.say(folder)
-        print(folder)
-        return 0
-    from star.active_learning import run  # late: what is said above needs no torch
-    from star.distributed import is_main, leave
-
-    try:
-        folder = run(config, rows=rows)
-        if is_main():
-            closing.say(folder)
-            print(folder)
-    finally:
-        leave()
-    return 0
-
-
-def _alone() -> bool:
-    """Whether this is the only process of its job, as torchrun's environment tells."""
-    return int(os.environ.get("WORLD_SIZE") or 1) == 1
-
-
-def _score(options: argparse.Namespace) -> int:
-    from star.texts import score_file
-
-    score_file(
-        options.model,
-        options.input,
-        output=options.output,
-        force=options.force,
-        adapter=options.adapter,
-        mc_passes=options.mc_passes,
-        masks=options.masks,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        max_new_tokens=options.max_new_tokens,
-        dtype=options.dtype,
-        device=options.device,
-        revision=options.revision,
-        quantization=options.quantization,
-        attn=options.attn,
-        progress=sys.stderr.isatty(),
-    )
-    return 0
-
-
-def _estimate(options: argparse.Namespace) -> int:
-    config = _config(options)
-    from star import starting
-
-    starting.rows(config)  # what is wrong with them is said at once
-    from star import estimating  # late, as for run
-
-    found = estimating.estimate(
-        config,
-        flops_per_second=options.flops_per_second,
-        bytes_per_second=options.bytes_per_second,
-    )
-    if options.json is not None:
-        estimating.write(options.json, found)
-    print(estimating.table(found))
-    return 0
-
-
-def _replay(options: argparse.Namespace) -> int:
-    from star import replaying
-
-    rows = replaying.replay(options.run, options.overrides)
-    if options.json is not None:
-        replaying.write_rows(options.json, rows)
-    print(replaying.table(rows))
-    return 0
 
 
 def _set_up_logging(verbose: bool) -> None:

@@ -162,6 +162,7 @@ def finished(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list
         (["report", "{run}"], "| star-predictive_entropy"),
         (["replay", "{run}", "acquisition.measure=margin"], "overlap"),
         (["sweep", "absent.yaml"], "cannot be read"),
+        (["score", "m", "absent.jsonl", "-o", "x"], "absent.jsonl not found"),
         (["run", "-", "{finished}"], "nothing to do"),
         (["run", "-", "{finished}", "run_name=x", "task.data_dir=gone"], "gone not found"),
         (["run", "-", "{finished}", "run_name=x", "model.name_or_path=./gone"], "no such folder"),
