@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from star import __version__, cli_help, cli_tables, cli_verbs
 from star import config as configuration
 from star.errors import InputError
+from star.files import refuse_output
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _options(arguments)
         _set_up_logging(options.verbose)
+        if getattr(options, "json", None) is not None:  # before the work for it
+            sources = [options.config] if "config" in options else []
+            refuse_output(options.json, force=options.force, sources=sources)
         status: int = options.call(options)
         return status
     except InputError as error:
@@ -166,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with it: how fast that device reads the weights, once a generated token of a batch",
     )
     estimate.add_argument("--json", metavar="FILE", help="also write the figures, round by round")
+    estimate.add_argument("--force", action="store_true", help="replace FILE if it is there")
     estimate.set_defaults(call=cli_verbs.estimate)
 
     replay = verbs.add_parser(
@@ -178,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("run", metavar="RUN", help="a run folder")
     replay.add_argument("overrides", metavar="key=value", nargs="*", help="ask for another value")
     replay.add_argument("--json", metavar="FILE", help="also write the rows, with the indices")
+    replay.add_argument("--force", action="store_true", help="replace FILE if it is there")
     replay.set_defaults(call=cli_verbs.replay)
     cli_tables.add_to(verbs)
     return parser

@@ -143,6 +143,33 @@ def refuse_half_characters(text: str, where: str) -> None:
         ) from None
 
 
+def refuse_output(path: str | Path, *, force: bool, sources: Iterable[str | Path] = ()) -> None:
+    """Refuse an output, before any work for it, that would replace a file or cannot be written.
+
+    Args:
+        path: Of the output.
+        force: A file that is there may be replaced.
+        sources: Files that are read; they are never replaced.
+
+    Raises:
+        InputError: There is a file, a folder or a device; or no folder to write it to.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if kind is not None and not path.is_file():
+        raise InputError(f"cannot write {path}: it is {kind}")
+    if kind is not None and any(Path(s).exists() and path.samefile(s) for s in sources):
+        raise InputError(f"cannot write {path}: it is the input; name another file")
+    if kind is not None and not force:
+        raise InputError(
+            f"cannot write {path}: it is there already; name another file, or give --force"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
+
+
 def kind_of(path: Path) -> str | None:
     """Return what stands at a path that is no file, in words; ``None`` if nothing does."""
     if path.is_symlink() and not path.exists():

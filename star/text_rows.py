@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,22 +116,3 @@ def without_scores(row: Row) -> dict[str, Any]:
     """Return a row without the scores of an earlier time."""
     old = {*SUMS, *OF_PASSES, CUT} if _scored_before(row) else set()
     return {key: value for key, value in row.items() if key not in old}
-
-
-def check_output(output: Path, source: Path, *, force: bool) -> None:
-    """Refuse an output that would replace a file, unless ``force``, or cannot be written.
-
-    Raises:
-        InputError: It is the input, a file that is there, no file, or in no folder to write to.
-    """
-    if not output.parent.is_dir():
-        raise InputError(f"the folder of the output, {output.parent}, does not exist")
-    kind = kind_of(output)
-    if kind is not None and not output.is_file():
-        raise InputError(f"the output must be a file, {output} is {kind}")
-    if kind is not None and source.exists() and output.samefile(source):
-        raise InputError(f"the output {output} is the input; name another file")
-    if kind is not None and not force:
-        raise InputError(f"the output {output} is there already; name another, or give --force")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise InputError(f"the folder of the output, {output.parent}, cannot be written to")

@@ -18,12 +18,12 @@ from star.config import McDropoutConfig, ModelConfig
 from star.distributed import is_main
 from star.encoding import TokenRow, encode, fit
 from star.errors import InputError
-from star.files import write_jsonl
+from star.files import refuse_output, write_jsonl
 from star.generation import generate
 from star.mc_dropout import Passes, check_spread
 from star.models import LanguageModel
 from star.reading import NoSuchAttention
-from star.text_rows import CUT, IDS, check_output, check_rows, read_rows, without_scores
+from star.text_rows import CUT, IDS, check_rows, read_rows, without_scores
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def score_file(
     """
     source, output = Path(source), Path(output)
     rows, places = read_rows(source)
-    check_output(output, source, force=force)
+    refuse_output(output, force=force, sources=[source])
     scored = score_texts(model, rows, places=places, **options)
     if is_main():
         write_jsonl(output, scored)

@@ -117,6 +117,13 @@ def test_an_estimate(quick: list[str], tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{found['total']['tokens']:,}" in said and "peak memory" in said
     assert not (tmp_path / "out").exists()  # no run folder
     refused(capsys, ["estimate", *quick[1:], *words[:3], "/dev/null/a.json"], "/dev/null/a.json")
+    kept = (tmp_path / "a.json").read_bytes()
+    refused(capsys, ["estimate", *quick[1:], *words], "give --force")
+    file = tmp_path / "a.yaml"
+    file.write_text("seed: 1\n")
+    over = ["estimate", str(file), *quick[2:], *words[:3], str(file), "--force"]
+    refused(capsys, over, "it is the input")
+    assert (tmp_path / "a.json").read_bytes() == kept
     settings = ["model.name_or_path=./gone", "adapter.target_modules=[q_prj]"]
     for setting, part in zip(settings, ("gone", "q_prj"), strict=True):
         refused(capsys, ["estimate", *quick[1:], setting, *words[:2]], part)

@@ -398,8 +398,13 @@ def test_rows_that_cannot_be_written(
 ) -> None:
     refused(capsys, [str(runner(BASE)), "--json", str(tmp_path / "no" / "x.json")], "x.json")
     (tmp_path / "folder").mkdir()
-    refused(capsys, [str(runner(BASE)), "--json", str(tmp_path / "folder")], "cannot write")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    refused(capsys, [str(runner(BASE)), "--json", str(tmp_path / "folder")], "it is a folder")
+    dear = tmp_path / "dear.json"
+    dear.write_text("[1]")
+    refused(capsys, [str(runner(BASE)), "--json", str(dear)], "give --force")
+    assert dear.read_text() == "[1]" and len(list(tmp_path.iterdir())) == 2
+    assert main(["replay", str(runner(BASE)), "--json", str(dear), "--force"]) == 0
+    assert len(json.loads(dear.read_text())) > 0
     assert not list((tmp_path / "folder").iterdir())
 
 

@@ -240,7 +240,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"in\.jsonl not found"):
         score_file("nowhere", tmp_path / "in.jsonl", output=tmp_path / "out.jsonl")
     (tmp_path / "in.jsonl").write_text("{}")
-    with pytest.raises(InputError, match="folder of the output"):
+    with pytest.raises(InputError, match=r"cannot write .*: the folder .*no does not exist"):
         score_file("nowhere", tmp_path / "in.jsonl", output=tmp_path / "no" / "out.jsonl")
 
 
@@ -264,7 +264,7 @@ def test_outputs_replace_nothing_unasked(tiny_llama: Path, tmp_path: Path) -> No
 
     for name in ("in.jsonl", "hard", "soft"):
         assert all("is the input" in refusal(tmp_path / name, force) for force in (True, False))
-    assert "there already; name another, or give --force" in refusal(kept, False)
+    assert "there already; name another file, or give --force" in refusal(kept, False)
     for output, kind in (
         ("gone", "a link to nowhere"),
         ("folder", "a folder"),
