@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 from star import __version__, cli_help, cli_tables, cli_verbs
 from star import config as configuration
 from star.errors import InputError
-from star.files import refuse_output
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
@@ -41,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _options(arguments)
         _set_up_logging(options.verbose)
         if getattr(options, "json", None) is not None:  # before the work for it
+            from star.files import refuse_output  # late: numpy
+
             sources = [options.config] if "config" in options else []
             refuse_output(options.json, force=options.force, sources=sources)
         status: int = options.call(options)
@@ -52,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         name = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
         return _refuse(f"cannot read or write{name}: {error.strerror}")
+    except UnicodeEncodeError as error:  # a name that this locale's files cannot have
+        if error.encoding.startswith("utf"):
+            raise
+        return _refuse(
+            f"{error.object!a} cannot be a file's name in this locale ({error.encoding}); set "
+            "PYTHONUTF8=1, or another LC_ALL"
+        )
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
             raise

@@ -265,6 +265,11 @@ COMMANDS = {
     "sweep-unknown": case(
         "sweep", "t.yaml", says=("unknown key 'rwos'", "'rows'"), make=file("t.yaml", "rwos: {}")
     ),
+    "replay-over-file": case(
+        *("replay", "{run}", "--json", "a.json"),
+        says=("a.json is there already", "--force"),
+        make=file("a.json", "mine"),
+    ),
     "sweep-gone": case("sweep", "absent.yaml", says="absent.yaml cannot be read"),
     "replay-gone": case("replay", "gone", says="run folder gone not found"),
     "replay-no-run": case("replay", ".", says=("not a run folder", "config.yaml")),

@@ -86,6 +86,16 @@ def test_a_name_that_is_not_utf_8() -> None:
         assert part in done.stderr
 
 
+def test_a_name_that_the_locale_has_not(tmp_path: Path, finished: list[str]) -> None:
+    (tmp_path / "run.yaml").write_text("output_dir: né\n", encoding="utf-8")
+    words = " ".join(f"'{word}'" for word in finished if not word.startswith("output_dir="))
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = shell(f"star run {tmp_path / 'run.yaml'} {words}", **locale)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith(r"error: 'n\xe9")
+    assert "PYTHONUTF8=1" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "command, seed",
     [
