@@ -17,14 +17,19 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
-from star import seeding
-from star.config import LLAMA_PROJECTIONS, AdapterConfig, RegularizerConfig
-from star.errors import InputError, nearest
+from star import seeding, targets
+from star.config import AdapterConfig, RegularizerConfig
+from star.errors import InputError, one_line
 from star.models import LanguageModel
 
 NAME = "default"  # PEFT's name of a model's first adapter
+# What PEFT raises for an adapter that it cannot put into a model.
+REFUSALS = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError, MemoryError)
 
 # One value does not mean the same in both kinds: decoupled decay is multiplied by the learning
 # rate alone, while Adam divides the loss term's gradient by the gradient's own size.
@@ -45,49 +50,52 @@ def fresh(
     The adapter's random start (A: Kaiming uniform, B: zero) depends on seed and round alone.
 
     Raises:
-        InputError: ``adapter.target_modules`` names no module of this model.
+        InputError: ``adapter.target_modules`` does not fit the model (see ``targets.resolve``).
     """
+    names = targets.resolve(model.causal, config)
     settings = LoraConfig(
         r=config.r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         use_rslora=config.use_rslora,
-        target_modules=targets(config),
+        target_modules=names,
+        exclude_modules=targets.beside(model.causal, names) or None,
         task_type="CAUSAL_LM",
     )
-    _check_targets(model.causal, config)
-    with seeding.forked(seed, "adapter", round_), warnings.catch_warnings():
-        # peft asks transformers by a name it has given up; nothing of ours, or the user's, to mend.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        adapted = get_peft_model(model.causal, settings)
+    try:
+        with seeding.forked(seed, "adapter", round_), quietly():
+            adapted = get_peft_model(model.causal, settings)
+    except REFUSALS as error:
+        remove(model)
+        raise InputError(f"no adapter for this model: {one_line(error)}") from error
     try:
         yield adapted.eval()
     finally:
-        _remove(adapted, model)
+        remove(model)
 
 
 @contextmanager
-def load(model: LanguageModel, folder: str | Path) -> Iterator[PeftModel]:
-    """Yield the model with a saved adapter (safetensors); on exit the base is as it was before."""
-    folder = Path(folder)
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise InputError(
-            f"no adapter_model.safetensors in {folder}; expected a PEFT adapter folder"
-        )
-    try:
-        adapted = PeftModel.from_pretrained(model.causal, folder, use_safetensors=True)
-    except (ValueError, RuntimeError, KeyError) as error:
-        what = str(error).strip().splitlines()[0]
-        raise InputError(f"adapter {folder} does not fit the model: {what}") from error
-    try:
-        yield adapted.eval()
-    finally:
-        _remove(adapted, model)
+def quietly() -> Iterator[None]:
+    """Leave out PEFT's warnings of what is meant so."""
+    with warnings.catch_warnings():
+        for message in (
+            # A name of transformers' that it has given up.
+            ".*is_gradient_checkpointing.*",
+            # It finds out by itself which module is a Conv1D.
+            ".*fan_in_fan_out.*",
+            # A tied head stays the base model's where the embeddings alone are adapted, and the
+            # other way round; folding copies the weight.
+            ".*tie_word_embeddings.*",
+            # An error here.
+            "Found missing adapter keys.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def save(adapted: PeftModel, folder: str | Path) -> None:
-    """Write the adapter as a PEFT folder with safetensors weights."""
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+    """Write the adapter as a PEFT folder with safetensors weights, without any of the base's."""
+    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
 @contextmanager
@@ -104,11 +112,17 @@ def layers(adapted: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-class Folded:
-    """Scoring with W + (alpha/r)·B·A in the place of W and its LoRA branch: one product, not three.
+def is_variant(layer: Any) -> bool:
+    """Whether an adapted module computes something else than W·x + s·B·A·x, DoRA for one."""
+    return NAME in layer.lora_variant
 
-    A context. The base weights themselves come back at its end, bit for bit: taking the branch off
-    again by subtraction would leave an error of rounding behind, more with every round.
+
+class Folded:
+    """Scoring with W + s·B·A in the place of W and its LoRA branch: one product, not three.
+
+    A context; s is the adapter's scale. The base weights themselves come back at its end, bit for
+    bit: taking the branch off again by subtraction would leave an error of rounding behind, more
+    with every round.
     """
 
     def __init__(self, causal: nn.Module) -> None:
@@ -122,11 +136,11 @@ class Folded:
         cannot be added to.
         """
         return bool(self._layers) and all(
-            type(layer.base_layer) is nn.Linear
+            type(layer.base_layer) in (nn.Linear, Conv1D)
             and layer.base_layer.weight.dtype in (torch.float32, torch.float64)
             and layer.active_adapters == [NAME]
             and not (layer.disable_adapters or layer.merged)
-            and not (layer.use_dora[NAME] or layer.lora_bias[NAME])
+            and not (is_variant(layer) or layer.lora_bias[NAME])
             for layer in self._layers.values()
         )
 
@@ -151,10 +165,12 @@ class Folded:
         """
         for name, layer in self._layers.items():
             lora_a = layer.lora_A[NAME].weight if a is None else a[name]
+            lora_b = layer.lora_B[NAME].weight.to(lora_a.dtype)
+            # Conv1D keeps its weight as (in, out): W + (B·A)ᵀ.
+            pair = (lora_a.T, lora_b.T) if layer.fan_in_fan_out else (lora_b, lora_a)
             torch.addmm(
                 self._base[name],
-                layer.lora_B[NAME].weight.to(lora_a.dtype),
-                lora_a,
+                *pair,
                 alpha=layer.scaling[NAME],
                 out=layer.base_layer.weight.data,
             )
@@ -211,27 +227,22 @@ def norms(adapted: nn.Module) -> dict[str, float]:
     }
 
 
-def targets(config: AdapterConfig) -> list[str]:
-    """Return the names of the modules that get an adapter."""
-    named = config.target_modules
-    return list(LLAMA_PROJECTIONS if named == "auto" else named)
+def remove(model: LanguageModel) -> None:
+    """Take every adapter out, also one that failed half way in; the base is then as it was.
 
-
-def _check_targets(causal: nn.Module, config: AdapterConfig) -> None:
-    # Known by their last name, as PEFT matches them; a full path is PEFT's business.
-    known = {
-        name.rpartition(".")[2] for name, m in causal.named_modules() if isinstance(m, nn.Linear)
-    }
-    for target in targets(config):
-        if "." not in target and target not in known:
-            raise InputError(
-                f"adapter.target_modules: '{target}' is no linear module of this model"
-                f"{nearest(target, known)} (it has {', '.join(sorted(known))})"
-            )
-
-
-def _remove(adapted: PeftModel, model: LanguageModel) -> None:
-    adapted.unload()
+    PEFT's own ``unload`` leaves whole modules that an adapter brought (``modules_to_save``).
+    """
+    taken: list[str] = []
+    for name, module in list(model.causal.named_modules()):
+        if any(name.startswith(f"{outer}.") for outer in taken):
+            continue
+        if isinstance(module, BaseTunerLayer):
+            model.causal.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, AuxiliaryTrainingWrapper):
+            model.causal.set_submodule(name, module.original_module)
+        else:
+            continue
+        taken.append(name)
     # PEFT leaves its configuration on the module; the next adapter would be taken for a second one.
     if hasattr(model.causal, "peft_config"):
         del model.causal.peft_config

@@ -34,6 +34,7 @@ from star.schema import (
     TaskConfig,
     TrackingConfig,
     TrainConfig,
+    as_said,
     config_hash,
     fields_of,
     get,
@@ -41,7 +42,7 @@ from star.schema import (
     scored_continuation,
     strategy_name,
 )
-from star.words import meant, spell
+from star.words import MODULE_WORDS, MODULES, meant, spell
 
 __all__ = [
     "LLAMA_PROJECTIONS",
@@ -59,6 +60,7 @@ __all__ = [
     "TaskConfig",
     "TrackingConfig",
     "TrainConfig",
+    "as_said",
     "check",
     "config_hash",
     "describe",
@@ -216,7 +218,6 @@ def _items(value: Any) -> list[Any]:
 
 
 SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
-MODULES = "adapter.target_modules"
 
 _BOUNDS = {
     "ge": (lambda v, b: v >= b, "at least"),
@@ -262,18 +263,23 @@ def check(config: Config) -> None:
 
 
 def _check_modules(key: str, modules: Any) -> None:
-    if modules in ("auto", "all-linear"):
+    """Raise ``InputError`` unless ``adapter.target_modules`` is a word, a list, or a record."""
+    if isinstance(modules, str) and modules in MODULE_WORDS:
         return
+    if isinstance(modules, dict) and len(modules) == 1 and set(modules) <= set(MODULE_WORDS):
+        modules = next(iter(modules.values()))
     if not isinstance(modules, list):
         raise InputError(
-            f"{key} must be auto, all-linear, or a list; write it whole, [q_proj, v_proj], got "
-            f"{modules!r}"
+            f"{key} must be {', '.join(MODULE_WORDS)}, or a list; write it whole, "
+            f"[q_proj, v_proj], got {modules!r}"
         )
     if not modules:
         raise InputError(f"{key} is empty; name at least one module")
     for module in modules:
         if not isinstance(module, str):
             raise InputError(f"{key} must be text, got {module!r} as YAML reads it; quote it")
+        if not module.strip("."):
+            raise InputError(f"{key} holds {module!r}, which names no module")
 
 
 def _check_acquisition(config: Config) -> None:

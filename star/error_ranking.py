@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from star import adapter, calibration, weights
+from star import calibration, saved_adapter, weights
 from star.active_learning import evaluate_on, passes_of
 from star.config import Config, load
 from star.errors import InputError
@@ -72,7 +72,7 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
         scores, wrong = read_npz(place / "scores.npz"), _errors(place, places)
         _check_base(world, scores, place, config)
         unlabelled = scores["index"].tolist()
-        with adapter.load(world.model, place / "adapter") as adapted:
+        with saved_adapter.load(world.model, place / "adapter") as adapted:
             full = test.full(places, passes_of(config, adapted, t)).score(a.measure, a.reduction)
             examples = [world.examples[i] for i in unlabelled]
             # All of them, as a simulation can; nothing of it is written into the run.

@@ -21,7 +21,7 @@ from typing import Any
 from star.errors import InputError
 from star.files import atomic_write
 from star.provenance import installed
-from star.schema import Config, ModelConfig
+from star.schema import Config, ModelConfig, as_said
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ def beginning(config: Config) -> dict[str, Any]:
     What the names among them stand for, the content of model and data, is not in here.
     """
     parts = ("model", "task", "adapter", "regularizer", "train", "evaluation")
-    settings = {name: dataclasses.asdict(getattr(config, name)) for name in parts}
+    said = as_said(config)
+    settings = {name: dataclasses.asdict(getattr(said, name)) for name in parts}
     settings |= {"seed": config.seed, "initial_size": config.pool.initial_size}
     if "mc" in config.evaluation.views:
         settings["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)

@@ -14,7 +14,7 @@ mode throughout, so the base model's own dropout stays off.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -22,10 +22,27 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from star import adapter, seeding
+from star import adapter, seeding, targets
 from star.batches import Batch
 from star.config import McDropoutConfig
 from star.errors import InputError
+
+
+def check_modules(causal: nn.Module, names: Iterable[str], config: McDropoutConfig) -> None:
+    """Raise ``InputError`` where masks per token cannot act on all that gets an adapter."""
+    head = causal.get_output_embeddings()  # type: ignore[operator]
+    linear = targets.linear_modules(causal)
+    if config.passes and config.masks == "token":
+        _refuse_head(n for n in targets.matching(linear, names) if linear[n] is head)
+
+
+def _refuse_head(names: Iterable[str]) -> None:
+    # The head is applied at some positions alone, in chunks, where no mask knows its place.
+    for name in names:
+        raise InputError(
+            f"masks per token cannot act on the output head, but {name} has an adapter; set "
+            "acquisition.mc_dropout.masks=consistent (star score: --masks consistent)"
+        )
 
 
 class Passes:
@@ -38,7 +55,8 @@ class Passes:
 
         Raises:
             InputError: Dropout 0 in some adapted module (PEFT then puts an identity in its place),
-                or a merged adapter (which skips dropout): all passes would be equal.
+                or a merged adapter (which skips dropout): all passes would be equal. Masks per
+                token on the output head, or on DoRA, which asks its dropout in training alone.
         """
         self.count = config.passes
         self._adapted = adapted
@@ -56,6 +74,15 @@ class Passes:
                 raise InputError(f"MC dropout needs an unmerged adapter, but {name} is merged")
         if not self._layers:
             raise InputError("MC dropout needs an adapter, the model has none")
+        if config.masks == "token":
+            head = adapted.get_base_model().get_output_embeddings()
+            _refuse_head(name for name, layer in self._layers.items() if layer is head)
+            for name, layer in self._layers.items():
+                if adapter.is_variant(layer):
+                    raise InputError(
+                        f"masks per token cannot act on DoRA, which {name} has; set masks to "
+                        "consistent"
+                    )
 
     @contextmanager
     def installed(self) -> Iterator[Passes]:
@@ -164,14 +191,15 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def check_spread(scores: np.ndarray) -> None:
-    """Raise ``RuntimeError`` if the S passes gave every example the same score.
+    """Raise ``InputError`` if the S passes gave every example the same score.
 
     Args:
-        scores: (N, S). An adapter that has learned (B ≠ 0) always moves some score; equal columns
-            mean that dropout did not act.
+        scores: (N, S). An adapter that has learned (B ≠ 0) moves some score, unless what it adds
+            is lost in rounding.
     """
     if scores.shape[0] and scores.shape[1] > 1 and (scores == scores[:, :1]).all():
-        raise RuntimeError(
-            f"all {scores.shape[1]} MC-dropout passes gave equal scores: dropout did not act, or "
-            "the adapter has not been trained"
+        raise InputError(
+            f"all {scores.shape[1]} MC-dropout passes gave equal scores: the adapter has not been "
+            "trained, or moves less than the model's dtype can tell; train it longer or at a "
+            "higher rate, or go without passes"
         )

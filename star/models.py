@@ -145,6 +145,8 @@ class LanguageModel:
         head = self.causal.get_output_embeddings()
         if of is None:
             logits = head(hidden).float()
+        elif type(head) is not nn.Linear:  # an adapter's: more than its weight
+            logits = head(hidden)[..., of].float()
         else:  # some words alone: their rows of the head
             bias = getattr(head, "bias", None)
             logits = linear(hidden, head.weight[of], None if bias is None else bias[of]).float()

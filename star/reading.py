@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -17,7 +18,7 @@ from star import distributed
 from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.files import refuse_torn_json
-from star.weights import hub_trouble
+from star.weights import hub_trouble, refuse_adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,6 +33,7 @@ def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any,
     Raises:
         InputError: What is there cannot be read, or is not all of this model.
     """
+    refuse_adapter(config.name_or_path, where, options.get("revision"))
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
@@ -50,6 +52,7 @@ def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any,
     except Exception as error:  # torn files and refused configurations raise all kinds
         refuse_torn_json(where)
         raise _explained(config, error) from error
+    _require_plain(config, causal)
     _require_whole(config, causal, report)
     return tokenizer, causal
 
@@ -93,6 +96,18 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(before)
+
+
+def _require_plain(config: ModelConfig, causal: nn.Module) -> None:
+    """Refuse a model that comes with more than its weights, or with coded ones."""
+    name = config.name_or_path
+    if any(isinstance(module, BaseTunerLayer) for module in causal.modules()):
+        raise InputError(f"model {name} has an adapter on; merge it into the weights")
+    if getattr(causal, "is_quantized", False) and config.quantization == "none":
+        raise InputError(
+            f"the weights of model {name} are stored quantised; give the model as it was before, "
+            "with model.quantization=nf4 to have it quantised here"
+        )
 
 
 def _require_whole(config: ModelConfig, causal: nn.Module, report: dict[str, Any]) -> None:

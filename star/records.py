@@ -27,6 +27,7 @@ from typing import IO, Any
 from star.config import (
     NOT_IN_HASH,
     Config,
+    as_said,
     config_hash,
     fields_of,
     get,
@@ -263,6 +264,7 @@ def _refuse_foreign(path: Path, config: Config) -> None:
         ) from None
     if config_hash(there) == config_hash(config):
         return
+    there, config = as_said(there), as_said(config)
     differing = [
         f"{key} is {get(there, key)!r} there, {get(config, key)!r} here"
         for key, _ in fields_of(Config)

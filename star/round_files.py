@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 
 from star import adapter, statistics
-from star.config import Config, config_hash, label_free, strategy_name
+from star.config import Config, config_hash, label_free, load, strategy_name, to_yaml
 from star.errors import InputError
 from star.evaluation import Evaluation
-from star.files import write_json, write_jsonl, write_npz
+from star.files import atomic_write, write_json, write_jsonl, write_npz
 from star.records import RunFolder
 from star.training import Fit
 
@@ -146,3 +146,24 @@ def refuse_earlier(folder: RunFolder) -> None:
                 f"{folder.path} has rounds of an earlier version (round {t}), whose ece is that of "
                 "the mean token's probability; go on with that version, or set another output_dir"
             )
+
+
+def record_modules(folder: RunFolder, modules: Sequence[str]) -> None:
+    """Write into ``config.yaml`` what a word in ``adapter.target_modules`` means for the model.
+
+    Raises:
+        InputError: It meant something else when the run began.
+    """
+    path = folder.path / "config.yaml"
+    stored = load(path)
+    said = stored.adapter.target_modules
+    if isinstance(said, str):
+        adapted = replace(stored.adapter, target_modules={said: list(modules)})
+        with atomic_write(path) as file:
+            file.write(to_yaml(replace(stored, adapter=adapted)).encode())
+    elif isinstance(said, dict) and list(modules) not in said.values():
+        raise InputError(
+            f"{folder.path} was started with {said} as adapter.target_modules, which are "
+            f"{list(modules)} now; restore PEFT's version (environment.json names it), or set "
+            "another output_dir"
+        )

@@ -110,7 +110,12 @@ class AdapterConfig:
     lora_dropout: float = _key(
         0.1, "dropout on the input of A, in training and MC passes", ge=0, lt=1
     )
-    target_modules: Any = _key("auto", "modules that get an adapter")
+    target_modules: Any = _key(
+        "auto",
+        "modules that get an adapter: [names or ends of paths], all-linear (the output head left "
+        "out), or auto = LLaMA's seven projections, else PEFT's list for the architecture, else "
+        "all-linear; a run's config.yaml has {auto: [what it was]}",
+    )
 
 
 @dataclass(frozen=True)
@@ -321,10 +326,21 @@ def scored_continuation(acquisition: AcquisitionConfig, choices: bool) -> str:
     return "model" if acquisition.combine == "none" else "base"
 
 
+def as_said(config: Config) -> Config:
+    """Return a configuration as its user wrote it, without what a run's config.yaml adds to it."""
+    said = config.adapter.target_modules
+    if not isinstance(said, dict):
+        return config
+    adapter = dataclasses.replace(config.adapter, target_modules=next(iter(said)))
+    return dataclasses.replace(config, adapter=adapter)
+
+
 def config_hash(config: Config) -> str:
     """Return 16 hex digits of all that decides a run's result.
 
     Where the output goes and what is kept (``output_dir``, ``run_name``, ``tracking``) is left out.
+    What ``auto`` means follows from the model: a run's own ``config.yaml``, which has it, is the
+    same configuration.
     """
-    tree = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IN_HASH}
+    tree = {k: v for k, v in dataclasses.asdict(as_said(config)).items() if k not in NOT_IN_HASH}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

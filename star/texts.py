@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from star import adapter as adapters
-from star import likelihood, models
+from star import likelihood, models, saved_adapter
 from star.config import McDropoutConfig, ModelConfig
 from star.distributed import is_main
 from star.encoding import TokenRow, encode, fit
@@ -96,7 +95,7 @@ def score_texts(
     )  # fmt: skip
     options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     scored: dict[str, Any] = {**options, "batch_tokens": batch_tokens}
-    with adapters.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
+    with saved_adapter.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
         encoded = _encode(loaded, rows, places)
         missing = [i for i, row in enumerate(encoded) if not row.continuation]
         cut: set[int] = set()

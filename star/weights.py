@@ -7,6 +7,7 @@ without loading it.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -88,6 +89,7 @@ def _commit(config: ModelConfig) -> str:
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         told = hub_trouble(called, error)
         if told is None and isinstance(error, EntryNotFoundError):
+            refuse_adapter(name, name, revision)
             told = f"model {called} has no config.json, so it is none that transformers can load"
         raise InputError(
             told or f"model {called} cannot be had from the Hub: {one_line(error)}"
@@ -122,6 +124,37 @@ def hub_trouble(name: str, error: BaseException) -> str | None:
             "package://PACKAGE/FILE.gguf or embedded://tiny"
         )
     return None
+
+
+def refuse_adapter(name: str, where: str, revision: str | None = None) -> None:
+    """Refuse a folder or repository with a PEFT adapter in it: transformers would put it on.
+
+    What is called the base model would have it as long as no other adapter takes its place.
+
+    Args:
+        name: What the user calls the model.
+        where: Folder or Hub id.
+        revision: Of the Hub's.
+    """
+    from transformers.utils import find_adapter_config_file
+
+    try:
+        path = find_adapter_config_file(where, revision=revision)
+    except OSError:  # not there, or not to be reached: loading says so
+        return
+    if path is None:
+        return
+    try:
+        base = json.loads(Path(path).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    mend = "take it out, or merge it into the weights (PEFT's merge_and_unload)"
+    if base and not Path(where, "config.json").is_file():
+        mend = f"it is an adapter of {base}: give that model"
+    raise InputError(
+        f"model {name} has an adapter in it (adapter_config.json), so that it is no base model; "
+        f"{mend}"
+    )
 
 
 def _file_in_package(name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from star import contents, distributed, models, tasks, weights
+from star import contents, distributed, mc_dropout, models, targets, tasks, weights
 from star.admission import Limits, admit, closes_choices
 from star.config import Config
 from star.errors import InputError
@@ -14,7 +14,7 @@ from star.first_round import FirstRound
 from star.models import LanguageModel
 from star.pool import Oracle, Pool
 from star.records import RunFolder
-from star.round_files import refuse_earlier
+from star.round_files import record_modules, refuse_earlier
 from star.scoring import PoolScorer
 from star.strategies import Strategy, fingerprint, resolve
 from star.tasks.base import Answer, Example, Task
@@ -62,11 +62,15 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
             "the processes of this job have read different data or models; give all of them the "
             "same files, and name a commit in model.revision"
         )
+    modules = targets.resolve(model.causal, config.adapter)
+    mc_dropout.check_modules(model.causal, modules, config.acquisition.mc_dropout)
+    logger.info("%s", targets.summary(model.causal, modules, config.adapter.r))
     if folder.write:
         now = {"data": data.fingerprint, "model": model.info["revision"], "strategy": source}
         contents.refuse_other(folder.path, now)
         refuse_earlier(folder)
         contents.say_other_computation(folder.path, model.info["computation"])
+        record_modules(folder, modules)
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
         told["prompt"] = prompt
         own = {} if source is None else {"strategy": {"name": name, "sha256": source}}

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import adaptable
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
-from star import adapter
-from star.config import LLAMA_PROJECTIONS, AdapterConfig, RegularizerConfig
+from star import adapter, models, saved_adapter
+from star.config import (
+    LLAMA_PROJECTIONS,
+    AdapterConfig,
+    McDropoutConfig,
+    ModelConfig,
+    RegularizerConfig,
+)
 from star.errors import InputError
+from star.mc_dropout import Passes
 from star.models import LanguageModel
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24]])
@@ -83,7 +97,7 @@ def test_a_later_round_starts_as_on_a_model_just_loaded(
 
     with tiny.learned(model) as adapted:
         adapter.save(adapted, tmp_path / "a")
-    with adapter.load(model, tmp_path / "a"):
+    with saved_adapter.load(model, tmp_path / "a"):
         pass
     assert same(start(model), start(tiny.load(tiny_llama)))
 
@@ -184,7 +198,7 @@ def test_save_and_load(model: LanguageModel, tmp_path: Path) -> None:
         expected, trained = logits(model), state(adapted)
         adapter.save(adapted, tmp_path / "adapter")
     before = state(model.causal)
-    with adapter.load(model, tmp_path / "adapter") as adapted:
+    with saved_adapter.load(model, tmp_path / "adapter") as adapted:
         assert same(state(adapted), trained)
         assert torch.equal(logits(model), expected)
         assert {m.lora_dropout["default"].p for _, m in adapter.layers(adapted)} == {0.3}
@@ -195,9 +209,113 @@ def test_save_and_load(model: LanguageModel, tmp_path: Path) -> None:
 def test_what_is_no_adapter_is_refused(model: LanguageModel, tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=r"no adapter_model\.safetensors"),
-        adapter.load(model, tmp_path),
+        saved_adapter.load(model, tmp_path),
     ):
         pass
+
+
+def keys_changed(folder: Path, change: Any) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+
+
+def settings_changed(folder: Path, **values: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.replace("self_attn", "attention"): value for key, value in state.items()}
+
+
+def one_less(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return dict(list(state.items())[1:])
+
+
+def deeper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state | {k.replace("layers.1", "layers.7"): v.clone() for k, v in state.items()}
+
+
+def with_embeddings(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state | {"base_model.model.model.embed_tokens.weight": torch.ones(58, 32)}
+
+
+def of_rank_2(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value[:2].contiguous() for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "change, parts",
+    [
+        (renamed, ["the file lacks ", "lora_A", "more; give the model"]),
+        (one_less, ["the file lacks ", "model.layers.0"]),
+        (deeper, ["has besides LoRA's own ", "layers.7"]),
+        (with_embeddings, ["brings its own model.embed_tokens.weight"]),
+        (of_rank_2, ["size mismatch", "torch.Size([2, 32])"]),
+        ({"peft_type": "PROMPT_TUNING"}, ["of the kind PROMPT_TUNING; only LORA"]),
+        ({"peft_type": "IA3"}, ["of the kind IA3; only LORA"]),
+        ({"peft_type": "FOO"}, ["of the kind FOO; only LORA"]),
+        ({"alora_invocation_tokens": [7]}, ["an activated LoRA"]),
+        ({"target_modules": ["c_attn"]}, ["does not fit the model", "c_attn"]),
+        ({"r": "four"}, ["does not fit the model"]),
+        ("torn weights", ["cannot be read"]),
+        ("torn settings", ["cannot be read"]),
+        ("no settings", ["no adapter_config.json"]),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused_and_leaves_the_base(
+    model: LanguageModel, tmp_path: Path, change: Any, parts: list[str]
+) -> None:
+    base, before = logits(model), state(model.causal)
+    with tiny.learned(model) as adapted:
+        adapter.save(adapted, tmp_path)
+    if callable(change):
+        keys_changed(tmp_path, change)
+    elif isinstance(change, dict):
+        settings_changed(tmp_path, **change)
+    elif change == "no settings":
+        (tmp_path / "adapter_config.json").unlink()
+    else:
+        name = "adapter_model.safetensors" if "weights" in change else "adapter_config.json"
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError) as refused, saved_adapter.load(model, tmp_path):
+        pass
+    assert "\n" not in str(refused.value)
+    for part in parts:
+        assert part in str(refused.value)
+    assert same(state(model.causal), before) and torch.equal(logits(model), base)
+    assert not list(adapter.layers(model.causal))
+
+
+def test_a_whole_module_that_the_file_lacks_is_refused(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    settings = LoraConfig(
+        r=4, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM"
+    )
+    base, before = logits(model), state(model.causal)
+    with adapter.quietly():
+        adapted = get_peft_model(model.causal, settings)
+    tiny.learn(adapted)
+    adapted.base_model.model.lm_head.modules_to_save["default"].weight.data.mul_(2)
+    adapted.eval().save_pretrained(tmp_path)
+    expected = logits(model)
+    rows = torch.tensor([5, 9, 3])
+    assert not torch.allclose(expected, base)
+    adapter.remove(model)
+    with saved_adapter.load(model, tmp_path), torch.no_grad():
+        hidden = model.hidden(IDS)[0]
+        torch.testing.assert_close(model.logits(hidden), expected[0])
+        torch.testing.assert_close(model.logits(hidden, rows), expected[0][:, rows])
+    assert same(state(model.causal), before)
+    keys_changed(tmp_path, lambda held: {k: v for k, v in held.items() if "lora" in k})
+    with (
+        pytest.raises(InputError, match=r"it lacks .*lm_head"),
+        saved_adapter.load(model, tmp_path),
+    ):
+        pass
+    assert same(state(model.causal), before)
 
 
 def test_a_wrong_target_is_named_with_the_nearest(model: LanguageModel) -> None:
@@ -235,6 +353,104 @@ def test_folded_weights_compute_the_same_and_go_without_a_trace(
         assert after.keys() == parameters.keys()
         assert all(after[name] is parameters[name] for name in after)
         assert all(torch.equal(after[name], values[name]) for name in after)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "falcon", "phi3", "opt"])
+def test_other_architectures_fold_as_well(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    model = tiny.load(adaptable.stored(name, tmp_path / "model", tiny_llama))
+    ids = torch.tensor([[1, 7, 9, 30, 12]])
+    config = replace(tiny.ADAPTER, target_modules="all-linear")
+    base = model.logits(model.hidden(ids)[0])
+    with tiny.learned(model, config, scale=0.05) as adapted:
+        plain = model.logits(model.hidden(ids)[0])
+        # Falcon has a linear layer of its own.
+        assert adapter.Folded(model.causal).possible == (name != "falcon")
+        with adapter.folded(model.causal):
+            folded = model.logits(model.hidden(ids)[0])
+        assert (plain - base).abs().max() > 0.1
+        torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
+        adapter.save(adapted, tmp_path / "adapter")
+    assert torch.equal(model.logits(model.hidden(ids)[0]), base)
+    with saved_adapter.load(model, tmp_path / "adapter"):
+        assert torch.equal(model.logits(model.hidden(ids)[0]), plain)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_the_scale_of_rslora(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = tiny_llama
+    if name == "gpt2":
+        folder = adaptable.stored(name, tmp_path / "model", tiny_llama)
+    model, ids = tiny.load(folder), torch.tensor([[1, 7, 9, 30, 12]])
+    # alpha / sqrt(r) = 8 / 2 is what alpha / r = 16 / 4 is without it.
+    root = replace(tiny.ADAPTER, target_modules="all-linear", lora_alpha=8, use_rslora=True)
+    with tiny.learned(model, replace(root, lora_alpha=16, use_rslora=False), scale=0.02):
+        expected = model.logits(model.hidden(ids)[0])
+    with tiny.learned(model, root, scale=0.02) as adapted:
+        assert {layer.scaling["default"] for _, layer in adapter.layers(adapted)} == {4.0}
+        assert torch.equal(model.logits(model.hidden(ids)[0]), expected)
+        with adapter.folded(model.causal):
+            folded = model.logits(model.hidden(ids)[0])
+        torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-4)
+        adapter.save(adapted, tmp_path / "adapter")
+    # PEFT alone reads it back.
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    with adapter.quietly():
+        theirs = PeftModel.from_pretrained(loaded, str(tmp_path / "adapter"))
+    torch.testing.assert_close(theirs(input_ids=ids).logits[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["llama", "tied", "gpt2"])
+def test_words_alone_are_scored_with_the_heads_adapter(
+    name: str, dtype: str, tiny_llama: Path, tmp_path: Path
+) -> None:
+    folder = tiny_llama
+    if name != "llama":
+        kind = {"tied": "qwen3"}.get(name, name)
+        folder = adaptable.stored(kind, tmp_path, tiny_llama, tie_word_embeddings=True)
+    model = models.load(ModelConfig(name_or_path=str(folder), device="cpu", dtype=dtype))
+    words, hidden = torch.tensor([40, 3, 17]), model.hidden(IDS)[0]
+    base = model.logits(hidden, words)
+    torch.testing.assert_close(base, model.logits(hidden)[:, words])
+    with tiny.learned(model, replace(tiny.ADAPTER, target_modules=["lm_head"])):
+        full = model.logits(hidden, words)
+        assert torch.equal(full, model.logits(hidden)[:, words])
+        assert (full - base).abs().max() > 0.1
+    assert torch.equal(model.logits(hidden, words), base)
+
+
+def variant(model: LanguageModel, folder: Path, **more: Any) -> None:
+    """Save an adapter that PEFT alone has made."""
+    settings = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.2, task_type="CAUSAL_LM", **more)
+    with adapter.quietly():
+        adapted = get_peft_model(model.causal, settings)
+    tiny.learn(adapted)
+    with warnings.catch_warnings(action="ignore"):  # that the head's own weight comes with it
+        adapted.save_pretrained(folder)
+    adapter.remove(model)
+
+
+def test_dora_is_not_folded_and_has_no_masks_per_token(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    variant(model, tmp_path, use_dora=True, target_modules=["o_proj", "up_proj"])
+    with saved_adapter.load(model, tmp_path) as adapted:
+        assert not adapter.Folded(model.causal).possible
+        Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+        with pytest.raises(InputError, match="masks per token cannot act on DoRA"):
+            Passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
+
+
+def test_an_adapted_head_has_no_masks_per_token(model: LanguageModel, tmp_path: Path) -> None:
+    variant(model, tmp_path, target_modules=["v_proj", "lm_head"])
+    with (
+        saved_adapter.load(model, tmp_path) as adapted,
+        pytest.raises(InputError, match="masks per token cannot act on the output head"),
+    ):
+        Passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
 
 
 @pytest.mark.parametrize("change", ["bfloat16", "off", "none", "merged"])

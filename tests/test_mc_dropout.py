@@ -142,7 +142,7 @@ def test_passes_differ_once_b_is_not_0(model: LanguageModel, masks: str) -> None
         with passes_of(adapted, masks).installed() as passes:
             scores = score(model, passes)
             assert (scores == scores[:, :1]).all()
-            with pytest.raises(RuntimeError, match="all 3 MC-dropout passes gave equal scores"):
+            with pytest.raises(InputError, match="all 3 MC-dropout passes gave equal scores"):
                 check_spread(scores)
         tiny.learn(adapted)
         with passes_of(adapted, masks).installed() as passes:
@@ -321,5 +321,5 @@ def test_check_spread() -> None:
     check_spread(np.zeros((0, 3)))
     check_spread(np.ones((4, 1)))
     check_spread(np.array([[1.0, 1.0], [1.0, 2.0]]))
-    with pytest.raises(RuntimeError, match="all 2"):
+    with pytest.raises(InputError, match="all 2"):
         check_spread(np.array([[1.0, 1.0], [2.0, 2.0]]))

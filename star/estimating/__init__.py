@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from star import models, tasks
+from star import mc_dropout, models, targets, tasks
 from star.config import Config, ModelConfig, config_hash, strategy_name
 from star.errors import InputError
 from star.estimating import rates
@@ -57,6 +57,8 @@ def estimate(
     _check(flops_per_second, bytes_per_second)
     data = tasks.load(config.task, seed=config.seed)
     model = without_weights(config)
+    modules = targets.resolve(model.causal, config.adapter)
+    mc_dropout.check_modules(model.causal, modules, config.acquisition.mc_dropout)
     load = plan(config, model, data, shape_of(model.causal, config.adapter))
     on_cpu = flops_per_second is None and models.device_of(config.model).type == "cpu"
     memory = memory_of(load, on_cpu=on_cpu)

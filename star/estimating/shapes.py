@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from star import generation, likelihood, models, weights
-from star.adapter import targets
+from star import generation, likelihood, models, targets, weights
 from star.config import AdapterConfig, Config
 from star.errors import InputError
 from star.estimating import costs
@@ -32,6 +32,7 @@ def without_weights(config: Config) -> LanguageModel:
         name = str(weights.ASSETS / name.removeprefix("embedded://"))
     elif config.model.revision is not None:
         options["revision"] = config.model.revision
+    weights.refuse_adapter(config.model.name_or_path, name, options.get("revision"))
     try:
         settings = AutoConfig.from_pretrained(name, **options)
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
@@ -57,27 +58,23 @@ def shape_of(causal: nn.Module, config: AdapterConfig) -> Shape:
     """Return a causal LM and the adapter it will get in numbers.
 
     Raises:
-        InputError: ``adapter.target_modules`` names no module of this model.
+        InputError: ``adapter.target_modules`` does not fit the model (see ``targets.resolve``).
     """
     settings = text_config(causal)
     head = causal.get_output_embeddings()  # type: ignore[operator]
-    matrices, inputs, outputs = 0, [], []
+    linear = targets.linear_modules(causal)
+    names = targets.matching(linear, targets.resolve(causal, config))
+    sides = [targets.features(linear[name]) for name in names]
+    inputs, outputs = [one for one, _ in sides], [two for _, two in sides]
+    matrices = 0
     for name, module in causal.named_modules():
         if module is head or isinstance(module, nn.Embedding):
             continue
-        if isinstance(module, nn.Linear):  # four-bit ones too, whose weights are packed
-            matrices += module.in_features * module.out_features
-            if any(f".{name}".endswith(f".{target}") for target in targets(config)):
-                inputs.append(module.in_features)
-                outputs.append(module.out_features)
-        else:  # GPT-2's Conv1D, experts in one block
+        if name in linear:  # four-bit ones too, whose weights are packed
+            matrices += math.prod(targets.features(module))
+        else:  # experts in one block
             matrices += sum(p.numel() for p in module.parameters(recurse=False) if p.dim() > 1)
-    if not inputs:
-        raise InputError(
-            f"adapter.target_modules: {', '.join(targets(config))} name no linear module of "
-            "this model"
-        )
-    heads = getattr(settings, "num_attention_heads", 0)  # Mamba has none
+    heads = getattr(settings, "num_attention_heads", None) or 0  # none in a state-space model
     width = getattr(settings, "head_dim", None) or settings.hidden_size // max(1, heads)
     vocabulary = head.weight.shape[0]
     rest = {id(p): p.numel() for m in causal.modules() if isinstance(m, nn.Embedding) or m is head
