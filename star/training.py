@@ -8,17 +8,19 @@ the same optimisation. Gradients of the adapter alone are summed between process
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate.utils import reduce
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import get_scheduler
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from star import adapter, distributed, likelihood, seeding
 from star.batches import Batch, length_batches
@@ -70,7 +72,8 @@ def fit(
     released code's fault 6), as epochs over so many rows: behind its end the rate stays 0.
 
     Raises:
-        InputError: The loss is NaN or infinite; says at which update and on which rows.
+        InputError: The loss is NaN or infinite; says at which update and on which rows. Or nothing
+            moved: the rate was 0 in every update, or no gradient came to the adapter.
     """
     state = distributed.state()
     batch_size = (
@@ -144,9 +147,21 @@ def fit(
                     best, result.kept_epoch = _copy(adapted), epoch
                 result.validation.append(value)
     bar.close()
+    _refuse_unmoved(result, round_)
     if best is not None:
         adapted.load_state_dict(best, strict=False)
     return result
+
+
+def _refuse_unmoved(result: Fit, round_: int) -> None:
+    """Raise ``InputError`` if B, which starts at zero, is still there after the updates."""
+    if not result.log or any(update["norm_B"] > 0 for update in result.log):
+        return
+    if any(update["learning_rate"] > 0 for update in result.log):
+        why = "no gradient came to the adapted modules; set other adapter.target_modules"
+    else:
+        why = "the rate was 0 in every update; lower train.warmup_ratio or train for more updates"
+    raise InputError(f"round {round_}: {len(result.log)} updates moved nothing: {why}")
 
 
 def _length(rows: int, batch_size: int, config: TrainConfig) -> tuple[int, int]:
@@ -215,10 +230,35 @@ def _learning_mode(adapted: PeftModel) -> None:
     adapted.eval()
     for _, layer in adapter.layers(adapted):
         layer.lora_dropout.train()
-    for module in adapted.modules():
+    for module in _recomputed(adapted):
         # Transformers recomputes activations in layers that are in training mode alone.
-        if getattr(module, "gradient_checkpointing", False):
-            module.training = True
+        module.training = True
+
+
+def _recomputed(adapted: nn.Module) -> list[nn.Module]:
+    """Return the layers whose activations are recomputed now."""
+    return [
+        module for module in adapted.modules() if "_gradient_checkpointing_func" in vars(module)
+    ]
+
+
+def _recompute(layer: nn.Module) -> None:
+    """Let transformers' layer keep no activations, and be in training mode to itself alone.
+
+    What it computes must not see that mode: dropout of the base model's own, noise in a router.
+    """
+
+    def call(function: Callable[..., Any], *inputs: Any) -> Any:
+        def quiet(*inputs: Any) -> Any:
+            layer.training = False
+            try:
+                return function(*inputs)
+            finally:
+                layer.training = True
+
+        return checkpoint(quiet, *inputs, use_reentrant=False)
+
+    layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, call
 
 
 class _training:
@@ -229,18 +269,19 @@ class _training:
 
     def __enter__(self) -> None:
         if self.checkpointing:
-            self._switch("enable")({"use_reentrant": False})
+            layers = [
+                m for m in self.adapted.modules() if isinstance(m, GradientCheckpointingLayer)
+            ]
+            if not layers:
+                raise InputError(
+                    f"{type(self.adapted.get_base_model()).__name__} has no layers whose "
+                    "activations can be recomputed; set train.gradient_checkpointing=false"
+                )
+            for layer in layers:
+                _recompute(layer)
         _learning_mode(self.adapted)
 
     def __exit__(self, *_: object) -> None:
+        for layer in _recomputed(self.adapted):
+            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
         self.adapted.eval()
-        if self.checkpointing:
-            self._switch("disable")()
-            # Or a hook of this round stays on the base model's embeddings.
-            self.adapted.get_base_model().disable_input_require_grads()
-
-    def _switch(self, what: str) -> Any:
-        base = self.adapted.get_base_model()
-        # transformers 5.23 renamed it.
-        new = getattr(base, f"activation_checkpointing_{what}", None)
-        return new or getattr(base, f"gradient_checkpointing_{what}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import adaptable
 import numpy as np
 import pytest
 import tiny
@@ -112,6 +113,45 @@ def test_gradient_checkpointing_changes_nothing(model: LanguageModel) -> None:
     # Nothing of it stays on the base model for the next round.
     assert not any(getattr(m, "gradient_checkpointing", False) for m in model.causal.modules())
     assert not any(m._forward_hooks for m in model.causal.modules())
+
+
+@pytest.mark.parametrize(
+    "name, noise",
+    [
+        ("opt", {"dropout": 0.5, "attention_dropout": 0.5}),
+        ("falcon", {"hidden_dropout": 0.5, "attention_dropout": 0.5}),
+        ("gpt2", {"resid_pdrop": 0.5, "attn_pdrop": 0.5, "embd_pdrop": 0.5}),
+        ("gpt_neox", {"hidden_dropout": 0.5, "attention_dropout": 0.5}),
+        ("phimoe", {"attention_dropout": 0.5}),
+    ],
+)
+def test_noise_of_the_base_models_own_stays_off(
+    name: str, noise: dict[str, float], tiny_llama: Path, tmp_path: Path
+) -> None:
+    model = tiny.load(adaptable.stored(name, tmp_path, tiny_llama, **noise))
+    lora = replace(tiny.ADAPTER, target_modules="auto")
+    short = replace(TRAIN, num_train_epochs=1)
+    plain, _ = train(model, short, lora=lora)
+    nll = [tiny.naive_log_probs(model, r)[range(len(r.continuation)), r.continuation] for r in ROWS]
+    first = torch.cat([nll[i] for i in order(0)[:8]])
+    assert plain.log[0]["loss"] == pytest.approx(-float(first.mean()), rel=1e-5)
+    saving, _ = train(model, replace(short, gradient_checkpointing=True), lora=lora)
+    np.testing.assert_allclose(series(saving), series(plain), rtol=1e-5)
+    np.testing.assert_allclose(series(saving, "grad_norm"), series(plain, "grad_norm"), rtol=1e-4)
+    assert not any(module.training for module in model.causal.modules())
+
+
+def test_activations_are_recomputed_where_asked(model: LanguageModel) -> None:
+    layer, calls = model.causal.model.layers[0].self_attn, []
+    hook = layer.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        for saving, times in ((False, 1), (True, 2)):
+            calls.clear()
+            config = replace(TRAIN, max_steps=1, gradient_checkpointing=saving)
+            train(model, config)
+            assert len(calls) == times
+    finally:
+        hook.remove()
 
 
 def naive(
@@ -237,6 +277,24 @@ def test_a_loss_that_is_not_finite_names_update_and_rows(
         train(model)
     assert f"update 1: the loss is nan on rows {rows}" in str(refused.value)
     assert not model.causal.training
+
+
+@pytest.mark.parametrize("steps, ratio", [(1, 1.0), (1, 0.6)])
+def test_a_training_at_rate_0_is_refused(model: LanguageModel, steps: int, ratio: float) -> None:
+    with pytest.raises(InputError, match=r"round 0: 1 updates moved nothing: the rate was 0"):
+        train(model, replace(TRAIN, max_steps=steps, warmup_ratio=ratio))
+    found, _ = train(model, replace(TRAIN, max_steps=steps + 1, warmup_ratio=0.5))
+    assert series(found, "norm_B")[-1] > 0
+    assert not train(model, replace(TRAIN, max_steps=0))[0].log  # meant so
+
+
+def test_a_training_without_a_gradient_is_refused(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = training._answer_nll
+    monkeypatch.setattr(training, "_answer_nll", lambda *a: plain(*a) * 0.0)
+    with pytest.raises(InputError, match=r"6 updates moved nothing: no gradient came"):
+        train(model)
 
 
 def test_the_best_epoch_is_kept(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
