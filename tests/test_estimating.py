@@ -148,7 +148,7 @@ def test_flops_are_those_that_torch_counts(tiny_llama: Path, rank: int) -> None:
     with adapter.fresh(model, lora, seed=0, round_=0) as adapted:
         training._learning_mode(adapted)
         with FlopCounterMode(display=False) as counted:
-            loss = training._answer_nll(model, [row])
+            loss = training._answer_nll(model, model.lay_out([row]))
             forward = counted.get_total_flops()
             loss.backward()
     # Torch counts the whole square of attention, of which the half beyond the diagonal is skipped.
@@ -178,7 +178,7 @@ def test_activations_are_those_that_torch_keeps(tiny_llama: Path, dropout: float
         weights = {p.untyped_storage().data_ptr() for p in adapted.parameters()}
         training._learning_mode(adapted)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            loss = training._answer_nll(model, [one] * 4)
+            loss = training._answer_nll(model, model.lay_out([one] * 4))
     assert loss.item() > 0
     mine = costs.training_bytes(
         shape, tokens=4 * length, predicted=0, size=4, dropout=dropout > 0, mask=4
