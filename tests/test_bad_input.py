@@ -267,7 +267,7 @@ COMMANDS = {
     ),
     "replay-over-file": case(
         *("replay", "{run}", "--json", "a.json"),
-        says=("a.json is there already", "--force"),
+        says=("a.json: it is there already", "--force"),
         make=file("a.json", "mine"),
     ),
     "sweep-gone": case("sweep", "absent.yaml", says="absent.yaml cannot be read"),
@@ -329,7 +329,7 @@ DATA = {
 
 DATA["score-over-file"] = Case(
     ("score", "{model}", "in.jsonl", "-o", "out.jsonl"),
-    ("the output out.jsonl is there already", "--force"),
+    ("out.jsonl: it is there already", "--force"),
     lambda place: [file(name, ROW)(place) for name in ("in.jsonl", "out.jsonl")],
 )
 MODELS = {
