@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from star import adapter
 from star.errors import InputError, one_line
+from star.files import refuse_torn_json
 from star.models import LanguageModel
 
 
@@ -75,6 +76,7 @@ def _read(folder: Path, model: LanguageModel) -> set[str]:
                 if ".lora_" not in key and not any(f".{name}." in key for name in whole)
             }
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        refuse_torn_json(folder)
         raise InputError(f"adapter {folder} cannot be read: {one_line(error)}") from error
     if kind != "LORA":
         raise InputError(f"adapter {folder} is of the kind {kind}; only LORA can be used here")

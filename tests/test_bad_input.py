@@ -478,7 +478,7 @@ ADAPTERS = {
     "adapter-config-torn": changed("adapter", "adapter_config.json", cut, "adapter_config.json"),
 }
 
-CASES = WORDS | FILES | COMMANDS | DATA | MODELS
+CASES = WORDS | FILES | COMMANDS | DATA | MODELS | ADAPTERS
 
 
 @pytest.fixture(scope="module")
