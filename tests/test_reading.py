@@ -85,7 +85,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         r"cannot be loaded: .*64\) is not a multiple of the number of attention heads \(3\)",
     ),
     "an unknown type": (lambda f: words(f, model_type="no_such"), r"cannot be loaded: .*no_such"),
-    "no JSON": (lambda f: (f / "config.json").write_text("{"), r"cannot be loaded: \S+"),
+    "no JSON": (lambda f: (f / "config.json").write_text("{"), r"config\.json is not JSON: \S+"),
     "no tokenizer": (without_tokenizer, r"has no tokenizer that can be read: Couldn't .*\(3\)"),
     "no end": (
         lambda f: words(f, "tokenizer_config.json", eos_token=None),
