@@ -11,15 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
-
-
-def ranks(values: Array) -> Array:
-    """Return 1-based ranks, ties sharing their mean rank. Shape (N,) to (N,)."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + 1 + ends) / 2)[inverse]
 
 
 def _minmax(values: Array) -> Array:
@@ -28,7 +22,7 @@ def _minmax(values: Array) -> Array:
 
 
 def _rank(values: Array) -> Array:
-    return _minmax(ranks(values))
+    return _minmax(rankdata(values))
 
 
 def _zscore(values: Array) -> Array:
@@ -189,7 +183,7 @@ def spearman(first: Array, second: Array) -> float | None:
     """Return Spearman's rank correlation, ties by mean rank; ``None`` if either is constant."""
     if len(first) < 2:
         return None
-    first, second = ranks(np.asarray(first)), ranks(np.asarray(second))
+    first, second = rankdata(first), rankdata(second)
     first, second = first - first.mean(), second - second.mean()
     scale = math.sqrt(float(first @ first) * float(second @ second))
     return float(first @ second) / scale if scale > 0 else None

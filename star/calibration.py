@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from star.acquisition import ranks
+from scipy.stats import rankdata
 
 # A softmax in float32, or the exponential of a summed log-probability, can miss 1 by this much.
 ROUNDING = 1e-3
@@ -91,8 +90,8 @@ def _equal_width(p: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
 
 
 def _equal_mass(p: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    # ranks counts from 1 and gives ties their mean; doubled it is a whole number, and so exact.
-    return (2.0 * ranks(p) - 2.0).astype(np.int64) * bins // (2 * p.size)
+    # rankdata counts from 1 and gives ties their mean; doubled it is a whole number, and so exact.
+    return (2.0 * rankdata(p) - 2.0).astype(np.int64) * bins // (2 * p.size)
 
 
 SCHEMES: dict[str, Callable[[NDArray[np.float64], int], NDArray[np.int64]]] = {
@@ -223,7 +222,7 @@ def auroc(uncertainty: ArrayLike, error: ArrayLike) -> float | None:
     if pairs == 0:
         return None
     # Mann and Whitney's U: the wrong answers' ranks less those they would have among themselves.
-    above = ranks(u)[wrong == 1.0].sum() - positive * (positive + 1.0) / 2.0
+    above = rankdata(u)[wrong == 1.0].sum() - positive * (positive + 1.0) / 2.0
     return float(above / pairs)
 
 

@@ -22,7 +22,6 @@ from star.acquisition import (
     common_scale,
     effective_weights,
     near_ties,
-    ranks,
     spearman,
     top_k,
 )
@@ -215,7 +214,6 @@ def test_spearman_is_scipys(first: list[int], data: st.DataObject) -> None:
     size = len(first)
     second = data.draw(st.lists(st.integers(0, 4), min_size=size, max_size=size))
     got = spearman(np.array(first), np.array(second))
-    assert ranks(np.array(first)).tolist() == stats.rankdata(first).tolist()
     if len(set(first)) == 1 or len(set(second)) == 1:
         assert got is None
     else:
