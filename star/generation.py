@@ -117,7 +117,7 @@ def _cuts(model: LanguageModel, lengths: Sequence[int], max_new_tokens: int) -> 
     if turn is not None:  # a row is below it to the end, crosses it, or is above it from the start
         cuts += [turn, turn + max_new_tokens]
     loose = {length for length in lengths if not model.packs(length)}
-    if loose and not model.pads_left:
+    if loose and model.answers_together != "any":
         cuts += loose  # rows as long as each other need no padding
     return cuts
 
@@ -127,14 +127,16 @@ def _answers(
 ) -> list[Made]:
     """Return the answers of a batch between two ``cuts``, ``most`` tokens in a forward pass."""
     longest, turn = max(map(len, prompts)), model.traits.turn
-    crossing = turn is not None and longest <= turn < longest + max_new_tokens
     # All that is cached has to be made anew where a row crosses the turn: its own place.
-    size = 1 if crossing else len(prompts)
+    crossing = turn is not None and longest <= turn < longest + max_new_tokens
+    packed = model.packs(longest + max_new_tokens) and not crossing
+    alone = crossing or not (packed or model.answers_together != "none")
+    size = 1 if alone else len(prompts)
     parts = [
         [prompts[i] for i in places]  # in their order: they come longest first
         for places in length_batches([len(prompt) for prompt in prompts], size, most)
     ]
-    if model.packs(longest + max_new_tokens) and not crossing:
+    if packed:
         return _packed(model, parts, max_new_tokens)
     return [made for part in parts for made in _padded(model, part, max_new_tokens)]
 

@@ -93,12 +93,20 @@ def require_causal(model: Model) -> None:
 
 
 @torch.inference_mode()
-def pads_left(model: Model) -> bool:
-    """Return whether ``generate`` gives a row behind padding on the left what it gives it alone."""
-    if model.traits.chunked or not model.traits.maskable:
-        return False
+def answers_together(model: Model) -> str:
+    """Return the prompts that transformers' ``generate`` answers in a batch as it does alone.
+
+    ``any``: behind padding on the left; ``equal``: those of one length; ``none``.
+    """
     long, short = _rows(model, min(LONGEST // 2, model.max_length - 2))[:2]
-    padded = [list(long), [model.pad_id] * (len(long) - len(short)) + list(short)]
+    if model.traits.maskable and not model.traits.chunked and _answers_alike(model, long, short):
+        return "any"
+    return "equal" if _answers_alike(model, long[: len(short)], short) else "none"
+
+
+def _answers_alike(model: Model, first: tuple[int, ...], last: tuple[int, ...]) -> bool:
+    """Return whether ``last`` has behind ``first``, not shorter, the logits that it has alone."""
+    padding = len(first) - len(last)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=2, output_logits=True, return_dict_in_generate=True,
         pad_token_id=model.pad_id,
@@ -112,7 +120,8 @@ def pads_left(model: Model) -> bool:
         made = generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         return torch.stack(made.logits)[:, -1].float()  # (2, V) of the last row
 
-    together, alone = logits(padded, len(long) - len(short)), logits([short], 0)
+    together = logits([first, (model.pad_id,) * padding + last], padding)
+    alone = logits([last], 0)
     dtype = next(model.causal.parameters()).dtype
     return bool((together - alone).norm() <= _tolerance(alone, dtype))
 

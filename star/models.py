@@ -88,9 +88,9 @@ class LanguageModel:
         return self.packable and (window is None or length <= window)
 
     @cached_property
-    def pads_left(self) -> bool:
-        """Whether transformers' ``generate`` keeps rows apart behind padding on the left."""
-        return isolation.pads_left(self)
+    def answers_together(self) -> str:
+        """Which prompts transformers' ``generate`` keeps apart: ``any``, ``equal`` or ``none``."""
+        return isolation.answers_together(self)
 
     def lay_out(self, rows: Sequence[TokenRow], *, whole: bool = True) -> Batch:
         """Return rows as a batch for :meth:`predict`: packed where the model can, else padded.

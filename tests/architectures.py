@@ -112,6 +112,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         {"sliding_window": "none", "attention_window_size": WINDOW, "lru_width": 64,
          "block_types": ["recurrent", "attention"]},
     ),
+    "rwkv": ("Rwkv", {"attention_hidden_size": 64}),
     "smollm3": ("SmolLM3", {"no_rope_layers": [1, 0]}),
     "stablelm": ("StableLm", {}),
     "starcoder2": ("Starcoder2", {"sliding_window": WINDOW}),
@@ -120,7 +121,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 # Spread of the weights, 0.3 else. None: the library's own start; what leaks is then large beside
 # what a row has itself. Gemma's embeddings are its head and many times larger: at 0.3 it is certain
 # of every token, and the differences of its logits are rounding.
-SPREAD = dict.fromkeys(("qwen3_next", "mamba", "lfm2", "recurrent_gemma"), None)
+SPREAD = dict.fromkeys(("qwen3_next", "mamba", "lfm2", "recurrent_gemma", "rwkv"), None)
 SPREAD |= dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text_and_images"), 0.1)
 
 

@@ -171,9 +171,14 @@ def test_a_model_that_sees_what_is_to_come_is_refused(tmp_path: Path) -> None:
         tiny.load(folder)
 
 
-@pytest.mark.parametrize("name", ["mamba", "llama4", "gpt_neox"])
-def test_padding_on_the_left_is_trusted_where_it_is_proven(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name, prompts",
+    [("mamba", "equal"), ("llama4", "equal"), ("gpt_neox", "any"), ("rwkv", "none")],
+)
+def test_batches_of_prompts_are_trusted_where_it_is_proven(
+    name: str, prompts: str, tmp_path: Path
+) -> None:
     folder = architectures.make(name, tmp_path / name)
-    kernel: Any = "eager" if name == "mamba" else "sdpa"
+    kernel: Any = "eager" if name in ("mamba", "rwkv") else "sdpa"
     model = models.load(ModelConfig(str(folder), device="cpu", attn_implementation=kernel))
-    assert model.pads_left is (name == "gpt_neox")
+    assert model.answers_together == prompts
