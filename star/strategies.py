@@ -16,9 +16,11 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from numpy.typing import NDArray
 
 from star import acquisition, identity, seeding
 from star.errors import InputError, nearest
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 PACKAGE = __name__.partition(".")[0]
@@ -97,8 +101,8 @@ def resolve(name: str) -> Strategy:
         raise InputError(
             f"acquisition.strategy={name}: {error}; install it, or start in the folder it is in"
         ) from None
-    except Exception as error:  # somebody else's module: whatever it raises
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+    except (Exception, SystemExit) as error:  # somebody else's module: whatever it raises
+        told = _told(name, error)
         raise InputError(
             f"acquisition.strategy={name}: {module} cannot be imported: {told}"
         ) from error
@@ -212,15 +216,43 @@ def scores(name: str, strategy: Strategy, pool: Components) -> Array:
     """Return the (N,) scores that a strategy gives.
 
     Raises:
-        InputError: It returned something else than N numbers.
+        InputError: It raised an error, whose traceback is logged, or returned something else than N
+            numbers.
     """
-    found = np.asarray(strategy(pool))
+    try:
+        given = strategy(pool)
+    except (Exception, SystemExit) as error:  # somebody else's function: whatever it raises
+        raise InputError(
+            f"acquisition.strategy={name}, which is not star's, failed after round {pool.round}: "
+            f"{_told(name, error)}; mend it and start the same command again: complete rounds stay"
+        ) from error
+    try:
+        found = np.asarray(given)
+        shown = f"{found.dtype} of shape {found.shape}"
+    except ValueError:  # rows of different lengths
+        found, shown = np.empty(0), f"a {type(given).__name__} of {len(given)} unequal parts"
     if found.shape != pool.index.shape or found.dtype.kind not in "biuf":
         raise InputError(
             f"acquisition.strategy={name} must return {len(pool.index)} numbers, one an example; "
-            f"got {found.dtype} of shape {found.shape}"
+            f"got {shown} after round {pool.round}"
         )
     return found.astype(np.float64)
+
+
+def _told(name: str, error: BaseException) -> str:
+    """Return somebody else's error in one line; log its traceback without the frames of star."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    lines = "".join(traceback.format_exception(type(error), error, trace, chain=False))
+    if trace is not None:
+        logger.error("in acquisition.strategy=%s:\n%s", name, lines.rstrip())
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether code is of this module, or of the import of another."""
+    return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")
 
 
 def longest_first(pool: Components) -> Array:

@@ -203,7 +203,8 @@ def test_a_run_does_not_go_on_with_another_function(
     told = read_json(run / "environment.json")["strategy"]
     assert told == {"name": name, "sha256": strategies.fingerprint(name)}
     (run / "result.json").unlink()
-    shutil.rmtree(run / "rounds/01")
+    for name in ("01", "02"):
+        shutil.rmtree(run / "rounds" / name)
     monkeypatch.setattr("star.world.fingerprint", lambda name: "0" * 64)
     with pytest.raises(InputError, match=r"another content of the strategy .*restore the strategy"):
         active_learning.run(load(run / "config.yaml"))
