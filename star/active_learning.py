@@ -32,6 +32,7 @@ from star import (
     weights,
 )
 from star.admission import encode_rows, released_mask
+from star.checksums import damaged
 from star.config import Config, label_free
 from star.errors import InputError
 from star.evaluation import Evaluation, evaluate, evaluate_once
@@ -65,15 +66,16 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
             return folder.path
         world = prepare(config, folder, rows)
         bought = _start(config, folder, world)
-        if "base" in config.evaluation.views and world.complete < config.pool.rounds:
+        if "base" in config.evaluation.views and world.complete < world.rounds:
             once = partial(evaluate_once, weights.cache_root(config.tracking.cache_dir) / "tested")
             world.base = evaluate_on(config, world, world.test, world.test_answers, how=once)
-        for t in range(config.pool.rounds):
+        for t in range(world.rounds):
+            last = t == world.rounds - 1 or not world.pool.unlabelled
             if t < world.complete:
-                if _repeat_query(folder, world, bought, t):
-                    continue
-                break  # it was the last round: killed before result.json was written
-            last = t == config.pool.rounds - 1 or not world.pool.unlabelled
+                if last:  # killed before result.json was written
+                    break
+                _repeat_query(folder, world, bought, t)
+                continue
             with (
                 folder.new_round(t) as place,
                 adapter.fresh(world.model, config.adapter, seed=config.seed, round_=t) as adapted,
@@ -85,7 +87,10 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
                 clock.stop("score", saved=world.first.saved if t == 0 else 0.0)
                 if folder.write:
                     labeled = len(world.pool.labelled)
-                    write_round(config, place, t, labeled, fitted, tested, query, clock, adapted)
+                    write_round(
+                        config, place, (t, world.rounds), labeled, fitted, tested, query, clock,
+                        adapted,
+                    )  # fmt: skip
             state.wait_for_everyone()
             report(t, len(world.pool.labelled), tested, query, clock)
             if last:
@@ -115,16 +120,20 @@ def _buy(world: World, bought: dict[int, Answer], indices: list[int]) -> None:
     bought.update(zip(indices, world.oracle.label(indices), strict=True))
 
 
-def _repeat_query(folder: RunFolder, world: World, bought: dict[int, Answer], t: int) -> bool:
+def _repeat_query(folder: RunFolder, world: World, bought: dict[int, Answer], t: int) -> None:
     """Take a complete round's query from its record instead of running the round again.
 
-    Returns:
-        Whether there is one; the last round has none.
+    Raises:
+        InputError: The record is lost, or names other than unlabelled examples of the pool.
     """
-    if not (folder.round_folder(t) / "selected.json").is_file():
-        return False
-    _buy(world, bought, folder.read_round(t, "selected.json")["indices"])
-    return True
+    path = folder.round_folder(t) / "selected.json"
+    if not path.is_file():
+        raise damaged(path, "is missing")
+    indices = folder.read_round(t, path.name)["indices"]
+    unknown = sorted(set(indices) - set(world.pool.unlabelled))
+    if unknown:
+        raise damaged(path, f"asks for {unknown[:5]}, no unlabelled examples of the pool")
+    _buy(world, bought, indices)
 
 
 def _train_and_evaluate(
@@ -257,7 +266,7 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     base = None if a.measure == "bald" else base_view.score(a.measure, a.reduction)
     weight = acquisition.base_weight(
         t,
-        a.base_weight.rounds or config.pool.rounds,
+        a.base_weight.rounds or world.rounds,
         schedule=a.base_weight.schedule,
         value=a.base_weight.value,
         decay=a.base_weight.decay,
@@ -281,7 +290,7 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
             prompt_tokens=prompt_tokens,
             blended=blended,
             round=t,
-            rounds=config.pool.rounds,
+            rounds=world.rounds,
             query_size=count,
             base_weight=weight,
             random=strategies.stream(config.seed, t),
@@ -289,7 +298,8 @@ def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
         blended = strategies.scores(str(a.strategy), world.strategy, pool)
     if not np.isfinite(blended).all():
         wrong = np.asarray(indices)[~np.isfinite(blended)][:5].tolist()
-        raise InputError(f"round {t}: scores of pool rows {wrong} are not finite")
+        whose = "" if world.strategy is None else f" of acquisition.strategy={a.strategy}"
+        raise InputError(f"round {t}: scores{whose} of pool rows {wrong} are not finite")
     notes |= {
         "base_weight": weight if a.combine == "dynamic" else None,
         "effective_weight": acquisition.effective_weights(base, full, blended),

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -95,7 +98,13 @@ def quietly() -> Iterator[None]:
 
 def save(adapted: PeftModel, folder: str | Path) -> None:
     """Write the adapter as a PEFT folder with safetensors weights, without any of the base's."""
-    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    try:
+        adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    except SafetensorError as error:  # a full disk, in safetensors' own words
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from star.schema import (
     config_hash,
     fields_of,
     get,
+    hash_of,
     label_free,
     scored_continuation,
     strategy_name,
@@ -66,6 +67,7 @@ __all__ = [
     "describe",
     "fields_of",
     "get",
+    "hash_of_file",
     "label_free",
     "load",
     "scored_continuation",
@@ -344,6 +346,24 @@ def to_yaml(config: Config) -> str:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def hash_of_file(path: Path) -> str:
+    """Return ``config_hash`` of a stored ``config.yaml``, by the keys and values it has.
+
+    It can be of an earlier version, whose keys were others: the schema is not asked.
+
+    Raises:
+        InputError: It is not readable as YAML.
+    """
+    from omegaconf import OmegaConf
+
+    tree: Any = OmegaConf.to_container(_read_yaml(path, str(path)), resolve=False)
+    adapter = tree.get("adapter")
+    # As ``as_said`` has it: what a word meant for the model was written into it later.
+    if isinstance(adapter, dict) and isinstance(adapter.get("target_modules"), dict):
+        adapter["target_modules"] = next(iter(adapter["target_modules"]), None)
+    return hash_of(tree)
 
 
 def describe() -> str:

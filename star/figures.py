@@ -10,6 +10,7 @@ import numpy as np
 
 from star.errors import InputError
 from star.files import atomic_write, read_json
+from star.run_checks import check_run
 
 # Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
 STYLES = (
@@ -35,6 +36,7 @@ def read_result(folder: str | Path) -> dict[str, Any]:
     path = folder / "result.json"
     if not path.is_file():
         raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
+    check_run(folder)
     result = read_json(path)
     if not isinstance(result, dict) or not result.get("rounds"):
         raise InputError(f"{path} holds no rounds")

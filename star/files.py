@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +28,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     its own, so that several processes may write the same cache file at once: the last one wins.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Of a long name its beginning: with the rest behind it, it would be too long.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -38,6 +41,30 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextlib.contextmanager
+def writing(path: str | Path, mend: str) -> Iterator[None]:
+    """Say in one line why nothing can be written at ``path``, and what is to be done.
+
+    Raises:
+        InputError: The block raised an ``OSError``: a full disk, a name too long, …
+    """
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what += f", {_free(Path(path))}"
+        raise InputError(f"cannot write {path}: {what}; {mend}") from None
+
+
+def _free(path: Path) -> str:
+    """Return how much a file system has left, in words."""
+    with contextlib.suppress(OSError, StopIteration):
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        return f"{shutil.disk_usage(there).free / 1e6:.1f} MB free there"
+    return "no room there"
+
+
 def write_json(path: str | Path, obj: Any) -> None:
     """Write ``obj`` as indented JSON, keys in the order given; numpy scalars and arrays are taken.
 
@@ -45,9 +72,15 @@ def write_json(path: str | Path, obj: Any) -> None:
         ValueError: NaN or infinity somewhere: JSON has neither, the caller decides on ``None``.
         TypeError: Something JSON cannot hold.
     """
-    text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
+    content = as_json(obj)
     with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
+        file.write(content)
+
+
+def as_json(obj: Any) -> bytes:
+    """Return the content that :func:`write_json` writes, and raise what it raises."""
+    text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
+    return text.encode() + b"\n"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:

@@ -23,12 +23,14 @@ from star.config import Config, load, scored_continuation
 from star.errors import InputError
 from star.files import read_json, read_npz
 from star.records import RunFolder
+from star.run_checks import check_run
 
 Array = NDArray[np.float64]
 
 
 def _scored(run: Path) -> tuple[Config, list[tuple[int, dict[str, Any], dict[str, Any]]]]:
     """Return the run's configuration and (round, scores, metrics) of each round with a query."""
+    check_run(run)
     config = load(run / "config.yaml")
     folder = RunFolder(run, write=False)
     rounds = []
@@ -95,12 +97,12 @@ def weights(run: str | Path) -> list[dict[str, Any]]:
     """
     config, rounds = _scored(Path(run))
     a, rows = config.acquisition, []
-    for t, scores, _ in rounds:
+    for t, scores, metrics in rounds:
         base, full = scores["base"], scores["full"]
         low, high = scores[f"base_range_{a.measure}"][("sum", "mean").index(a.reduction)]
         weight = acquisition.base_weight(
             t,
-            a.base_weight.rounds or config.pool.rounds,
+            a.base_weight.rounds or metrics.get("rounds", config.pool.rounds),
             schedule=a.base_weight.schedule,
             value=a.base_weight.value,
             decay=a.base_weight.decay,
@@ -185,6 +187,7 @@ def picks(run: str | Path) -> dict[str, Any]:
         none).
     """
     run = Path(run)
+    check_run(run)
     config = load(run / "config.yaml")
     folder = RunFolder(run, write=False)
     pool = {

@@ -3,12 +3,13 @@
 ::
 
     <output_dir>/<task>/<strategy>/seed<k>-<hash8>/      (or <output_dir>/<run_name>/)
-      config.yaml  environment.json  initial.json
-      rounds/00/  rounds/01/  ...      one folder a complete round
+      config.yaml  environment.json  initial.json  checksums.json
+      rounds/00/  rounds/01/  ...      one folder a complete round, with its own checksums.json
       result.json                      written last: its presence means done
 
 A file or a round folder that exists is complete: both are written under another name, flushed to
-the disk and renamed. What a kill leaves behind has a name nobody reads.
+the disk and renamed. What a kill leaves behind has a name nobody reads. What is damaged later does
+not fit its checksum: whoever reads a run folder asks ``run_checks`` first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,27 +24,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from star.config import (
-    NOT_IN_HASH,
-    Config,
-    as_said,
-    config_hash,
-    fields_of,
-    get,
-    load,
-    strategy_name,
-    to_yaml,
-)
+from star import checksums, locking
+from star.config import NOT_IN_HASH, Config, as_said, config_hash, fields_of, get, load, to_yaml
 from star.errors import InputError
-from star.files import atomic_write, read_json, sync, write_json
+from star.files import as_json, atomic_write, read_json, sync, writing
 from star.provenance import environment
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from star.run_checks import check_run, complete_rounds
+from star.run_names import folder_of
 
 log = logging.getLogger(__name__)
+
+ROOM = (
+    "make room, or let it be written, and start the same command again: complete rounds stay, and "
+    "it goes on after the last one"
+)
 
 
 @dataclass
@@ -59,6 +52,7 @@ class RunFolder:
     path: Path
     write: bool = True
     _lock: IO[bytes] | None = field(default=None, repr=False, compare=False)
+    _made: list[Path] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def open(cls, config: Config, *, write: bool = True) -> RunFolder:
@@ -71,36 +65,50 @@ class RunFolder:
         path = folder_of(config)
         if not write:
             return cls(path, write=False)
-        _refuse_foreign(path, config)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = _lock_folder(path)
-        except OSError as error:
-            raise InputError(
-                f"cannot write to the run folder {path}: {error.strerror}; set output_dir"
-            ) from None
-        run = cls(path, _lock=lock)
+        with writing(path, "set output_dir"):
+            _refuse_foreign(path, config)
+            made = [place for place in (path, *path.parents) if not place.exists()]
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                lock = locking.lock(path)
+            except OSError:
+                _remove(path, made)
+                raise
+        run = cls(path, _lock=lock, _made=made)
         try:
             # Again, now that nobody else can have written it in between.
             _refuse_foreign(path, config)
-            if not (path / "config.yaml").exists():
-                with atomic_write(path / "config.yaml") as file:
-                    file.write(to_yaml(config).encode())
-            if not (path / "environment.json").exists():
-                run._write_environment(config_hash(config), {}, {})
-        except BaseException:
-            run.close()
+            check_run(path, adapters=True)
+            run._begin(config)
+        except BaseException as error:
+            run.__exit__(type(error), error, error.__traceback__)
             raise
         return run
+
+    def _begin(self, config: Config) -> None:
+        """Write what a new folder begins with; what is there stays as it is."""
+        begun = self.complete_rounds()
+        if (self.path / "config.yaml").exists():
+            if checksums.read_run(self.path) is None and not self.finished:
+                with writing(self.path, ROOM):
+                    checksums.adopt(self.path, begun)
+        else:
+            self.put("config.yaml", to_yaml(config).encode())
+        if not begun and not (self.path / "environment.json").exists():
+            self._write_environment(config_hash(config), {}, {})
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file beside the rounds, its checksum first."""
+        with writing(self.path, ROOM):
+            checksums.announce(self.path, name, content)
+            with atomic_write(self.path / name) as file:
+                file.write(content)
+            checksums.settle(self.path, name)
 
     def close(self) -> None:
         """Give the lock back; the operating system does the same when the process dies."""
         if self._lock is not None:
-            if fcntl is not None:
-                # By name: a forked worker (data loading) may still hold a copy of the handle.
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._lock.close()
+            locking.unlock(self._lock)
             self._lock = None
 
     def __enter__(self) -> RunFolder:
@@ -112,12 +120,16 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # A run that was refused before its first round leaves nothing behind.
+        refused = isinstance(error, (InputError, MemoryError))
+        if refused and self._made and not (self.path / "rounds").exists():
+            _remove(self.path, self._made)
         self.close()
 
     @property
     def finished(self) -> bool:
         """Whether ``result.json``, written last, is there."""
-        return (self.path / "result.json").is_file()
+        return (self.path / "result.json").exists()
 
     def describe(
         self, model_info: Mapping[str, Any], data_info: Mapping[str, Any], **more: Any
@@ -134,7 +146,7 @@ class RunFolder:
             self._write_environment(stored["config_hash"], model_info, data_info, **more)
             return
         stored.setdefault("resumed", []).append(environment(model_info, data_info))
-        write_json(self.path / "environment.json", stored)
+        self.put("environment.json", as_json(stored))
 
     def _write_environment(
         self,
@@ -144,7 +156,7 @@ class RunFolder:
         **more: Any,
     ) -> None:
         content = {"config_hash": digest, **environment(model_info, data_info), **more}
-        write_json(self.path / "environment.json", content)
+        self.put("environment.json", as_json(content))
 
     def write_initial(self, indices: Sequence[int], *, validation: Sequence[int] = ()) -> None:
         """Write the pool indices labelled before round 0, and which of them are held out.
@@ -155,14 +167,19 @@ class RunFolder:
 
         Raises:
             ValueError: A validation row that is not among ``indices``, or an index twice.
+            InputError: Others are written down already.
         """
         everything = [int(i) for i in indices]
         held_out = [int(i) for i in validation]
         if len(set(everything)) < len(everything) or not set(held_out) <= set(everything):
             raise ValueError("initial indices must be unique and contain the validation rows")
         if self.write:
-            content = {"indices": everything, "validation": held_out}
-            write_json(self.path / "initial.json", content)
+            content = as_json({"indices": everything, "validation": held_out})
+            path = self.path / "initial.json"
+            if not path.exists():
+                self.put(path.name, content)
+            elif path.read_bytes() != content:
+                raise checksums.damaged(path, "holds other rows than this seed draws")
 
     def read_initial(self) -> dict[str, list[int]] | None:
         """Return ``{"indices": [...], "validation": [...]}``, or None before it is written."""
@@ -190,23 +207,27 @@ class RunFolder:
             return
         if final.exists():
             raise FileExistsError(f"round {t} is complete already: {final}")
-        if partial.exists():
-            log.info("starting round %d again, it was interrupted", t)
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
+        with writing(partial, ROOM):
+            if partial.exists():
+                log.info("starting round %d again, it was interrupted", t)
+                shutil.rmtree(partial)
+            partial.mkdir(parents=True)
         yield partial
-        for path in sorted(partial.rglob("*")):
-            sync(path)
-        sync(partial)
-        os.rename(partial, final)
-        sync(final.parent)
+        with writing(partial, ROOM):
+            checksums.seal(partial)
+            for path in sorted(partial.rglob("*")):
+                sync(path)
+            sync(partial)
+            os.rename(partial, final)
+            sync(final.parent)
 
     def complete_rounds(self) -> int:
-        """Return how many rounds, counted from 0 without a gap, are complete."""
-        t = 0
-        while self.round_folder(t).is_dir():
-            t += 1
-        return t
+        """Return how many rounds are complete.
+
+        Raises:
+            InputError: There is a gap between them.
+        """
+        return len(complete_rounds(self.path))
 
     def read_round(self, t: int, name: str) -> Any:
         """Return the content of a JSON file (``metrics.json``, ...) of round ``t``."""
@@ -215,31 +236,8 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, which declares the run finished."""
         if self.write:
-            write_json(self.path / "result.json", dict(result))
+            self.put("result.json", as_json(dict(result)))
             sync(self.path)
-
-
-def folder_of(config: Config) -> Path:
-    """Return where a run's folder is, or would be.
-
-    ``<output_dir>/<run_name>/`` if it has a name, else
-    ``<output_dir>/<task>/<strategy>/seed<k>-<first 8 digits of the configuration's hash>/``. A
-    strategy may be called ``module:function``; what is no plain file name becomes ``-``.
-
-    Raises:
-        InputError: A ``run_name`` that leads out of ``output_dir``.
-    """
-    root = Path(config.output_dir).expanduser()
-    if config.run_name is not None:
-        name = Path(config.run_name)
-        if name.is_absolute() or ".." in name.parts or not name.parts:
-            raise InputError(
-                f"run_name must be a folder name inside output_dir, got '{config.run_name}'"
-            )
-        return root / name
-    # Two names that become equal here still differ in the hash behind the seed.
-    strategy = re.sub(r"[^\w.+-]+", "-", strategy_name(config)).lstrip(".") or "unnamed"
-    return root / config.task.name / strategy / f"seed{config.seed}-{config_hash(config)[:8]}"
 
 
 def _refuse_foreign(path: Path, config: Config) -> None:
@@ -252,10 +250,13 @@ def _refuse_foreign(path: Path, config: Config) -> None:
     stored = path / "config.yaml"
     if not stored.is_file():
         # A kill can come before config.yaml is there; hidden names are ours (lock, temporaries).
-        visible = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
+        ours = (".", checksums.NAME)
+        visible = sorted(item.name for item in path.iterdir() if not item.name.startswith(ours))
         if visible:
+            checksums.check_config(path)
             raise InputError(f"{path} is not a run folder, it holds {visible[0]}; {mend}")
         return
+    checksums.check_config(path)
     try:
         there = load(stored)
     except InputError as error:
@@ -274,27 +275,13 @@ def _refuse_foreign(path: Path, config: Config) -> None:
     raise InputError(f"{path} holds a run of another configuration ({shown}); {mend}")
 
 
-def _lock_folder(path: Path) -> IO[bytes] | None:
-    """Return an open file that holds the folder's lock while it is open."""
-    if fcntl is None:
-        log.warning("no file locks on this system: do not start the same run twice at once")
-        return None
-    # Append mode, so that a process that is refused doesn't wipe the owner's number.
-    file = (path / ".lock").open("ab+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().decode(errors="replace").strip() or "unknown"
-        file.close()
-        raise InputError(
-            f"another process (pid {owner}) is writing {path}; wait for it, or set another "
-            "output_dir or run_name"
-        ) from None
-    except OSError as error:  # a network file system without locks
-        log.warning("%s cannot be locked (%s): do not start the same run twice", path, error)
-        return file
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n".encode())
-    file.flush()
-    return file
+def _remove(path: Path, made: Sequence[Path]) -> None:
+    """Remove a run folder in which no run has begun, and the folders made for it, if still empty.
+
+    The lock's file goes last: whoever opens the folder from then on begins it anew.
+    """
+    with contextlib.suppress(OSError):
+        for name in (*checksums.RUN_FILES, checksums.NAME, locking.NAME):
+            (path / name).unlink(missing_ok=True)
+        for place in made:  # the innermost first
+            place.rmdir()

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star import acquisition, seeding, strategies
+from star.checksums import check_config
 from star.config import Config, label_free, load, scored_continuation
 from star.errors import InputError, nearest
 from star.files import write_json
 from star.pool import Pool
 from star.records import RunFolder
+from star.run_checks import check_run
 from star.stored_scores import StoredScores
 from star.tasks import is_choice
 
@@ -154,7 +156,9 @@ def _configurations(folder: RunFolder, overrides: Sequence[str]) -> tuple[Config
     if not folder.path.is_dir():
         raise InputError(f"run folder {folder.path} not found")
     if not path.is_file():
+        check_config(folder.path)
         raise InputError(f"{folder.path} is not a run folder: it has no config.yaml")
+    check_run(folder.path)
     for word in overrides:
         key, equals, _ = word.partition("=")
         if equals and key and key not in REPLAYABLE:
@@ -212,7 +216,9 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
             "near_ties": None,
         }
     else:
-        base, full, weight, blended = _blend(stored, asked, t)
+        # An earlier version noted no number of rounds, and let λ(t) run over those asked for.
+        rounds = folder.read_round(t, "metrics.json").get("rounds", asked.pool.rounds)
+        base, full, weight, blended = _blend(stored, asked, t, rounds)
         chosen = acquisition.top_k(blended, stored.index, count)
         decided = {
             "rank_correlation": acquisition.spearman(blended, stored.array("blended", size)),
@@ -238,7 +244,9 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
     }
 
 
-def _blend(stored: StoredScores, asked: Config, t: int) -> tuple[Array | None, Array, float, Array]:
+def _blend(
+    stored: StoredScores, asked: Config, t: int, rounds: int
+) -> tuple[Array | None, Array, float, Array]:
     """Return base and full scores (N,), λ(t) and the blend (N,), as ``active_learning`` does."""
     a = asked.acquisition
     full = stored.score("full", a.measure, a.reduction, max(1, a.mc_dropout.passes))
@@ -247,7 +255,7 @@ def _blend(stored: StoredScores, asked: Config, t: int) -> tuple[Array | None, A
         base = stored.score("base", a.measure, a.reduction, 1)
     weight = acquisition.base_weight(
         t,
-        a.base_weight.rounds or asked.pool.rounds,
+        a.base_weight.rounds or rounds,
         schedule=a.base_weight.schedule,
         value=a.base_weight.value,
         decay=a.base_weight.decay,
@@ -266,15 +274,16 @@ def _blend(stored: StoredScores, asked: Config, t: int) -> tuple[Array | None, A
         base_range=limits,
     )
     if a.strategy is not None and ":" in a.strategy:
-        blended = _by_strategy(stored, asked, t, weight, blended)
+        blended = _by_strategy(stored, asked, (t, rounds), weight, blended)
     return base, full, weight, blended
 
 
 def _by_strategy(
-    stored: StoredScores, asked: Config, t: int, weight: float, blended: Array
+    stored: StoredScores, asked: Config, round_: tuple[int, int], weight: float, blended: Array
 ) -> Array:
     """Return the scores (N,) of a strategy of the user's own, as ``active_learning`` has it."""
     name, size = str(asked.acquisition.strategy), len(stored.index)
+    t, rounds = round_
     tokens = {n: stored.array(n, size) for n in ("base_num_tokens", "full_num_tokens")}
     pool = strategies.Components(
         index=stored.index,
@@ -284,7 +293,7 @@ def _by_strategy(
         prompt_tokens=stored.array("prompt_tokens", size),
         blended=blended,
         round=t,
-        rounds=asked.pool.rounds,
+        rounds=rounds,
         query_size=min(asked.pool.query_size, size),
         base_weight=weight,
         random=strategies.stream(asked.seed, t),

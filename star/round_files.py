@@ -15,8 +15,8 @@ from star import adapter, statistics
 from star.config import Config, config_hash, label_free, load, strategy_name, to_yaml
 from star.errors import InputError
 from star.evaluation import Evaluation
-from star.files import atomic_write, write_json, write_jsonl, write_npz
-from star.records import RunFolder
+from star.files import write_json, write_jsonl, write_npz, writing
+from star.records import ROOM, RunFolder
 from star.training import Fit
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Clock:
 def write_round(
     config: Config,
     place: Path,
-    t: int,
+    round_: tuple[int, int],
     labeled: int,
     fitted: Fit,
     tested: Evaluation,
@@ -70,18 +70,26 @@ def write_round(
     clock: Clock,
     adapted: PeftModel,
 ) -> None:
-    """Write a round's files into its folder; ``labeled`` counts the labels it was trained on."""
-    write_jsonl(place / "training.jsonl", fitted.log)
-    write_jsonl(place / "predictions.jsonl", tested.predictions)
-    if query.scores:
-        write_npz(place / "scores.npz", **query.scores)
-    if query.indices:
-        write_json(place / "selected.json", {"indices": query.indices})
-    last = t == config.pool.rounds - 1 or not query.indices
-    if config.tracking.save_adapters == "all" or (last and config.tracking.save_adapters == "last"):
-        adapter.save(adapted, place / "adapter")
+    """Write a round's files into its folder.
+
+    Args:
+        config: Of the run.
+        place: The folder.
+        round_: t, and R: how many rounds there will be.
+        labeled: Labels it was trained on.
+        fitted: What training gave.
+        tested: What the test gave.
+        query: What was chosen after it.
+        clock: Seconds of its parts.
+        adapted: The model with the trained adapter.
+
+    Raises:
+        InputError: A full disk, say; what is complete stays as it is.
+    """
+    t, rounds = round_
     metrics = {
         "round": t,
+        "rounds": rounds,
         "labeled": labeled,
         **tested.metrics,
         "training": {
@@ -94,7 +102,18 @@ def write_round(
         "seconds": clock.seconds,
         "tokens": {"train": fitted.tokens, "evaluate": tested.tokens, "score": query.tokens},
     }
-    write_json(place / "metrics.json", metrics)
+    last = t == rounds - 1 or not query.indices
+    kept = config.tracking.save_adapters
+    with writing(place, ROOM):
+        write_jsonl(place / "training.jsonl", fitted.log)
+        write_jsonl(place / "predictions.jsonl", tested.predictions)
+        if query.scores:
+            write_npz(place / "scores.npz", **query.scores)
+        if query.indices:
+            write_json(place / "selected.json", {"indices": query.indices})
+        if kept == "all" or (last and kept == "last"):
+            adapter.save(adapted, place / "adapter")
+        write_json(place / "metrics.json", metrics)
 
 
 def report(t: int, labeled: int, tested: Evaluation, query: Query, clock: Clock) -> None:
@@ -123,6 +142,7 @@ def result(config: Config, folder: RunFolder) -> dict[str, Any]:
     rounds = [folder.read_round(t, "metrics.json") for t in range(folder.complete_rounds())]
     kept = ("round", "labeled", *NEEDED, "seconds", "tokens")
     points = [{key: r[key] for key in kept if key in r} for r in rounds]
+    asked = config.pool.rounds
     labels, accuracy = [p["labeled"] for p in points], [p["accuracy"] for p in points]
     return {
         "status": "done",
@@ -131,6 +151,8 @@ def result(config: Config, folder: RunFolder) -> dict[str, Any]:
         "seed": config.seed,
         "config_hash": config_hash(config),
         "label_free": label_free(config),
+        # The pool ended before them.
+        **({"rounds_asked": asked} if len(points) < asked else {}),
         "rounds": points,
         "auc": statistics.area_under_curve(labels, accuracy),
     }
@@ -159,8 +181,7 @@ def record_modules(folder: RunFolder, modules: Sequence[str]) -> None:
     said = stored.adapter.target_modules
     if isinstance(said, str):
         adapted = replace(stored.adapter, target_modules={said: list(modules)})
-        with atomic_write(path) as file:
-            file.write(to_yaml(replace(stored, adapter=adapted)).encode())
+        folder.put(path.name, to_yaml(replace(stored, adapter=adapted)).encode())
     elif isinstance(said, dict) and list(modules) not in said.values():
         raise InputError(
             f"{folder.path} was started with {said} as adapter.target_modules, which are "

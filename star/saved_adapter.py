@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, PeftModelForCausalLM, get_peft_model_sta
 from safetensors import SafetensorError, safe_open
 
 from star import adapter
+from star.checksums import check_adapter
 from star.errors import InputError, one_line
 from star.files import refuse_torn_json
 from star.models import LanguageModel
@@ -64,6 +65,7 @@ def _read(folder: Path, model: LanguageModel) -> set[str]:
     for path in (weights, config):
         if not path.is_file():
             raise InputError(f"no {path.name} in {folder}; expected a PEFT adapter folder")
+    check_adapter(folder)
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
         kind = content["peft_type"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
@@ -342,5 +342,10 @@ def config_hash(config: Config) -> str:
     What ``auto`` means follows from the model: a run's own ``config.yaml``, which has it, is the
     same configuration.
     """
-    tree = {k: v for k, v in dataclasses.asdict(as_said(config)).items() if k not in NOT_IN_HASH}
+    return hash_of(dataclasses.asdict(as_said(config)))
+
+
+def hash_of(tree: Mapping[str, Any]) -> str:
+    """Return ``config_hash`` of a configuration's keys and values."""
+    tree = {k: v for k, v in tree.items() if k not in NOT_IN_HASH}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

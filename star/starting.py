@@ -10,7 +10,8 @@ from pathlib import Path
 
 from star import contents, tasks, weights
 from star.config import Config
-from star.records import RunFolder, folder_of
+from star.records import RunFolder
+from star.run_names import folder_of
 from star.strategies import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def finished(config: Config) -> Path | None:
     Raises:
         InputError: It was made of another configuration, or on another content of its names.
     """
-    if not (folder_of(config) / "result.json").is_file():
+    if not (folder_of(config) / "result.json").exists():
         return None
     with RunFolder.open(config) as folder:
         contents.refuse_other(folder.path, contents.Contents().of(config))

@@ -12,7 +12,7 @@ from star.errors import InputError
 from star.evaluation import Evaluation
 from star.first_round import FirstRound
 from star.models import LanguageModel
-from star.pool import Oracle, Pool
+from star.pool import Oracle, Pool, early_end, possible_rounds
 from star.records import RunFolder
 from star.round_files import record_modules, refuse_earlier
 from star.scoring import PoolScorer
@@ -40,6 +40,7 @@ class World:
     strategy: Strategy | None  # the user's own function, if the configuration names one
     first: FirstRound
     complete: int  # rounds found complete on disk
+    rounds: int  # R, the trainings there will be
 
 
 def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = None) -> World:
@@ -124,4 +125,18 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
         strategy=strategy,
         first=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
         complete=folder.complete_rounds(),
+        rounds=_rounds(config, folder, len(pooled)),
     )
+
+
+def _rounds(config: Config, folder: RunFolder, size: int) -> int:
+    """Return R, over which λ(t) runs: the rounds that the pool of ``size`` examples allows."""
+    if folder.complete_rounds():  # as it was begun; an earlier version noted none, and cut none
+        begun: int = folder.read_round(0, "metrics.json").get("rounds", config.pool.rounds)
+        return begun
+    first, asked = config.pool.initial_size + config.task.validation_size, config.pool.rounds
+    rounds = possible_rounds(size - first, config.pool.query_size, asked)
+    line = early_end(size, rounds, asked)
+    if line is not None:
+        logger.warning("%s", line)
+    return rounds

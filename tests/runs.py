@@ -13,7 +13,7 @@ import pytest
 
 from star import models
 from star.active_learning import run
-from star.config import load
+from star.config import hash_of_file, load
 
 QUICK = (
     "task.name=jsonl",
@@ -138,6 +138,23 @@ def losses(folder: Path) -> list[float]:
     """Return the training loss of every update of every round."""
     files = sorted(folder.glob("rounds/*/training.jsonl"))
     return [json.loads(line)["loss"] for path in files for line in path.read_text().splitlines()]
+
+
+def fake_result(config_hash: str, seed: int = 0) -> dict[str, Any]:
+    """Return the least that a ``result.json`` holds."""
+    one = {"task": "t", "strategy": "s", "seed": seed, "label_free": True, "auc": 0.5}
+    return {**one, "config_hash": config_hash, "rounds": [{"labeled": 4, "accuracy": 0.5}]}
+
+
+def earlier(folder: Path) -> Path:
+    """Return a run folder as an earlier version would have left it: what it holds, and no sums."""
+    for path in folder.rglob("checksums.json"):
+        path.unlink()
+    for name in ("environment.json", "result.json"):
+        if (folder / name).is_file():
+            told = read(folder / name) | {"config_hash": hash_of_file(folder / "config.yaml")}
+            (folder / name).write_text(json.dumps(told), encoding="utf-8")
+    return folder
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from star.evaluation import evaluate
 
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
 CONTINUATIONS = ("model", "base", "choices", "gold")
-FILES = {"metrics.json", "predictions.jsonl", "training.jsonl"}
+FILES = {"checksums.json", "metrics.json", "predictions.jsonl", "training.jsonl"}
 # Two rounds: one query. Enough for every contract but those on resuming.
 SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=2", "train.num_train_epochs=1")
 
@@ -96,7 +96,7 @@ def test_the_run_folder(words: tuple[str, ...], runner: Runner) -> None:
     gold, random = "acquisition.continuation=gold" in words, len(words) == 1
     first, last = folder / "rounds" / "00", folder / "rounds" / "01"
     assert {p.name for p in folder.iterdir()} - {".lock"} == {
-        "config.yaml", "environment.json", "initial.json", "rounds", "result.json"
+        "config.yaml", "environment.json", "initial.json", "rounds", "result.json", "checksums.json"
     }  # fmt: skip
     scored = set() if random else {"scores.npz"}
     assert {p.name for p in first.iterdir()} == FILES | {"selected.json"} | scored

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 import yaml
 
 from star import contents, grid, table_files
@@ -52,7 +53,8 @@ def finish(cell: Cell, root: Path, star: Any = NOW, **told: Any) -> Path:
     content = {"data": {"fingerprint": "d1"}, "model": {"revision": "m1"}, "packages": LIBRARIES}
     content |= told
     (folder / "environment.json").write_text(json.dumps({"star": star, **content}))
-    (folder / "result.json").write_text(json.dumps({"config_hash": config_hash(cell.load(root))}))
+    result = runs.fake_result(config_hash(cell.load(root)), cell.seed)
+    (folder / "result.json").write_text(json.dumps(result))
     return folder
 
 

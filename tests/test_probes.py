@@ -30,7 +30,8 @@ def made(folder: Path, *words: str, **arrays: Any) -> Path:
     arrays.setdefault("base_range_predictive_entropy", limits)
     np.savez(place / "scores.npz", **arrays)
     shared = {"auroc_base": 0.25, "auroc_full": 0.75}
-    metrics = {"labeled": 20, "calibration": {"shared": shared}}
+    metrics = {"round": 0, "labeled": 20, "accuracy": 0.5, "calibration": {"shared": shared}}
+    (folder / "initial.json").write_text(json.dumps({"indices": list(range(20))}))
     (place / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
@@ -126,6 +127,8 @@ def test_what_a_run_asked_for(tmp_path: Path) -> None:
     config = load(None, ["task.name=jsonl", f"task.data_dir={data}", 'task.prompt="{question}"'])
     (run / "config.yaml").write_text(to_yaml(config))
     (run / "initial.json").write_text(json.dumps({"indices": [0]}))
+    metrics = {"round": 0, "labeled": 1, "accuracy": 0.5}
+    (run / "rounds" / "00" / "metrics.json").write_text(json.dumps(metrics))
     (run / "rounds" / "00" / "selected.json").write_text(json.dumps({"indices": [3, 2]}))
     found = probes.picks(run)
     assert found["queried"] == [3, 2]

@@ -19,7 +19,8 @@ from star.config import Config, config_hash, load
 from star.errors import InputError
 from star.files import atomic_write, read_json, read_npz, write_json, write_jsonl, write_npz
 from star.provenance import environment
-from star.records import RunFolder, folder_of
+from star.records import RunFolder
+from star.run_names import folder_of
 
 
 @pytest.fixture
@@ -257,12 +258,13 @@ def test_a_round_is_complete_or_absent(config: Config) -> None:
             pass
 
 
-def test_rounds_are_counted_without_gaps(config: Config) -> None:
+def test_a_gap_between_rounds_is_refused(config: Config) -> None:
     with RunFolder.open(config) as run:
         for t in (0, 2):
             with run.new_round(t):
                 pass
-        assert run.complete_rounds() == 1
+        with pytest.raises(InputError, match="rounds/01 is missing, but 02 is there"):
+            run.complete_rounds()
         assert run.round_folder(7).name == "07" and run.round_folder(123).name == "123"
 
 
@@ -308,8 +310,9 @@ KILLED = """
     from star.files import write_json
     from star.records import RunFolder
     run = RunFolder.open(load(None, [f"output_dir={sys.argv[1]}", "run_name=x"]))
+    run.write_initial([3, 5])
     with run.new_round(0) as folder:
-        write_json(folder / "metrics.json", {"accuracy": 0.5})
+        write_json(folder / "metrics.json", {"round": 0, "labeled": 2, "accuracy": 0.5})
     with run.new_round(1) as folder:
         write_json(folder / "metrics.json", {"accuracy": 0.6})
         print("in round 1", flush=True)

@@ -137,6 +137,7 @@ def test_a_column_has_the_prompts_that_its_runs_were_asked(
     assert told["data"]["prompt"] == "{question}\nAnswer:"
     told["data"]["prompt"] = "Q: {question}"  # of another version's default
     (folder / "environment.json").write_text(json.dumps(told))
+    runs.earlier(folder)
     again = gather(table_files.read_table(table_file), kept)
     assert again["columns"][0]["prompts"]["Q: {question}"] == ["star"]
     # A run from before it was written there: its own configuration says it.
@@ -145,6 +146,7 @@ def test_a_column_has_the_prompts_that_its_runs_were_asked(
     config = (folder / "config.yaml").read_text()
     assert "  prompt: null\n" in config
     (folder / "config.yaml").write_text(config.replace("  prompt: null", "  prompt: '{question}?'"))
+    runs.earlier(folder)
     again = gather(table_files.read_table(table_file), kept)
     assert again["columns"][0]["prompts"]["{question}?"] == ["star"]
 
@@ -156,6 +158,7 @@ def test_runs_that_draw_by_the_seed_say_so(
     shutil.copytree(root, tmp_path / "runs")
     for path in (tmp_path / "runs").rglob("config.yaml"):
         path.write_text(path.read_text().replace("  draw: fixed", f"  draw: {draw}"))
+        runs.earlier(path.parent)
     made = gather(table_files.read_table(table_file), tmp_path / "runs")
     told = {cell["content"].get("draw") for cell in made["cells"] if cell["status"] == "done"}
     assert told == {None if draw == "fixed" else "seeded"}
@@ -238,6 +241,7 @@ def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) ->
     told = runs.read(path)
     other = {**told, "hardware": {**told["hardware"], "cpu": "another"}}
     path.write_text(json.dumps({**told, "resumed": [told, other]}), encoding="utf-8")
+    runs.earlier(path.parent)
     record = gather(table_files.read_table(table_file), copied)
     assert cell_of(record, "star", 1)["resumed"] == [1]
     assert record["environments"][1]["hardware"]["cpu"] == "another"
@@ -273,6 +277,9 @@ def test_without_scores_and_metrics_a_run_still_counts(copied: Path, table_file:
     folder = copied / "small/sums/star/seed0"
     (folder / "environment.json").unlink()
     shutil.rmtree(folder / "rounds")
+    with pytest.raises(InputError, match=r"star/seed0/environment.json is missing|rounds/00 is m"):
+        gather(table_files.read_table(table_file), copied)
+    runs.earlier(folder)
     cell = cell_of(gather(table_files.read_table(table_file), copied), "star", 0)
     assert cell["environment"] is None and cell["reliability"] == {}
     assert not any({"gap", "selected"} & set(point) for point in cell["rounds"])
@@ -481,8 +488,7 @@ def test_what_runs_were_made_of_is_gathered(table_file: Path, root: Path, tmp_pa
     config = yaml.safe_load((place / "config.yaml").read_text())
     config["train"]["learning_rate"] = 1.0
     (place / "config.yaml").write_text(yaml.safe_dump(config))
-    result = json.loads((place / "result.json").read_text())
-    (place / "result.json").write_text(json.dumps(result | {"config_hash": "0"}))
+    runs.earlier(place)
     text = markdown(find(table_file, root=moved))
     assert "star: runs of different settings stand together: seed 0 and seed 1." in text
     assert "star: runs of different data stand together: seed 0 and seed 1." in text
@@ -523,7 +529,7 @@ def changed(folder: Path, *, name: str = "copy", **sections: dict[str, Any]) -> 
     for section, values in sections.items():
         config[section] |= values
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return copy
+    return runs.earlier(copy)
 
 
 def places(record: dict[str, Any]) -> list[tuple[str, str, int]]:
@@ -615,8 +621,12 @@ def test_what_is_no_finished_run_is_refused(copied: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="no run folder"):
         of_runs([])
     (plain / "result.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"result\.json does not fit"):
+        of_runs([plain])
+    with pytest.raises(InputError, match=r"result\.json has no such 'task'"):
+        of_runs([runs.earlier(plain)])
     (plain / "config.yaml").write_text("[]", encoding="utf-8")
-    with pytest.raises(InputError, match=r"result\.json"):
+    with pytest.raises(InputError, match=r"config\.yaml must hold a mapping"):
         of_runs([plain])
 
 

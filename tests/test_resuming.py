@@ -186,6 +186,7 @@ def test_going_on_with_other_software_is_said(
     stored["model"]["computation"]["libraries"]["torch"] = "1.0"
     stored["model"]["computation"]["device"] = "cuda NVIDIA A100"
     file.write_text(json.dumps(stored))
+    runs.earlier(file.parent)
     runs.go(*words)
     [line] = [text for text in caplog.messages if "goes on with other" in text]
     assert "device cuda NVIDIA A100, now cpu" in line and "torch 1.0, now " in line
@@ -308,6 +309,7 @@ def test_a_run_does_not_go_on_where_its_ece_meant_something_else(
     path = there / "rounds/01/metrics.json"
     metrics = runs.read(path)
     path.write_text(json.dumps({k: v for k, v in metrics.items() if "conf" not in k}))
+    runs.earlier(there)
     before = runs.content(there)
     with pytest.raises(InputError, match=r"earlier version .round 1.*output_dir"):
         runs.go(tiny_llama, data, tmp_path)

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import runs
 
 from star import cli, contents
 from star.config import config_hash
@@ -60,7 +61,7 @@ def pretend(one: Cell, root: Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError("another process is writing") from None
-    content = {"config_hash": config_hash(one.load(root))}
+    content = runs.fake_result(config_hash(one.load(root)))
     (folder / "result.json").write_text(json.dumps(content))
 
 
@@ -183,7 +184,8 @@ def test_a_run_of_another_configuration_is_never_overwritten(tmp_path: Path, nam
     other = cell("a", 1, "one", "pool.rounds=3")
     folder = other.folder(tmp_path)
     folder.mkdir(parents=True)
-    (folder / name).write_text(json.dumps({"config_hash": config_hash(other.load(tmp_path))}))
+    content = runs.fake_result(config_hash(other.load(tmp_path)))
+    (folder / name).write_text(json.dumps(content))
     assert missing([other], tmp_path) == ([] if name == "result.json" else [other])
     with pytest.raises(InputError) as caught:
         sweep(cells, tmp_path, jobs=1, run=pretend)
@@ -249,7 +251,7 @@ def share(one: Cell, root: Path) -> None:
     while one.row == "a" and time.monotonic() < until and "one/c/seed0" not in starts(root):
         time.sleep(0.02)
     pretend(Cell(one.table, one.column, one.row, one.seed, one.config, None, ()), root / "aside")
-    content = {"config_hash": config_hash(one.load(root))}
+    content = runs.fake_result(config_hash(one.load(root)))
     (one.folder(root) / "result.json").write_text(json.dumps(content))
 
 
@@ -278,7 +280,7 @@ def test_a_cell_of_another_process_is_left_to_it(
             while "one/a/seed0" not in starts(tmp_path):
                 time.sleep(0.05)
             time.sleep(0.5)
-            content = {"config_hash": config_hash(taken.load(tmp_path))}
+            content = runs.fake_result(config_hash(taken.load(tmp_path)))
             (folder / "result.json").write_text(json.dumps(content))
             fcntl.flock(file, fcntl.LOCK_UN)
 
@@ -384,7 +386,7 @@ def test_commands_are_shell_words_of_star_run(
     cells = [Cell(c.table, c.column, c.row, c.seed, c.config, "star", c.words) for c in cells]
     done = cells[1].folder(root)
     done.mkdir(parents=True)
-    content = {"config_hash": config_hash(cells[1].load(root))}
+    content = runs.fake_result(config_hash(cells[1].load(root)))
     (done / "result.json").write_text(json.dumps(content))
     lines = commands(cells, root)
     assert len(lines) == 2

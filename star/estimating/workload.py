@@ -19,7 +19,7 @@ from star.estimating import costs
 from star.estimating.costs import Counts, Shape, Work
 from star.estimating.lengths import Questions, questions, training_rows
 from star.models import LanguageModel
-from star.pool import Pool
+from star.pool import Pool, early_end
 from star.scoring import continuation_of
 from star.tasks import TaskData
 
@@ -113,7 +113,7 @@ class Workload:
 
     def score(self, t: int) -> Work:
         """Return the work of scoring round ``t``; the base model's scoring is apart."""
-        if self.continuation is None or t == self.config.pool.rounds - 1:
+        if self.continuation is None or t == len(self.rounds) - 1:
             return Work()
         return self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
 
@@ -226,6 +226,7 @@ def plan(
     indices = [example.index for example in pool]
     rounds = list(picks(config, indices, queries))
     held = set(indices) - set(rounds[0].trained) - set(rounds[0].unlabelled)
+    early = early_end(len(pool), len(rounds), config.pool.rounds)
     apart = [example for example in pool if example.index in held]
     whole = replace(limits, max_prompt_length=None)
     scored = config.acquisition.select != "random"
@@ -240,7 +241,7 @@ def plan(
         held_rows=training_rows(config, model, apart, known),
         rounds=rounds,
         continuation=continuation_of(config.acquisition, pool) if scored else None,
-        notes=[*data.notes, *(line for line in (cut, cut_test) if line)],
+        notes=[*data.notes, *(line for line in (cut, cut_test, early) if line)],
     )
 
 

@@ -49,6 +49,7 @@ from star.files import read_json, read_npz
 from star.grid import Cell, Table
 from star.records import RunFolder
 from star.reporting.prompting import prompts_of, task_of
+from star.run_checks import check_run
 from star.sweeping.cell_run import finished, read_failure
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ def content_of(folder: Path, environments: list[dict[str, Any]]) -> dict[str, An
         InputError: The run has finished, and one of its files is damaged.
     """
     if finished(folder):
+        check_run(folder)
         told = _environment(folder, environments)
         prompt, draw = task_of(folder)
         if draw == "seeded":

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star.checksums import check_config
 from star.config import NOT_IN_HASH
 from star.errors import InputError
 from star.reporting.gathering import Record, content_of, rounded
@@ -111,8 +112,9 @@ def _single(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
     import yaml
 
     if not (folder / "config.yaml").is_file():
+        check_config(folder)
         raise InputError(f"{folder} is not a run folder: it has no config.yaml")
-    if not (folder / "result.json").is_file():
+    if not (folder / "result.json").exists():
         raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
     content = content_of(folder, environments)
     try:

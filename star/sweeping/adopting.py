@@ -22,6 +22,7 @@ from star.files import read_json
 from star.grid import Cell
 from star.identity import LIBRARIES
 from star.provenance import code, installed
+from star.run_checks import check_run
 from star.sweeping.cell_run import finished
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def _finished(root: Path) -> dict[str, Path]:
         except InputError:  # damaged; its own table will say so
             continue
         # On which GPU this sweep's runs will be, its own machine may not know.
-        if told.get("star") == now and _same_libraries(told):
+        same = told.get("star") == now and _same_libraries(told)
+        if same and _whole(path.parent):
             found.setdefault(str(result.get("config_hash")), path.parent)
     return found
 
@@ -73,6 +75,16 @@ def _same_libraries(told: Mapping[str, Any]) -> bool:
     versions |= ((told.get("model") or {}).get("computation") or {}).get("libraries") or {}
     known = [name for name in LIBRARIES if name in versions]
     return "torch" in known and all(versions[name] == installed(name) for name in known)
+
+
+def _whole(run: Path) -> bool:
+    """Whether a run folder is as its run wrote it; if not, its own table says so too."""
+    try:
+        check_run(run, adapters=True)  # they are copied with it
+    except InputError as error:
+        logger.warning("not taken over: %s", error)
+        return False
+    return True
 
 
 def _same(now: Contents, config: Config, run: Path) -> bool:

@@ -87,7 +87,7 @@ def carry_out(task: Task) -> str:
 
 def finished(folder: Path) -> bool:
     """Whether a run folder holds ``result.json``, written last."""
-    return (folder / "result.json").is_file()
+    return (folder / "result.json").exists()
 
 
 def log_file(folder: Path) -> Path:

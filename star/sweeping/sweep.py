@@ -22,6 +22,7 @@ from star.contents import Contents, changes
 from star.errors import InputError
 from star.files import read_json
 from star.grid import FIRST_ROUNDS, Cell
+from star.run_checks import check_run
 from star.sweeping import slurm
 from star.sweeping.adopting import adopt
 from star.sweeping.cell_run import (
@@ -116,7 +117,8 @@ def missing(cells: Sequence[Cell], root: Path) -> list[Cell]:
 
     Raises:
         InputError: A configuration that ``star run`` would refuse, or a run folder of another
-            configuration: its numbers would stand for a cell that they are not of.
+            configuration: its numbers would stand for a cell that they are not of. Or a finished
+            one that is damaged.
     """
     _check(cells, root)
     return _unfinished(cells, root)
@@ -145,6 +147,8 @@ def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
         folder = cell.folder(root)
         if _stored_hash(folder) not in (None, config_hash(config)):
             foreign.append(folder)
+        elif finished(folder):
+            check_run(folder)
     if foreign:
         more = f" (and {len(foreign) - 1} more like it)" if len(foreign) > 1 else ""
         raise InputError(

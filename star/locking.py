@@ -1,0 +1,72 @@
+"""The lock of a run folder: two processes never write the same run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import IO
+
+from star.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+NAME = ".lock"
+
+
+def lock(path: Path) -> IO[bytes] | None:
+    """Return an open file that holds a folder's lock while it is open.
+
+    Raises:
+        InputError: Another live process holds it.
+        OSError: The folder is not there or cannot be written to.
+    """
+    if fcntl is None:
+        logger.warning("no file locks on this system: do not start the same run twice at once")
+        return None
+    while True:
+        # Append mode, so that a process that is refused doesn't wipe the owner's number.
+        file = (path / NAME).open("ab+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().decode(errors="replace").strip() or "unknown"
+            file.close()
+            raise InputError(
+                f"another process (pid {owner}) is writing {path}; wait for it, or set another "
+                "output_dir or run_name"
+            ) from None
+        except OSError as error:  # a network file system without locks
+            logger.warning("%s cannot be locked (%s): do not start the same run twice", path, error)
+            return file
+        # A process whose run was refused may have removed the file between the two calls: the lock
+        # would be on a file that nobody else opens.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), (path / NAME).stat()):
+                break
+        file.close()
+    try:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
+        file.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    return file
+
+
+def unlock(file: IO[bytes]) -> None:
+    """Give a lock back; the operating system does the same when the process dies."""
+    if fcntl is not None:
+        # By name: a forked worker (data loading) may still hold a copy of the handle.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+    file.close()
