@@ -114,6 +114,16 @@ def test_the_start_depends_on_seed_and_round_alone(model: LanguageModel) -> None
     assert not torch.equal(reference, start(1, 0)) and not torch.equal(reference, start(0, 1))
 
 
+def test_a_saved_adapter_is_the_same_file_in_every_process(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    with tiny.learned(model) as adapted:
+        adapter.save(adapted, tmp_path)
+        names = sorted(adapted.peft_config["default"].target_modules)
+    stored = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert stored == names and len(names) > 2  # a set of so many is seldom in order by chance
+
+
 def test_no_global_random_numbers_are_used(model: LanguageModel) -> None:
     before = torch.get_rng_state()
     with tiny.learned(model):
