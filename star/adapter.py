@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from star import seeding, targets
 from star.config import AdapterConfig, RegularizerConfig
 from star.errors import InputError, one_line
+from star.files import read_json, write_json
 from star.models import LanguageModel
 
 NAME = "default"  # PEFT's name of a model's first adapter
@@ -105,6 +106,13 @@ def save(adapted: PeftModel, folder: str | Path) -> None:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+    # PEFT keeps the names of modules in a set, whose order differs from process to process.
+    path = Path(folder) / "adapter_config.json"
+    settings = read_json(path)
+    for name in ("target_modules", "exclude_modules"):
+        if isinstance(settings.get(name), list):
+            settings[name].sort()
+    write_json(path, settings)
 
 
 @contextmanager

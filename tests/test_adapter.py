@@ -117,11 +117,11 @@ def test_the_start_depends_on_seed_and_round_alone(model: LanguageModel) -> None
 def test_a_saved_adapter_is_the_same_file_in_every_process(
     model: LanguageModel, tmp_path: Path
 ) -> None:
-    with tiny.learned(model) as adapted:
+    with adapter.fresh(model, AdapterConfig(r=2), seed=0, round_=0) as adapted:
         adapter.save(adapted, tmp_path)
         names = sorted(adapted.peft_config["default"].target_modules)
     stored = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
-    assert stored == names and len(names) > 2  # a set of so many is seldom in order by chance
+    assert stored == names and len(names) == 7  # a set of so many is not in order by chance
 
 
 def test_no_global_random_numbers_are_used(model: LanguageModel) -> None:
@@ -269,7 +269,7 @@ def of_rank_2(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ({"target_modules": ["c_attn"]}, ["does not fit the model", "c_attn"]),
         ({"r": "four"}, ["does not fit the model"]),
         ("torn weights", ["cannot be read"]),
-        ("torn settings", ["cannot be read"]),
+        ("torn settings", ["adapter_config.json is not JSON"]),
         ("no settings", ["no adapter_config.json"]),
     ],
 )
