@@ -22,13 +22,14 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig
 
-from star import adapter, likelihood, uncertainty
-from star.admission import encode_rows
-from star.batches import length_batches
-from star.encoding import TokenRow, pad
-from star.models import LanguageModel
-from star.schema import RegularizerConfig, TrainConfig
-from star.tasks.base import Answer, Example, Task
+from star.acquisition import uncertainty
+from star.config.schema import RegularizerConfig, TrainConfig
+from star.data.task import Answer, Example, Task
+from star.models import adapter, likelihood
+from star.models.batching import length_batches
+from star.models.encoding import TokenRow, pad
+from star.models.loading import LanguageModel
+from star.models.truncation import encode_rows
 
 Array = NDArray[np.float64]
 

@@ -15,13 +15,16 @@ from benchmark_lines import Side
 from benchmark_models import load_model, random_model
 from benchmark_training import BATCH, TUNE_UPDATES, Tuned, tune
 
-from star import adapter, models, seeding, tasks
-from star.admission import Limits, encode_rows
-from star.encoding import TokenRow
+from star import seeding
+from star.config.schema import AdapterConfig, TaskConfig
+from star.data import loading as tasks
+from star.data.task import Answer, Example
 from star.errors import InputError
-from star.estimating.shapes import shape_of
-from star.schema import AdapterConfig, TaskConfig
-from star.tasks.base import Answer, Example
+from star.experiments.estimate.shapes import shape_of
+from star.models import adapter
+from star.models import loading as models
+from star.models.encoding import TokenRow
+from star.models.truncation import Limits, encode_rows
 
 Question = tuple[Example, Answer]
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from benchmark_bench import Bench, Question
 
-from star.admission import encode_choices, encode_rows
-from star.encoding import TokenRow
-from star.estimating import costs
-from star.evaluation import Evaluation
+from star.evaluation.evaluate import Evaluation
+from star.experiments.estimate import costs
+from star.models.encoding import TokenRow
+from star.models.truncation import encode_choices, encode_rows
 
 
 def forward(bench: Bench, rows: Sequence[TokenRow]) -> float:

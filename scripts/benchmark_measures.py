@@ -14,13 +14,13 @@ from benchmark_flops import forward, judging_work, training_work
 from benchmark_lines import Line, Side
 from benchmark_training import BATCH, TRAIN, fit, updates_of
 
-from star import likelihood
-from star.encoding import TokenRow
-from star.evaluation import Evaluation, evaluate
-from star.mc_dropout import Passes
-from star.pool import Oracle
-from star.schema import AcquisitionConfig, McDropoutConfig
-from star.scoring import PoolScorer
+from star.acquisition.pool_scorer import PoolScorer
+from star.config.schema import AcquisitionConfig, McDropoutConfig
+from star.data.pool import Oracle
+from star.evaluation.evaluate import Evaluation, evaluate
+from star.models import likelihood
+from star.models.encoding import TokenRow
+from star.models.mc_dropout import Passes
 
 LONG_AND_SHORT = ("gsm8k", "openbookqa")
 # The ratios of scoring: on which data sets, and which two sides.

@@ -15,12 +15,12 @@ from benchmark_baselines import Ratio
 from benchmark_bench import Bench
 from benchmark_lines import Line, Side, say
 
-from star import models
-from star.admission import Limits, encode_choices
-from star.pool import Oracle
-from star.schema import AcquisitionConfig, ModelConfig
-from star.scoring import PoolScorer
-from star.tasks.base import Example
+from star.acquisition.pool_scorer import PoolScorer
+from star.config.schema import AcquisitionConfig, ModelConfig
+from star.data.pool import Oracle
+from star.data.task import Example
+from star.models import loading as models
+from star.models.truncation import Limits, encode_choices
 
 POOLS = (1_000_000, 10_000)
 COMMAND = Path(__file__).with_name("benchmark.py")  # a fresh process of it scores one pool

@@ -8,10 +8,11 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from star import models, seeding
+from star import seeding
+from star.config.schema import ModelConfig
 from star.errors import InputError
-from star.models import LanguageModel
-from star.schema import ModelConfig
+from star.models import loading as models
+from star.models.loading import LanguageModel
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-2-7b": {

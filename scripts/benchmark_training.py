@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from benchmark_lines import say
 
-from star import adapter, seeding, training
-from star.admission import Limits, encode_rows
-from star.encoding import TokenRow
+from star import seeding
+from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
+from star.data.task import Example
 from star.errors import InputError
-from star.generation import generate
-from star.models import LanguageModel
-from star.schema import AdapterConfig, RegularizerConfig, TrainConfig
-from star.tasks.base import Example
+from star.models import adapter, training
+from star.models.encoding import TokenRow
+from star.models.generation import generate
+from star.models.loading import LanguageModel
+from star.models.truncation import Limits, encode_rows
 
 BATCH = 8  # rows of an update
 TRAIN = TrainConfig(lr_scheduler_type="constant", num_train_epochs=1)

@@ -63,7 +63,7 @@ def _end_with_parent() -> None:
 
 def _run(cell: Cell, root: Path, after: After | None) -> float:
     start = time.monotonic()
-    from star.active_learning import run
+    from star.active_learning.loop import run
 
     run(cell.load(root))
     if after is not None:
@@ -104,7 +104,7 @@ def run_missing(
         after: Called in the worker with every cell that is run, or was run before, and ``root``:
             what else a cell needs; it leaves alone what it finds done.
     """
-    from star.contents import Contents, refuse_other
+    from star.active_learning.contents import Contents, refuse_other
 
     wanted, now = list(cells), Contents()
     for cell in wanted:

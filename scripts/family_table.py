@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from star.errors import InputError
-from star.figures import mean_curves_figure
+from star.experiments.report.style import mean_curves_figure
 from star.files import read_json, write_json
 
 FAMILIES = ("arithmetic", "truefalse", "choice")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from star.errors import InputError
-from star.figures import curve_table, learning_curve_figure, read_result
+from star.experiments.report.style import curve_table, learning_curve_figure, read_result
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ One LLaMA-architecture model serves the three generated families. It is trained 
 their "pretrain" split: easy kinds and formal lessons with answers, hard kinds as questions without
 answers. Sequences with an answer end in the end-of-sequence token.
 
-    python scripts/pretrain_tiny.py --output star/assets/tiny
+    python scripts/pretrain_tiny.py --output star/models/assets/tiny
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from star.config import TaskConfig
-from star.tasks import TASKS, families
-from star.tasks.base import Task
+from star.data.loading import TASKS
+from star.data.task import Task
+from star.data.tasks.embedded import families
 
 ROW_SHARES = {"arithmetic": 0.22, "truefalse": 0.5, "choice": 0.28}
 """Part of the pretraining rows; worked solutions are learnt from fewer rows than bare labels."""

@@ -11,9 +11,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from star.figures import panels_figure
+from star.evaluation.learning_curves import mean_interval
+from star.experiments.report.style import panels_figure
 from star.files import read_json
-from star.statistics import mean_interval
 
 Row = Mapping[str, Any]
 Point = tuple[float, float, float | None, float | None]

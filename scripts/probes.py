@@ -122,7 +122,7 @@ def acquired(cell: Cell, root: Path) -> None:
 
     Kept with the hash of the run's configuration, and not done again while that is the same.
     """
-    from star.error_ranking import error_ranking
+    from star.experiments.error_ranking import error_ranking
     from star.files import read_json, write_json
 
     if cell.name != "picks-star":
@@ -153,7 +153,7 @@ def _calibration(run: Path) -> dict[str, Any]:
 
 def gather(done: list[Cell], root: Path) -> dict[str, Any]:
     """Return what the finished runs say, as ``probes.json`` holds it."""
-    from star import probes
+    from star.experiments import probes
     from star.files import read_json
 
     found: dict[str, Any] = {name: [] for name in NEEDS}

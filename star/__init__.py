@@ -13,10 +13,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "run": "star.active_learning",
-    "score_texts": "star.texts",
-    "replay": "star.replaying",
-    "load_results": "star.reporting.results",
+    "run": "star.active_learning.loop",
+    "score_texts": "star.models.score_texts",
+    "replay": "star.experiments.replay",
+    "load_results": "star.experiments.report.results",
     "load_config": "star.config:load",
     "Config": "star.config",
     "InputError": "star.errors",

@@ -23,7 +23,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         _mend_streams()
-        from star.cli import main as command
+        from star.cli.main import main as command
 
         status = command()
     except SystemExit as end:  # argparse

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import tiny
 
-from star import adapter, training
 from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
-from star.distributed import collect, is_main, leave, share, state
-from star.generation import generate
-from star.likelihood import choice_log_probs, token_scores
-from star.mc_dropout import Passes
+from star.models import adapter, training
+from star.models.distributed import collect, is_main, leave, share, state
+from star.models.generation import generate
+from star.models.likelihood import choice_log_probs, token_scores
+from star.models.mc_dropout import Passes
 
 # Seven: no even split, and the last update has rows for one process of two alone.
 ROWS = tiny.random_rows(7, seed=6)

@@ -11,9 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from star.comparing import compare
-from star.reporting.comparisons import LEVEL, accuracies, area
-from star.reporting.results import read_record
+from star.experiments.report.comparisons import LEVEL, accuracies, area
+from star.experiments.report.results import read_record
+from star.experiments.report.significance import compare
 
 CHECKED = "<!-- figures checked -->"
 BLOCK = re.compile(r"<!-- figures\n(.*?)-->", re.DOTALL)

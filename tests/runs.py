@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from star import models
-from star.active_learning import run
+from star.active_learning.loop import run
 from star.config import hash_of_file, load
+from star.models import loading as models
 
 QUICK = (
     "task.name=jsonl",

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from star import uncertainty
-from star.acquisition import (
+from star.acquisition import uncertainty
+from star.acquisition.blending import (
     COMBINATIONS,
     NORMALIZATIONS,
     SCHEDULES,

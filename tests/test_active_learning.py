@@ -12,11 +12,13 @@ import pytest
 import runs
 from runs import Runner
 
-from star import adapter, models, tasks
-from star.admission import Limits
 from star.config import load
+from star.data import loading as tasks
 from star.errors import InputError
-from star.evaluation import evaluate
+from star.evaluation.evaluate import evaluate
+from star.models import adapter
+from star.models import loading as models
+from star.models.truncation import Limits
 
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
 CONTINUATIONS = ("model", "base", "choices", "gold")

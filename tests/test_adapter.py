@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from star import adapter, models, saved_adapter
 from star.config import (
     LLAMA_PROJECTIONS,
     AdapterConfig,
@@ -28,8 +27,10 @@ from star.config import (
     RegularizerConfig,
 )
 from star.errors import InputError
-from star.mc_dropout import Passes
-from star.models import LanguageModel
+from star.models import adapter, saved_adapter
+from star.models import loading as models
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24]])
 

@@ -11,12 +11,13 @@ import pytest
 import runs
 import yaml
 
-from star import contents, grid, table_files
+from star.active_learning import contents
 from star.config import config_hash, load
 from star.errors import InputError
-from star.grid import Cell
+from star.experiments import table, table_file
+from star.experiments.sweep import adopting
+from star.experiments.table import Cell
 from star.provenance import installed
-from star.sweeping import adopting
 
 NOW = {"version": "0", "commit": "abc", "dirty": False}
 LIBRARIES = {name: installed(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
@@ -37,7 +38,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[st
     for name, part in rows.items():
         content = {"columns": {"x": {"config": "c.yaml"}}, "rows": part, "seeds": 2}
         Path(f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-        cells = grid.cells(table_files.read_table(f"{name}.yaml"))
+        cells = table.cells(table_file.read_table(f"{name}.yaml"))
         found[name] = {f"{cell.row}{cell.seed}": cell for cell in cells}
     return found
 

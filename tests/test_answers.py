@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star.tasks.answers import (
-    FINAL_ANSWER,
-    canonical_number,
-    final_number,
-    first_label,
-    sole_number,
-)
+from star.data.answers import FINAL_ANSWER, canonical_number, final_number, first_label, sole_number
 
 
 @pytest.mark.parametrize(

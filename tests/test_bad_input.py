@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from star.cli import main
+from star.cli.main import main
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ WORDS = {
     ),
     "strategy-without-function": run(
         "acquisition.select=top_k",
-        "acquisition.strategy=star.strategies:longest_frist",
-        says=("star.strategies has no longest_frist", "did you mean 'longest_first'?"),
+        "acquisition.strategy=star.acquisition.strategies:longest_frist",
+        says=("star.acquisition.strategies has no longest_frist", "did you mean 'longest_first'?"),
     ),
     "no-dropout": run(
         "acquisition.select=top_k",

@@ -30,10 +30,10 @@ import benchmark_training
 from benchmark_baselines import Ratio
 from benchmark_lines import Line, Side
 
-from star import adapter, likelihood
-from star.models import LanguageModel
-from star.schema import TrainConfig
-from star.tasks.base import Answer, Example
+from star.config.schema import TrainConfig
+from star.data.task import Answer, Example
+from star.models import adapter, likelihood
+from star.models.loading import LanguageModel
 
 CPU = torch.device("cpu")
 DRY = replace(tiny.ADAPTER, lora_dropout=0.0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
-from star.calibration import (
+from star.evaluation.calibration import (
     accuracy_stderr,
     binary_brier,
     brier,

@@ -14,17 +14,19 @@ import pytest
 import runs
 import tiny
 
-from star import likelihood, scoring, views
-from star.admission import Limits, admit, encode_choices
+from star.acquisition import pool_scorer
 from star.config import AcquisitionConfig, McDropoutConfig, TaskConfig
-from star.encoding import TokenRow
+from star.data.pool import Oracle
+from star.data.task import Answer, Example
+from star.data.tasks.own_data import Jsonl
 from star.errors import InputError
-from star.evaluation import Evaluation, evaluate
-from star.mc_dropout import Passes
-from star.models import LanguageModel
-from star.pool import Oracle
-from star.tasks.base import Answer, Example
-from star.tasks.jsonl import Jsonl
+from star.evaluation import views
+from star.evaluation.evaluate import Evaluation, evaluate
+from star.models import likelihood
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
+from star.models.truncation import Limits, admit, encode_choices
 
 LIMITS = Limits(max_new_tokens=4, batch_size=3)
 NESTED = ["eggs", "eggs then red", "eggs then"]
@@ -110,7 +112,7 @@ def test_every_view_compares_whole_answers(model: LanguageModel) -> None:
     # What is acquired with: the normalised likelihoods of the same whole answers.
     config = AcquisitionConfig(mc_dropout=McDropoutConfig(passes=0))
     oracle: Oracle[Answer] = Oracle({})
-    scorer = scoring.PoolScorer(model, examples, config=config, limits=LIMITS, oracle=oracle)
+    scorer = pool_scorer.PoolScorer(model, examples, config=config, limits=LIMITS, oracle=oracle)
     acquired = scorer.base().score("least_confidence", "sum")
     np.testing.assert_allclose(acquired, 1 - p.max(axis=1), rtol=1e-4, atol=1e-6)
 
@@ -182,7 +184,11 @@ def test_choices_that_are_the_same_tokens_are_refused_before_any_work(
     words: tuple[str, ...], tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Words that the tiny model does not know are one and the same token to it.
-    for work in ("star.training.fit", "star.likelihood._run", "star.generation._generate"):
+    for work in (
+        "star.models.loading.training.fit",
+        "star.models.loading.likelihood._run",
+        "star.models.loading.generation._generate",
+    ):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("work"))
     data = runs.write_data(tmp_path / "data", choices=True)
     out = tmp_path / "runs"

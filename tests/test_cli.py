@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from star.cli import main
+from star.cli.main import main
 from star.config import Config, fields_of, load
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -269,9 +269,9 @@ def test_our_own_faults_are_not_hidden(
         raise KeyboardInterrupt
 
     for run in (fault, stop):
-        stub = types.ModuleType("star.active_learning")
+        stub = types.ModuleType("star.active_learning.loop")
         stub.run = run  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "star.active_learning", stub)
+        monkeypatch.setitem(sys.modules, "star.active_learning.loop", stub)
         if run is fault:
             with pytest.raises(ZeroDivisionError):
                 main(quick)
@@ -282,8 +282,8 @@ def test_our_own_faults_are_not_hidden(
 
 FAULT = """
 import sys, types
-stub = types.ModuleType("star.active_learning")
-sys.modules["star.active_learning"] = stub
+stub = types.ModuleType("star.active_learning.loop")
+sys.modules["star.active_learning.loop"] = stub
 stub.run = lambda config, rows: 1 / 0
 import runpy
 sys.argv = ["star", "run", "-"]

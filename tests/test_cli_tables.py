@@ -14,8 +14,8 @@ import runs
 import yaml
 
 import star
-from star.cli import main
-from star.cli_tables import _seeds
+from star.cli.main import main
+from star.cli.tables import _seeds
 from star.errors import InputError
 
 

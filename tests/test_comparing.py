@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import nct, permutation_test, ttest_1samp
 from scipy.stats import t as student
 
-from star.comparing import (
+from star.evaluation.learning_curves import area_under_curve
+from star.experiments.report.significance import (
     Comparison,
     compare,
     holm,
@@ -19,7 +20,6 @@ from star.comparing import (
     seeds_needed,
     sign_flip,
 )
-from star.statistics import area_under_curve
 
 # Differences of accuracies on 40 test examples: ties and zeros are common.
 COUNTS = st.lists(st.integers(-40, 40), min_size=1, max_size=9)

@@ -23,8 +23,8 @@ from star.config import (
     strategy_name,
     to_yaml,
 )
+from star.config.words import ALIASES
 from star.errors import InputError
-from star.words import ALIASES
 
 ROOT = Path(__file__).parents[1]
 # accelerate/ is Accelerate's own format, tables/ are lists of runs.

@@ -15,16 +15,18 @@ import runs
 import yaml
 
 import star
-from star import grid, models, probes, table_files
-from star.active_learning import run
+from star.active_learning.loop import run
+from star.active_learning.run_checks import check_run
 from star.config import load
 from star.errors import InputError
+from star.experiments import probes, table_file
+from star.experiments import table as grid
+from star.experiments.report.gathering import gather
+from star.experiments.report.single_runs import of_runs
+from star.experiments.sweep import adopting, sweep
+from star.experiments.table import Cell
 from star.files import read_npz
-from star.grid import Cell
-from star.reporting.gathering import gather
-from star.reporting.single_runs import of_runs
-from star.run_checks import check_run
-from star.sweeping import adopting, sweep
+from star.models import loading as models
 
 FILES = (
     "config.yaml",
@@ -107,7 +109,7 @@ def _one_model(tiny_llama: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def table(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> table_files.Table:
+def table(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> table_file.Table:
     """Return a table of one cell, which keeps its adapters."""
     place = tmp_path_factory.mktemp("table")
     data = runs.write_data(place / "data", pool=16, test=4)
@@ -120,11 +122,11 @@ def table(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> table_f
     column = {"config": "base.yaml", "about": "sums", "settings": settings}
     content = {"title": "Small", "seeds": 1, "columns": {"sums": column}, "rows": {"star": {}}}
     (place / "small.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return table_files.read_table(place / "small.yaml")
+    return table_file.read_table(place / "small.yaml")
 
 
 @pytest.fixture(scope="module")
-def cell(table: table_files.Table) -> Cell:
+def cell(table: table_file.Table) -> Cell:
     [only] = grid.cells(table)
     return only
 
@@ -151,7 +153,7 @@ def interrupted(finished: Path, cell: Cell) -> Path:
     return finished
 
 
-def readers(table: table_files.Table, cell: Cell, root: Path) -> dict[str, Callable[[], Any]]:
+def readers(table: table_file.Table, cell: Cell, root: Path) -> dict[str, Callable[[], Any]]:
     folder = cell.folder(root)
     return {
         "run": lambda: run(cell.load(root)),
@@ -184,7 +186,7 @@ def refusal(read: Callable[[], Any]) -> str:
 def test_a_finished_run(
     name: str,
     damage: Callable[[Path], None],
-    table: table_files.Table,
+    table: table_file.Table,
     cell: Cell,
     finished: Path,
 ) -> None:
@@ -211,7 +213,7 @@ def test_a_finished_run(
 def test_an_interrupted_run(
     name: str,
     damage: Callable[[Path], None],
-    table: table_files.Table,
+    table: table_file.Table,
     cell: Cell,
     interrupted: Path,
 ) -> None:
@@ -237,7 +239,7 @@ def test_an_interrupted_run(
     ],
 )
 def test_lost_folders(
-    name: str, state: str, table: table_files.Table, cell: Cell, request: pytest.FixtureRequest
+    name: str, state: str, table: table_file.Table, cell: Cell, request: pytest.FixtureRequest
 ) -> None:
     root: Path = request.getfixturevalue(state)
     shutil.rmtree(cell.folder(root) / name)
@@ -247,7 +249,7 @@ def test_lost_folders(
 
 @pytest.mark.parametrize("name", ["selected.json", "scores.npz", "result.json"])
 def test_files_that_no_run_wrote(
-    name: str, table: table_files.Table, cell: Cell, finished: Path
+    name: str, table: table_file.Table, cell: Cell, finished: Path
 ) -> None:
     folder = cell.folder(finished)
     if name == "result.json":
@@ -293,7 +295,7 @@ def test_a_result_is_made_again_from_its_rounds(
 
 
 def test_an_adapter_is_checked_by_who_reads_it(cell: Cell, finished: Path) -> None:
-    from star import saved_adapter
+    from star.models import saved_adapter
 
     config = cell.load(finished)
     model = models.load(config.model)
@@ -400,7 +402,7 @@ def test_without_sums_the_structure_tells(
     name: str,
     damage: Callable[[Path], None],
     message: str,
-    table: table_files.Table,
+    table: table_file.Table,
     cell: Cell,
     finished: Path,
 ) -> None:
@@ -421,9 +423,9 @@ def test_without_sums_the_structure_tells(
 
 
 def test_an_earlier_version_s_run_is_read(
-    table: table_files.Table, cell: Cell, finished: Path, caplog: pytest.LogCaptureFixture
+    table: table_file.Table, cell: Cell, finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from star import run_checks
+    from star.active_learning import run_checks
 
     caplog.set_level(logging.INFO, logger="star")
     run_checks._say_once.cache_clear()
@@ -436,7 +438,7 @@ def test_an_earlier_version_s_run_is_read(
 
 
 def test_an_earlier_version_s_run_goes_on_with_sums(
-    table: table_files.Table, cell: Cell, whole: Path, interrupted: Path
+    table: table_file.Table, cell: Cell, whole: Path, interrupted: Path
 ) -> None:
     folder = cell.folder(interrupted)
     runs.earlier(folder)

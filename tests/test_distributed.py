@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from distributed_worker import results
 
-from star.distributed import collect, is_main, share
+from star.models.distributed import collect, is_main, share
 
 
 def test_one_process_has_it_all() -> None:

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers import models as tokenizer_models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from star.batches import length_batches
-from star.encoding import TokenRow, encode, fit, pad
 from star.errors import InputError
+from star.models.batching import length_batches
+from star.models.encoding import TokenRow, encode, fit, pad
 
 
 @pytest.fixture(scope="module")

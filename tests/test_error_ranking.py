@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import runs
 
-from star.calibration import auroc
-from star.error_ranking import LABEL_USING, error_ranking
 from star.errors import InputError
+from star.evaluation.calibration import auroc
+from star.experiments.error_ranking import LABEL_USING, error_ranking
 from star.files import read_npz
 
 SMALL = (

@@ -15,15 +15,18 @@ import tiny
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from star import adapter, estimating, models, tasks, training
-from star.active_learning import run
+from star.active_learning.loop import run
 from star.config import AdapterConfig, Config, ModelConfig, load
-from star.encoding import TokenRow
+from star.data import loading as tasks
 from star.errors import InputError
-from star.estimating import costs, rates, shapes
-from star.estimating.costs import Shape, Work
-from star.estimating.rates import Rates
-from star.estimating.workload import Workload, picks, plan
+from star.experiments.estimate import costs, rates, shapes
+from star.experiments.estimate import estimate as estimating
+from star.experiments.estimate.costs import Shape, Work
+from star.experiments.estimate.rates import Rates
+from star.experiments.estimate.workload import Workload, picks, plan
+from star.models import adapter, training
+from star.models import loading as models
+from star.models.encoding import TokenRow
 
 # Two layers of a square matrix of 8 and a head of 8 x 10; adapters of rank 1 on both matrices.
 STACK = Shape(

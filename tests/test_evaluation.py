@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tiny
 
-from star import calibration
-from star.admission import Limits, encode_choices, encode_rows
 from star.config import TaskConfig
-from star.encoding import TokenRow
-from star.evaluation import Evaluation, evaluate, evaluate_once
-from star.models import LanguageModel
-from star.tasks.base import Answer, Example
-from star.tasks.jsonl import Jsonl
+from star.data.task import Answer, Example
+from star.data.tasks.own_data import Jsonl
+from star.evaluation import calibration
+from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+from star.models.truncation import Limits, encode_choices, encode_rows
 
 LIMITS = Limits(max_new_tokens=4, batch_size=3)
 LABELS = ["true", "false", "red"]

@@ -11,11 +11,11 @@ import pytest
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-from star import tasks
 from star.config import TaskConfig
+from star.data import loading as tasks
+from star.data.task import Task
+from star.data.tasks.embedded import choice, families, truefalse
 from star.errors import InputError
-from star.tasks import choice, families, truefalse
-from star.tasks.base import Task
 
 ASSET = Path(families.__file__).parents[1] / "assets" / "tiny"
 FAMILIES = {name: kind.family for name, kind in tasks.TASKS.items() if kind.family is not None}

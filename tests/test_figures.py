@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from star.errors import InputError
-from star.figures import curve_table, learning_curve_figure, mean_curves_figure, read_result
+from star.experiments.report.style import (
+    curve_table,
+    learning_curve_figure,
+    mean_curves_figure,
+    read_result,
+)
 from star.files import write_json
 
 ROOT = Path(__file__).parents[1]

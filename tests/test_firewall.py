@@ -23,17 +23,17 @@ import runs
 import tiny
 from runs import Runner
 
-from star.admission import Limits
-from star.batches import Rows
+from star.acquisition.pool_scorer import PoolScorer
 from star.config import AcquisitionConfig, McDropoutConfig, TaskConfig, label_free, load
+from star.data.loading import TASKS
+from star.data.pool import Oracle
+from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import write_json
-from star.mc_dropout import Passes
-from star.models import LanguageModel
-from star.pool import Oracle
-from star.scoring import PoolScorer
-from star.tasks import TASKS
-from star.tasks.base import Answer, Example
+from star.models.batching import Rows
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
+from star.models.truncation import Limits
 
 ROOT = Path(__file__).parents[1]
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")

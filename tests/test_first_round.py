@@ -10,7 +10,9 @@ import pytest
 import runs
 from safetensors import SafetensorError
 
-from star import active_learning, scoring, training
+from star.acquisition import pool_scorer
+from star.active_learning import loop
+from star.models import training
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def go(tiny_llama: Path, tmp_path: Path) -> Any:
 def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Return how often was trained, and how often a full view was scored."""
     found = {"train": 0, "score": 0}
-    fit, score = training.fit, scoring.PoolScorer.full
+    fit, score = training.fit, pool_scorer.PoolScorer.full
 
     def count_fit(*words: Any, **more: Any) -> Any:
         found["train"] += 1
@@ -38,8 +40,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         found["score"] += 1
         return score(*words, **more)
 
-    monkeypatch.setattr(active_learning.training, "fit", count_fit)
-    monkeypatch.setattr(scoring.PoolScorer, "full", count_score)
+    monkeypatch.setattr(loop.training, "fit", count_fit)
+    monkeypatch.setattr(pool_scorer.PoolScorer, "full", count_score)
     return found
 
 
@@ -121,7 +123,7 @@ def test_what_cannot_be_written_or_is_being_removed_costs_time_alone(
         raise SafetensorError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("star.first_round.save_file", full)
+        patch.setattr("star.active_learning.first_round.save_file", full)
         first = go("a")
     same(first, go("b"))
     assert counts["train"] == 4

@@ -11,9 +11,9 @@ import runs
 import tiny
 import torch
 
-from star import models
-from star.generation import generate_scored
-from star.texts import score_texts
+from star.models import loading as models
+from star.models.generation import generate_scored
+from star.models.score_texts import score_texts
 
 MOST = 40  # more than the longest row with its answer, less than two of them
 

@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 
-from star.generation import generate, text_of
-from star.models import LanguageModel
+from star.models.generation import generate, text_of
+from star.models.loading import LanguageModel
 
 PROMPTS = [(1, *row.prompt) for row in tiny.random_rows(12, seed=3)]
 

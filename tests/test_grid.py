@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from star import grid, table_files, tasks
 from star.config import (
     Config,
     TaskConfig,
@@ -21,9 +20,12 @@ from star.config import (
     load,
     scored_continuation,
 )
+from star.data import loading as tasks
+from star.data.loading import is_choice
+from star.data.tasks.embedded.families import POOL_SIZE
 from star.errors import InputError
-from star.tasks import is_choice
-from star.tasks.families import POOL_SIZE
+from star.experiments import table as grid
+from star.experiments import table_file
 
 ROOT = Path(__file__).parents[1]
 TABLES = sorted((ROOT / "configs/tables").glob("*.yaml"))
@@ -62,7 +64,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_cells_seed_by_seed_in_the_tables_order(write: Any) -> None:
-    table = table_files.read_table(write())
+    table = table_file.read_table(write())
     assert (table.name, table.title, table.baseline) == ("small", "small", "random")
     names = [cell.name for cell in grid.cells(table)]
     one = ["one/random", "one/plain", "two/random", "two/star", "two/plain"]
@@ -72,7 +74,7 @@ def test_cells_seed_by_seed_in_the_tables_order(write: Any) -> None:
 
 
 def test_the_last_setting_wins(write: Any) -> None:
-    cells = {cell.name: cell for cell in grid.cells(table_files.read_table(write()))}
+    cells = {cell.name: cell for cell in grid.cells(table_file.read_table(write()))}
     sizes = {"one/random/seed0": 7, "two/random/seed0": 8, "two/star/seed0": 9}
     for name, size in sizes.items():
         config = cells[name].load(Path("out"))
@@ -80,40 +82,40 @@ def test_the_last_setting_wins(write: Any) -> None:
         assert config.pool.initial_size == 5  # the file's
     assert cells["two/star/seed0"].load(Path("out")).acquisition.reduction == "mean"
     assert cells["one/plain/seed0"].load(Path("out")).acquisition.reduction == "sum"  # paper
-    more = grid.cells(table_files.read_table(write()), words=["pool.query_size=2"])
+    more = grid.cells(table_file.read_table(write()), words=["pool.query_size=2"])
     assert {cell.load(Path("out")).pool.query_size for cell in more} == {2}
 
 
 @pytest.mark.parametrize("root", ["out #2", "a: b", "it's", "[x]", "x=y", "'q'", "-"])
 def test_any_folder_is_meant_as_it_is_written(write: Any, root: str) -> None:
-    cell = grid.cells(table_files.read_table(write()), seeds=[3], rows=["star"])[0]
+    cell = grid.cells(table_file.read_table(write()), seeds=[3], rows=["star"])[0]
     config = cell.load(Path(root))
     assert Path(config.output_dir, str(config.run_name)) == cell.folder(Path(root))
     assert config.tracking.first_rounds == str(Path(root) / "small" / grid.FIRST_ROUNDS)
 
 
 def test_adapters_can_be_kept(write: Any) -> None:
-    [cell, *_] = grid.cells(table_files.read_table(write()), words=["tracking.save_adapters=all"])
+    [cell, *_] = grid.cells(table_file.read_table(write()), words=["tracking.save_adapters=all"])
     assert cell.load(Path("out")).tracking.save_adapters == "all"
 
 
 @pytest.mark.parametrize("key", ["seed", "output_dir", "run_name", "tracking.first_rounds"])
 def test_what_a_sweep_sets_itself_is_refused(write: Any, key: str) -> None:
-    table = table_files.read_table(write())
+    table = table_file.read_table(write())
     with pytest.raises(InputError, match=f"key=value: {key} is the sweep's own; use .*--"):
         grid.cells(table, words=[f"{key}=1"])
     with pytest.raises(InputError, match=f"rows.a: settings: {key} is the sweep's own"):
-        table_files.read_table(write(rows={"a": {"settings": {key: 1}}}))
+        table_file.read_table(write(rows={"a": {"settings": {key: 1}}}))
 
 
 def test_a_table_is_called_like_a_folder(write: Any) -> None:
     path = write().rename("tables/a #1.yaml")
     with pytest.raises(InputError, match="'a #1' is not a plain name"):
-        table_files.read_table(path)
+        table_file.read_table(path)
 
 
 def test_a_cells_command_is_its_configuration(write: Any) -> None:
-    cell = grid.cells(table_files.read_table(write()), seeds=[3], rows=["star"])[0]
+    cell = grid.cells(table_file.read_table(write()), seeds=[3], rows=["star"])[0]
     words = shlex.split(shlex.join(cell.arguments(Path("out"))))
     config = load(words[0], words[3:], preset=words[2])
     assert words[1] == "--preset" and config == cell.load(Path("out"))
@@ -167,7 +169,7 @@ def test_values_come_through_words(value: Any) -> None:
 )
 def test_what_is_refused(write: Any, changed: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        table_files.read_table(write(**changed))
+        table_file.read_table(write(**changed))
 
 
 @pytest.mark.parametrize(
@@ -180,13 +182,13 @@ def test_what_is_refused(write: Any, changed: Any, said: str) -> None:
 )
 def test_files_that_are_none(write: Any, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        table_files.read_table(write(text))
+        table_file.read_table(write(text))
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        table_files.read_table("absent.yaml")
+        table_file.read_table("absent.yaml")
 
 
 def test_unknown_names_and_settings_name_the_cell(write: Any) -> None:
-    table = table_files.read_table(write())
+    table = table_file.read_table(write())
     with pytest.raises(InputError, match="--rows: no 'starr'; did you mean 'star'"):
         grid.cells(table, rows=["starr"])
     with pytest.raises(InputError, match="--columns: no 'x'"):
@@ -216,7 +218,7 @@ def test_shipped_tables_are_valid_and_no_two_rows_alike(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    table = table_files.read_table(path)
+    table = table_file.read_table(path)
     found: dict[tuple[str, str], str] = {}
     ends: dict[str, int] = {}
     for cell in grid.cells(table, seeds=[0]):
@@ -236,7 +238,7 @@ def test_a_deviation_differs_from_what_it_is_compared_with_in_one_setting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
-    table = table_files.read_table("configs/tables/deviations.yaml")
+    table = table_file.read_table("configs/tables/deviations.yaml")
     made = {c.row: c.load(Path("runs")) for c in grid.cells(table, seeds=[0])}
     for row in table.rows:
         usual = {"released-no-space": "released"}.get(row.name, table.baseline)
@@ -255,7 +257,7 @@ def test_the_naive_counterpart_has_none_of_the_parts_and_scores_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
-    table = table_files.read_table("configs/tables/main.yaml")
+    table = table_file.read_table("configs/tables/main.yaml")
     cells = {(c.column, c.row): c.load(Path("runs")) for c in grid.cells(table, seeds=[0])}
     compared = []
     for row in filter(lambda row: row.naive, table.rows):
@@ -290,7 +292,7 @@ def test_the_naive_counterpart_has_none_of_the_parts_and_scores_the_same(
 
 
 def test_a_seeded_pool_is_as_large_as_the_whole_pools_row_takes() -> None:
-    table = table_files.read_table(ROOT / "configs/tables/main.yaml")
+    table = table_file.read_table(ROOT / "configs/tables/main.yaml")
     settings = dict(word.split("=") for row in table.rows for word in row.settings)
     assert int(settings["pool.initial_size"]) == POOL_SIZE
     for name in ("arithmetic", "truefalse", "choice"):

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from star import tasks
 from star.config import TaskConfig
+from star.data import loading as tasks
+from star.data.reading import read_hub
 from star.errors import InputError
-from star.tasks.loading import read_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB_ROWS = {

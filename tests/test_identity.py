@@ -16,11 +16,13 @@ import runs
 import tiny
 from safetensors.torch import load_file, save_file
 
-from star import acquisition, identity, isolation, likelihood, models, weights
+from star.acquisition import blending
+from star.active_learning.run_folder import RunFolder
 from star.config import ModelConfig
+from star.data.task import Answer
 from star.errors import InputError
-from star.records import RunFolder
-from star.tasks.base import Answer
+from star.models import identity, isolation, likelihood, sources
+from star.models import loading as models
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -99,7 +101,7 @@ def test_a_hub_model_that_is_not_there(hub: Callable[..., None]) -> None:
     for name, revision in (("org/none", None), ("org/one", "v9"), ("org/one", SECOND)):
         config = ModelConfig(name_or_path=name, revision=revision)
         with pytest.raises(InputError, match="not in the local cache") as error:
-            weights.resolve(config, Path("unused"))
+            sources.resolve(config, Path("unused"))
         assert (revision or "main") in str(error.value) or revision is None
 
 
@@ -110,7 +112,7 @@ def test_a_place_that_names_no_commit_is_refused(
         "huggingface_hub.hf_hub_download", lambda *_, **__: str(tmp_path / "c.json")
     )
     with pytest.raises(InputError, match="cannot tell which commit"):
-        weights.resolve(ModelConfig(name_or_path="org/one"), tmp_path)
+        sources.resolve(ModelConfig(name_or_path="org/one"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, kind: str, said: 
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     with pytest.raises(InputError, match=said):
-        weights.resolve(ModelConfig(name_or_path="org/one", revision="v2"), Path("unused"))
+        sources.resolve(ModelConfig(name_or_path="org/one", revision="v2"), Path("unused"))
 
 
 def test_two_hub_models_with_one_cache_have_results_of_their_own(
@@ -252,7 +254,7 @@ def test_links_and_shards_in_folders_are_followed(tiny_llama: Path, tmp_path: Pa
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("soon")
     with pytest.raises(InputError, match="holds no model"):
-        weights.resolve(ModelConfig(name_or_path=str(tmp_path)), tmp_path)
+        sources.resolve(ModelConfig(name_or_path=str(tmp_path)), tmp_path)
     (tmp_path / "config.json").symlink_to(tmp_path / "nothing")
     with pytest.raises(InputError, match=r"cannot read .*config\.json: No such file"):
         identity.hash_folder(tmp_path)
@@ -374,7 +376,7 @@ def test_near_ties_are_as_wide_as_rounding(tiny_llama: Path, dtype: str) -> None
     model.packable = False  # padded, so that a batch's width decides how it is rounded
     one, many = (likelihood.token_scores(model, rows, batch_size=size) for size in (1, 64))
     moved = [float(np.abs(one[k] - many[k]).max() / np.ptp(one[k])) for k in one]
-    assert acquisition.TIE_TOLERANCE["float32"] < max(moved) < acquisition.TIE_TOLERANCE[dtype]
+    assert blending.TIE_TOLERANCE["float32"] < max(moved) < blending.TIE_TOLERANCE[dtype]
 
 
 def test_a_run_in_half_precision_counts_its_near_ties(tiny_llama: Path, tmp_path: Path) -> None:
@@ -385,7 +387,7 @@ def test_a_run_in_half_precision_counts_its_near_ties(tiny_llama: Path, tmp_path
         blended = stored["blended"]
     told = runs.read(folder / "rounds/00/metrics.json")["query"]["near_ties"]
     narrow, wide = (
-        acquisition.near_ties(blended, 17, tolerance=acquisition.TIE_TOLERANCE[dtype])
+        blending.near_ties(blended, 17, tolerance=blending.TIE_TOLERANCE[dtype])
         for dtype in ("float32", "bfloat16")
     )
     assert told == wide > narrow

@@ -13,12 +13,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from star import isolation, models, packing
-from star.batches import length_batches
 from star.config import ModelConfig
 from star.errors import InputError
-from star.models import LanguageModel
-from star.traits import Traits, most_positions, traits_of
+from star.models import isolation, packing
+from star.models import loading as models
+from star.models.batching import length_batches
+from star.models.loading import LanguageModel
+from star.models.traits import Traits, most_positions, traits_of
 
 KNOWN: dict[str, Traits] = {
     "cohere2": Traits(window=architectures.WINDOW),

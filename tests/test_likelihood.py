@@ -13,13 +13,16 @@ import tiny
 import torch
 from scipy import stats
 
-from star import adapter, likelihood, models, tasks, uncertainty
-from star.admission import encode_rows
+from star.acquisition import uncertainty
 from star.config import AdapterConfig, McDropoutConfig, ModelConfig, TaskConfig
-from star.encoding import TokenRow
+from star.data import loading as tasks
 from star.errors import InputError
-from star.mc_dropout import Passes
-from star.models import LanguageModel
+from star.models import adapter, likelihood
+from star.models import loading as models
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
+from star.models.truncation import encode_rows
 
 ROWS = tiny.random_rows(9, seed=2)
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence")

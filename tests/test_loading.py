@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star import tasks
 from star.config import TaskConfig
+from star.data import loading as tasks
+from star.data.reading import read_folder
 from star.errors import InputError
-from star.tasks.loading import read_folder
 
 ROWS = [{"question": "a, \u2028b", "answer": "NA"}, {"question": "c\nd", "answer": "007"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -141,7 +141,7 @@ def test_parquet_is_read_afresh(tmp_path: Path, capfd: pytest.CaptureFixture[str
 def test_files_do_not_import_datasets(tmp_path: Path, name: str, content: str) -> None:
     put(tmp_path, content, name)
     code = (
-        "import sys; from star.tasks.loading import read_folder; "
+        "import sys; from star.data.reading import read_folder; "
         f"read_folder({str(tmp_path)!r}, 'train'); sys.exit('datasets' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

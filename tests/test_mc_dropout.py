@@ -14,13 +14,13 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from star import adapter, likelihood
-from star.batches import Batch, lay_out
 from star.config import McDropoutConfig
-from star.encoding import TokenRow
 from star.errors import InputError
-from star.mc_dropout import Passes, check_spread
-from star.models import LanguageModel
+from star.models import adapter, likelihood
+from star.models.batching import Batch, lay_out
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes, check_spread
 from star.seeding import derive
 
 ROWS = tiny.random_rows(7, seed=1)

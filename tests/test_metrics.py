@@ -10,7 +10,7 @@ import evaluate
 import numpy as np
 import pytest
 
-from star import calibration, metrics
+from star.evaluation import calibration, metrics
 
 RNG = np.random.default_rng(0)
 CONFIDENCE, CORRECT = RNG.random(40), RNG.integers(0, 2, size=40)
@@ -164,7 +164,10 @@ def test_a_metric_says_what_it_is(name: str, tmp_path: Path) -> None:
 
 
 def test_star_alone_does_not_wait_for_evaluate() -> None:
-    code = "import sys, star, star.calibration, star.temperature; print('evaluate' in sys.modules)"
+    code = (
+        "import sys, star.evaluation.calibration, star.evaluation.temperature\n"
+        "print('evaluate' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

@@ -15,12 +15,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from star import adapter, likelihood, models, training
 from star.config import McDropoutConfig, ModelConfig, RegularizerConfig, TrainConfig
-from star.encoding import encode
 from star.errors import InputError
-from star.generation import generate
-from star.mc_dropout import Passes
+from star.models import adapter, likelihood, training
+from star.models import loading as models
+from star.models.encoding import encode
+from star.models.generation import generate
+from star.models.mc_dropout import Passes
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24], [1, 30, 31, 32, 0, 0]])
 

@@ -12,11 +12,11 @@ import tiny
 import torch
 import transformers
 
-from star import adapter, likelihood, packing
-from star.batches import lay_out
-from star.encoding import TokenRow
-from star.generation import generate, generate_scored
-from star.models import LanguageModel
+from star.models import adapter, likelihood, packing
+from star.models.batching import lay_out
+from star.models.encoding import TokenRow
+from star.models.generation import generate, generate_scored
+from star.models.loading import LanguageModel
 
 ROWS = sorted(tiny.random_rows(7, seed=5), key=len, reverse=True)
 KINDS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ import pytest
 from scipy import stats
 
 from star.errors import InputError
-from star.reporting import panels, plots, series
+from star.experiments.report import panels, plots, series
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, FIRST, QUERY, POOL, TEST = 6, 20, 20, 400, 200

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from star.data.pool import NotUnlabelledError, Oracle, Pool, PoolExhaustedError
 from star.errors import InputError
-from star.pool import NotUnlabelledError, Oracle, Pool, PoolExhaustedError
 from star.seeding import generator
 
 

@@ -14,9 +14,9 @@ import runs
 import tiny
 import yaml
 
-from star import adapter, cli, evaluation, training
-from star.active_learning import run
-from star.admission import Limits, encode_rows, released_mask
+from star.acquisition.pool_scorer import PoolScorer, continuation_of
+from star.active_learning.loop import run
+from star.cli import main
 from star.config import (
     PRESETS,
     AcquisitionConfig,
@@ -31,16 +31,18 @@ from star.config import (
     load,
     preset_path,
 )
-from star.encoding import TokenRow, encode
+from star.data.answers import digits_alone
+from star.data.pool import Oracle
+from star.data.prompts import Template
+from star.data.task import Answer, Example
+from star.data.tasks.gsm8k import Gsm8k
+from star.data.tasks.own_data import Jsonl
 from star.errors import InputError
-from star.models import LanguageModel
-from star.pool import Oracle
-from star.scoring import PoolScorer, continuation_of
-from star.tasks.answers import digits_alone
-from star.tasks.base import Answer, Example
-from star.tasks.gsm8k import Gsm8k
-from star.tasks.jsonl import Jsonl
-from star.tasks.prompts import Template
+from star.evaluation import evaluate
+from star.models import adapter, training
+from star.models.encoding import TokenRow, encode
+from star.models.loading import LanguageModel
+from star.models.truncation import Limits, encode_rows, released_mask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # accelerate/ is Accelerate's own format, tables/ are lists of runs.
@@ -124,11 +126,11 @@ def test_what_reads_labels() -> None:
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "-", "--preset", "best"]) == 2
+    assert main.main(["run", "-", "--preset", "best"]) == 2
     out, err = capsys.readouterr()
     assert err == "error: --preset must be one of paper, released, star, got 'best'\n" and not out
     words = ["run", "-", "--preset", "released", "--print-config", "acquisition.reduction=mean"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["acquisition"]["reduction"] == "mean"
     assert shown["acquisition"]["continuation"] == "gold"
@@ -267,10 +269,10 @@ def test_answers_in_words_are_none_and_right(
     task = Jsonl(TaskConfig(name="jsonl"))
     said, golds = ["blue", "blue", "4", "tom has 7 eggs"], ["red", "7", "red", "7"]
     ids = [row.continuation for row in encode(model.tokenizer, [""] * 4, said, eos=True)]
-    monkeypatch.setattr(evaluation, "generate_scored", lambda *_, **__: (ids, np.full(4, -1.0)))
+    monkeypatch.setattr(evaluate, "generate_scored", lambda *_, **__: (ids, np.full(4, -1.0)))
     rows = [{"question": f"what {i}", "answer": gold} for i, gold in enumerate(golds)]
     read = {
-        digits: evaluation.evaluate(
+        digits: evaluate.evaluate(
             model, task, [task.example(r, i) for i, r in enumerate(rows)],
             [task.answer(r, i) for i, r in enumerate(rows)],
             limits=Limits(4, 4), by_likelihood=False, bins=5, digits=digits,
@@ -295,11 +297,11 @@ def test_long_test_prompts_lose_their_beginning_and_say_so(model: LanguageModel)
     limits = Limits(max_new_tokens=3, batch_size=2, max_prompt_length=4)
     answers = [task.answer(row, i) for i, row in enumerate(rows)]
     options: dict[str, Any] = {"limits": limits, "by_likelihood": False, "bins": 5}
-    found = evaluation.evaluate(model, task, examples, answers, **options).predictions
+    found = evaluate.evaluate(model, task, examples, answers, **options).predictions
     assert [row.get("truncated", False) for row in found] == [False, True, False]
     # What is scored is the cut prompt's: the same as if the rest had never been there.
     short = [replace(examples[1], prompt="and 4 pens :")]
-    [alone] = evaluation.evaluate(model, task, short, answers[1:2], **options).predictions
+    [alone] = evaluate.evaluate(model, task, short, answers[1:2], **options).predictions
     assert alone["nll"] != found[1]["nll"]  # a start token comes before it, which the cut lost
     ids = cut.rows[1].prompt + model_ids(model, " 7")
     logs = tiny.naive_log_probs(model, TokenRow(0, ids[:-1], ids[-1:]))

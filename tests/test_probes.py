@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import runs
 
-from star import probes
 from star.config import load, to_yaml
 from star.errors import InputError
+from star.experiments import probes
 
 WORDS = ("pool.rounds=4", "pool.query_size=2", "acquisition.continuation=base")
 

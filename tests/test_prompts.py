@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from star.data.prompts import Template
 from star.errors import InputError
-from star.tasks.prompts import Template
 
 
 def test_a_template_moves_its_trailing_white_space_to_the_continuation() -> None:

@@ -27,8 +27,8 @@ import pytest
 from made import cell, record
 from quoting import CHECKED, Misquoted, check, figures
 
-from star.reporting.results import write_record
-from star.reporting.tables import json as to_json
+from star.experiments.report.results import write_record
+from star.experiments.report.tables import json as to_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "scripts" / "results"

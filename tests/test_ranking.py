@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from star import calibration
-from star.calibration import area_under_risk_coverage, auroc, risk_coverage, summary
+from star.evaluation import calibration
+from star.evaluation.calibration import area_under_risk_coverage, auroc, risk_coverage, summary
 
 VALUES = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]) | st.floats(0, 1)
 ROWS = st.lists(st.tuples(VALUES, st.booleans()), min_size=1, max_size=30)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from star import provenance
+from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_names import folder_of
 from star.config import Config, config_hash, load
 from star.errors import InputError
 from star.files import atomic_write, read_json, read_npz, write_json, write_jsonl, write_npz
 from star.provenance import environment
-from star.records import RunFolder
-from star.run_names import folder_of
 
 
 @pytest.fixture

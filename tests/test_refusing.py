@@ -14,22 +14,19 @@ import pytest
 import runs
 
 import star
-from star import (
-    active_learning,
-    adapter,
-    checksums,
-    estimating,
-    files,
-    models,
-    probes,
-    round_files,
-)
-from star.cli import main
+from star import checksums, files
+from star.active_learning import loop
+from star.active_learning import rounds as round_files
+from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_names import check_path, folder_of
+from star.cli.main import main
 from star.config import load
+from star.data.pool import possible_rounds
 from star.errors import InputError
-from star.pool import possible_rounds
-from star.records import RunFolder
-from star.run_names import check_path, folder_of
+from star.experiments import probes
+from star.experiments.estimate import estimate as estimating
+from star.models import adapter
+from star.models import loading as models
 
 ONCE = ("pool.rounds=2", "train.num_train_epochs=1")
 
@@ -195,7 +192,7 @@ def test_a_disk_that_fills_up_in_mid_run(
     more = [*ONCE, "tracking.save_adapters=all"]
     words = runs.words(tiny_llama, data, tmp_path, *more)
     with monkeypatch.context() as patch:
-        write = active_learning.write_round
+        write = loop.write_round
         second = iter((False, True))
 
         def fails_in_round_1(*arguments: Any) -> None:
@@ -203,7 +200,7 @@ def test_a_disk_that_fills_up_in_mid_run(
                 patch.setattr(owner, name, full)
             write(*arguments)
 
-        patch.setattr(active_learning, "write_round", fails_in_round_1)
+        patch.setattr(loop, "write_round", fails_in_round_1)
         if name == "write_npz":  # the last round has no scores
             second = iter((True,))
         said = refused(
@@ -257,8 +254,8 @@ def test_a_folder_that_takes_nothing_is_refused_before_the_work(
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("star.locking.lock", refuse)
-    monkeypatch.setattr(active_learning, "prepare", None)  # never called
+    monkeypatch.setattr("star.active_learning.locking.lock", refuse)
+    monkeypatch.setattr(loop, "prepare", None)  # never called
     words = runs.words(tiny_llama, data, tmp_path / "out")
     refused(capsys, words, "cannot write", os.strerror(number), "set output_dir")
     assert not list(tmp_path.iterdir())

@@ -19,15 +19,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from star import acquisition, active_learning, cli, config, uncertainty, world
-from star.admission import Limits
-from star.first_round import FirstRound
-from star.models import LanguageModel
-from star.pool import Oracle, Pool
-from star.records import RunFolder
-from star.round_files import Query
-from star.scoring import PoolScorer
-from star.tasks.base import Answer, Example
+from star import config
+from star.acquisition import blending, uncertainty
+from star.acquisition.pool_scorer import PoolScorer
+from star.active_learning import loop, setup
+from star.active_learning.first_round import FirstRound
+from star.active_learning.rounds import Query
+from star.active_learning.run_folder import RunFolder
+from star.cli import main
+from star.data.pool import Oracle, Pool
+from star.data.task import Answer, Example
+from star.models.loading import LanguageModel
+from star.models.truncation import Limits
 
 HERE = Path(__file__).parent
 POOL_FILE = HERE / "golden" / "released_dynamic.json"
@@ -118,7 +121,7 @@ def drive(found: config.Config) -> list[tuple[Query, list[int]]]:
     out = []
     for t in range(9):
         model.view, before = t, pool.unlabelled
-        out.append((active_learning._query(found, world, adapted, t), before))
+        out.append((loop._query(found, world, adapted, t), before))
         pool.query(out[-1][0].indices)
     return out
 
@@ -179,16 +182,16 @@ def test_nine_queries_by_the_pure_functions(run: dict[str, Any]) -> None:
     for t, hand in enumerate(run["rounds"]):
         indices = np.array(hand["index"])
         floor = a.entropy_floor if a.combine == "dynamic" else 0.0
-        mixed = acquisition.combine(
+        mixed = blending.combine(
             np.array([base[i] for i in hand["index"]]),
             np.array([score(t, i, floor) for i in hand["index"]]),
             how=a.combine,
-            weight=acquisition.base_weight(t, 10, schedule=a.base_weight.schedule),
+            weight=blending.base_weight(t, 10, schedule=a.base_weight.schedule),
             normalization=a.normalization,
             base_range=(min(base.values()), max(base.values())),
         )
         np.testing.assert_allclose(mixed, hand["blended"], rtol=0, atol=1e-9)
-        assert acquisition.top_k(mixed, indices, 1) == [hand["selected"]]
+        assert blending.top_k(mixed, indices, 1) == [hand["selected"]]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ ASK = "\nAnswer the above question. First think step by step and then answer the
 @pytest.mark.slow
 @NEEDS_SMOLLM2
 def test_star_score_gives_the_released_codes_scores(tmp_path: Path) -> None:
-    assert cli.main(["score", SMOLLM2, str(GOLDEN), "-o", str(tmp_path / "scored.jsonl")]) == 0
+    assert main.main(["score", SMOLLM2, str(GOLDEN), "-o", str(tmp_path / "scored.jsonl")]) == 0
     scored = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     golden = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
     assert len(golden) == 18 and {row["dataset"] for row in golden} == {
@@ -261,7 +264,7 @@ def test_the_base_view_of_a_run_is_the_released_codes(tmp_path: Path) -> None:
     ]
     found = config.load(None, words, preset="released")
     with RunFolder.open(found, write=True) as folder:
-        scorer = world.prepare(found, folder).scorer
+        scorer = setup.prepare(found, folder).scorer
     assert scorer is not None
     base = scorer.base()
     assert base.num_tokens.tolist() == [row["released_num_tokens"] for row in golden]

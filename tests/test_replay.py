@@ -18,11 +18,12 @@ import torch
 from runs import Runner
 
 import star
-from star import replaying, seeding
-from star.cli import main
+from star import seeding
+from star.acquisition.scores import StoredScores
+from star.cli.main import main
 from star.config import Config, fields_of, load
 from star.errors import InputError
-from star.stored_scores import StoredScores
+from star.experiments import replay
 
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence")
 SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")
@@ -126,7 +127,7 @@ def test_no_words_repeat_the_run(words: tuple[str, ...], runner: Runner) -> None
             assert row[name] == notes[name]
         assert row["label_free"] == ("acquisition.continuation=gold" not in words)
         # To the last bit: scores that agree up to rounding could still swap a near tie.
-        base, full, _, blended = replaying._blend(
+        base, full, _, blended = replay._blend(
             StoredScores(run / f"rounds/{row['round']:02d}/scores.npz"),
             load(run / "config.yaml"),
             row["round"],
@@ -332,7 +333,7 @@ def test_scores_that_are_all_equal(copied: Path) -> None:
     row = star.replay(copied, ["acquisition.combine=none", "acquisition.measure=margin"])[0]
     assert row["near_ties"] == 16 and row["indices"] == arrays(copied, 0)["index"][:3].tolist()
     assert row["rank_correlation"] is row["effective_weight"]["full"] is None
-    assert replaying.table([row]).splitlines()[1].split()[-1] == "16"
+    assert replay.table([row]).splitlines()[1].split()[-1] == "16"
 
 
 def test_damaged_scores(copied: Path) -> None:
@@ -416,7 +417,7 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert "own unlabelled pool" in " ".join(said.split())
-    for key in replaying.REPLAYABLE:
+    for key in replay.REPLAYABLE:
         assert key in said or f".{key.rpartition('.')[2]}" in said
     with pytest.raises(SystemExit):
         main(["--help"])
@@ -426,15 +427,15 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
 def test_the_keys_are_the_schema_s() -> None:
     keys = {key for key, _ in fields_of(Config) if key.startswith("acquisition.")}
     closed = {"continuation", "entropy_floor", "mc_dropout.masks", "name"}
-    assert set(replaying.REPLAYABLE) - {"pool.query_size"} == keys - {
+    assert set(replay.REPLAYABLE) - {"pool.query_size"} == keys - {
         f"acquisition.{name}" for name in closed
     }
 
 
 def test_replaying_needs_no_model_library() -> None:
     text = (
-        "import sys, star.replaying, star\n"
-        "assert star.replay is star.replaying.replay\n"
+        "import sys, star.experiments.replay, star\n"
+        "assert star.replay is star.experiments.replay.replay\n"
         "heavy = {'transformers', 'peft', 'accelerate', 'datasets', 'tokenizers'}\n"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
     )

@@ -21,13 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from star import grid, table_files
-from star.active_learning import run
+from star.active_learning.loop import run
 from star.errors import InputError
-from star.reporting import series
-from star.reporting.checking import check
-from star.reporting.gathering import gather, rounded
-from star.reporting.results import (
+from star.experiments import table as grid
+from star.experiments import table_file as table_files
+from star.experiments.report import series
+from star.experiments.report.checking import check
+from star.experiments.report.gathering import gather, rounded
+from star.experiments.report.results import (
     _lines,
     find,
     find_all,
@@ -35,9 +36,9 @@ from star.reporting.results import (
     read_record,
     write_record,
 )
-from star.reporting.single_runs import of_runs
-from star.reporting.tables import ENDINGS, FORMATS, markdown
-from star.sweeping.cell_run import write_failure
+from star.experiments.report.single_runs import of_runs
+from star.experiments.report.tables import ENDINGS, FORMATS, markdown
+from star.experiments.sweep.cell_run import write_failure
 
 ROWS = {
     "random": {"settings": {"acquisition.select": "random"}},

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import runs
 
-from star import active_learning, models
+from star.active_learning import loop
+from star.active_learning.run_folder import RunFolder
 from star.config import load
 from star.errors import InputError
-from star.records import RunFolder
+from star.models import loading as models
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_a_run_goes_on_after_its_last_complete_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        owner: Any = RunFolder if place == "write_result" else active_learning
+        owner: Any = RunFolder if place == "write_result" else loop
         patch.setattr(owner, place, after(calls, getattr(owner, place)))
         with pytest.raises(Killed):
             runs.go(tiny_llama, data, tmp_path)
@@ -178,7 +179,7 @@ def test_going_on_with_other_software_is_said(
 ) -> None:
     words = (tiny_llama, data, tmp_path, "pool.rounds=1")
     with monkeypatch.context() as patch:
-        patch.setattr(active_learning, "evaluate", after(0, active_learning.evaluate))
+        patch.setattr(loop, "evaluate", after(0, loop.evaluate))
         with pytest.raises(Killed):
             runs.go(*words)
     [file] = tmp_path.rglob("environment.json")
@@ -229,13 +230,13 @@ def test_validation_rows_are_labels_but_never_trained_on(
     tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[set[int], set[int]]] = []
-    fit = active_learning.training.fit
+    fit = loop.training.fit
 
     def spy(model: Any, adapted: Any, rows: Any, **options: Any) -> Any:
         trained.append(({r.index for r in rows}, {r.index for r in options["validation"]}))
         return fit(model, adapted, rows, **options)
 
-    monkeypatch.setattr(active_learning.training, "fit", spy)
+    monkeypatch.setattr(loop.training, "fit", spy)
     words = ["task.validation_size=4", "train.keep=best", "tracking.save_adapters=all"]
     folder = runs.go(tiny_llama, data, tmp_path, *words)
     initial = runs.read(folder / "initial.json")
@@ -282,7 +283,7 @@ def test_other_content_under_the_same_name_is_refused(
     copy, model = tmp_path / "data", Path(shutil.copytree(tiny_llama, tmp_path / "model"))
     shutil.copytree(data, copy)
     with monkeypatch.context() as patch:
-        patch.setattr(active_learning, "evaluate", after(1, active_learning.evaluate))
+        patch.setattr(loop, "evaluate", after(1, loop.evaluate))
         with pytest.raises(Killed):
             runs.go(model, copy, tmp_path / "out")
     before = runs.content(tmp_path / "out")

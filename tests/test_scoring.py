@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 import tiny
 
-from star import adapter, likelihood, scoring
-from star.admission import Limits, admit, encode_choices, encode_rows
+from star.acquisition import pool_scorer
+from star.acquisition.pool_scorer import PoolScorer, View
 from star.config import AcquisitionConfig, McDropoutConfig
-from star.encoding import TokenRow
+from star.data.pool import Oracle
+from star.data.task import Answer, Example
 from star.errors import InputError
-from star.generation import generate
-from star.mc_dropout import Passes
-from star.models import LanguageModel
-from star.pool import Oracle
-from star.scoring import PoolScorer, View
-from star.tasks.base import Answer, Example
+from star.models import adapter, likelihood
+from star.models.encoding import TokenRow
+from star.models.generation import generate
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
+from star.models.truncation import Limits, admit, encode_choices, encode_rows
 
 LIMITS = Limits(max_new_tokens=5, batch_size=4)
 WORDS = ("eggs", "pens", "blue", "many", "then", "she", "buys")
@@ -222,7 +223,7 @@ def test_a_damaged_cache_is_made_again(
     (path,) = tmp_path.rglob("*.npz")
     whole = path.read_bytes()
     if damage == "short":  # a whole file, but of fewer examples
-        scoring.write_view(path, view.at([0, 1]))
+        pool_scorer.write_view(path, view.at([0, 1]))
     elif damage == "other":
         np.savez(path, something=np.zeros(3))
     else:

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from star.errors import InputError
-from star.grid import Cell
-from star.sweeping import cell_run, on_slurm, slurm
-from star.sweeping.sweep import missing, sweep
+from star.experiments.sweep import cell_run, on_slurm, slurm
+from star.experiments.sweep.sweep import missing, sweep
+from star.experiments.table import Cell
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "slurm_one_node.sh"

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import auc
 
-from star.statistics import (
+from star.evaluation.learning_curves import (
     LabelShares,
     area_under_curve,
     isotonic,

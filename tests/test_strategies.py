@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from runs import Runner
 
 import star
-from star import active_learning, strategies
+from star.acquisition import strategies
+from star.acquisition.strategies import Components
+from star.active_learning import loop
 from star.config import load, strategy_name
 from star.errors import InputError
 from star.files import read_json
-from star.strategies import Components
 
 SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")
 
@@ -205,9 +206,9 @@ def test_a_run_does_not_go_on_with_another_function(
     (run / "result.json").unlink()
     for name in ("01", "02"):
         shutil.rmtree(run / "rounds" / name)
-    monkeypatch.setattr("star.world.fingerprint", lambda name: "0" * 64)
+    monkeypatch.setattr("star.active_learning.setup.fingerprint", lambda name: "0" * 64)
     with pytest.raises(InputError, match=r"another content of the strategy .*restore the strategy"):
-        active_learning.run(load(run / "config.yaml"))
+        loop.run(load(run / "config.yaml"))
 
 
 def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,14 +21,15 @@ from typing import Any
 import pytest
 import runs
 
-from star import cli, contents
+from star.active_learning import contents
+from star.cli import main
 from star.config import config_hash
 from star.errors import InputError
-from star.grid import FIRST_ROUNDS, Cell
-from star.sweeping import cell_run, on_slurm, progress, slurm
-from star.sweeping import sweep as sweeping
-from star.sweeping.ordering import beginning, choose, leaders_first
-from star.sweeping.sweep import commands, missing, sweep
+from star.experiments.sweep import cell_run, on_slurm, progress, slurm
+from star.experiments.sweep import sweep as sweeping
+from star.experiments.sweep.ordering import beginning, choose, leaders_first
+from star.experiments.sweep.sweep import commands, missing, sweep
+from star.experiments.table import FIRST_ROUNDS, Cell
 
 ROOT = Path(__file__).parents[1]
 CHOICE = ROOT / "configs" / "tiny" / "choice.yaml"
@@ -396,7 +397,7 @@ def test_commands_are_shell_words_of_star_run(
             ["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
         ).stdout.split("\0")[:-1]
         assert shown == shlex.split(line) == ["star", "run", *one.arguments(root)]
-        assert cli.main([*shown[1:], "--print-config"]) == 0
+        assert main.main([*shown[1:], "--print-config"]) == 0
         from star.config import to_yaml
 
         assert capsys.readouterr().out == to_yaml(one.load(root))

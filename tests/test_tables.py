@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from made import absent, area, cell, record
 from scipy.stats import ttest_1samp
 
-from star.comparing import seeds_needed
-from star.reporting import tables
-from star.reporting.made_by import numbers, provenance_line
-from star.reporting.sheets import sheets_of
-from star.reporting.tables import FORMATS, figures_of
-from star.reporting.tables import latex as to_latex
-from star.reporting.tables import markdown as to_markdown
+from star.experiments.report import tables
+from star.experiments.report.made_by import numbers, provenance_line
+from star.experiments.report.sheets import sheets_of
+from star.experiments.report.significance import seeds_needed
+from star.experiments.report.tables import FORMATS, figures_of
+from star.experiments.report.tables import latex as to_latex
+from star.experiments.report.tables import markdown as to_markdown
 
 T_2 = 4.302652729911275  # 0.975 quantile of t with 2 degrees of freedom, from a printed table
 RANDOM = [[0.20, 0.40, 0.60], [0.30, 0.50, 0.50], [0.10, 0.40, 0.50]]

@@ -13,11 +13,13 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from star import adapter, estimating, models, targets
-from star.active_learning import run
+from star.active_learning.loop import run
 from star.config import LLAMA_PROJECTIONS, AdapterConfig, ModelConfig, config_hash, load
 from star.errors import InputError
-from star.models import LanguageModel
+from star.experiments.estimate import estimate as estimating
+from star.models import adapter, targets
+from star.models import loading as models
+from star.models.loading import LanguageModel
 
 FUSED = ["query_key_value"]
 NEOX = [*FUSED, "dense", "dense_h_to_4h", "dense_4h_to_h"]
@@ -209,7 +211,9 @@ def test_names_stay_as_they_are(tiny_llama: Path, data: Path, tmp_path: Path) ->
 def test_a_wrong_name_is_refused_before_anything_is_scored(
     tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("star.scoring.PoolScorer.base", lambda _: pytest.fail("scored"))
+    monkeypatch.setattr(
+        "star.acquisition.pool_scorer.PoolScorer.base", lambda _: pytest.fail("scored")
+    )
     words = (*runs.CHOICES, "adapter.target_modules=[self_attn.qproj]")
     with pytest.raises(InputError, match=r"did you mean 'self_attn\.q_proj'\?"):
         runs.go(tiny_llama, data, tmp_path, *words)

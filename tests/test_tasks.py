@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import star.config
-from star import tasks
 from star.config import TaskConfig
+from star.data import loading as tasks
 from star.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit
 from sklearn.linear_model import LogisticRegression
 
-from star.calibration import negative_log_likelihood
-from star.temperature import (
+from star.evaluation.calibration import negative_log_likelihood
+from star.evaluation.temperature import (
     LIMITS,
     fit_confidence_temperature,
     fit_temperature,

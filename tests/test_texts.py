@@ -14,10 +14,10 @@ import pytest
 import tiny
 
 import star
-from star import adapter
-from star.encoding import TokenRow
 from star.errors import InputError
-from star.texts import score_file, score_texts
+from star.models import adapter
+from star.models.encoding import TokenRow
+from star.models.score_texts import score_file, score_texts
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "what is the answer", "continuation": "yes", "id": "a"},

@@ -14,12 +14,13 @@ import tiny
 import torch
 from torch import Tensor
 
-from star import adapter, seeding, training
+from star import seeding
 from star.config import RegularizerConfig, TrainConfig
-from star.encoding import TokenRow, encode
 from star.errors import InputError
-from star.models import LanguageModel
-from star.training import Fit
+from star.models import adapter, training
+from star.models.encoding import TokenRow, encode
+from star.models.loading import LanguageModel
+from star.models.training import Fit
 
 ROWS = [replace(row, index=i) for i, row in enumerate(tiny.random_rows(19, seed=4))]
 DRY = replace(tiny.ADAPTER, lora_dropout=0.0)

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from star import uncertainty
-from star.config import AcquisitionConfig
-from star.uncertainty import (
+from star.acquisition import uncertainty
+from star.acquisition.uncertainty import (
     MEASURES,
     bald,
     least_confidence,
@@ -21,6 +20,7 @@ from star.uncertainty import (
     max_entropy,
     predictive_entropy,
 )
+from star.config import AcquisitionConfig
 
 ONE_HOT = torch.tensor([0.0, -math.inf, -math.inf, -math.inf], dtype=torch.float64)
 

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import tiny
 
-from star import adapter, calibration, temperature, views
-from star.admission import Limits, encode_choices
 from star.config import McDropoutConfig, TaskConfig
-from star.encoding import TokenRow
-from star.evaluation import Evaluation, evaluate
-from star.mc_dropout import Passes
-from star.models import LanguageModel
-from star.tasks.base import Answer, Example
-from star.tasks.jsonl import Jsonl
+from star.data.task import Answer, Example
+from star.data.tasks.own_data import Jsonl
+from star.evaluation import calibration, temperature, views
+from star.evaluation.evaluate import Evaluation, evaluate
+from star.models import adapter
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
+from star.models.truncation import Limits, encode_choices
 
 LIMITS = Limits(max_new_tokens=4, batch_size=3)
 LABELS = ["true", "false", "red"]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from star.errors import InputError
-from star.sweeping import dividing
-from star.sweeping.workers import Outcome, Workers, one_line
+from star.experiments.sweep import dividing
+from star.experiments.sweep.workers import Outcome, Workers, one_line
 
 Function = Callable[[Any], Any]
 

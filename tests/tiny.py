@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from star import adapter, models
 from star.config import AdapterConfig, ModelConfig
-from star.encoding import TokenRow
-from star.models import LanguageModel
+from star.models import adapter
+from star.models import loading as models
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
 
 # Dropout high enough for masks to show; alpha = 2r so that the LoRA branch weighs in.
 ADAPTER = AdapterConfig(r=4, lora_alpha=8, lora_dropout=0.3)

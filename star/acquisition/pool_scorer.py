@@ -1,0 +1,305 @@
+"""The two views of the pool: score components of base and full model, in pool order.
+
+Scorers see prompts. The one mode that reads answers, ``continuation: gold``, goes through
+``Oracle.label_all`` and is marked as label-using wherever its scores are written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star.config import AcquisitionConfig, scored_continuation
+from star.data.pool import Oracle
+from star.data.task import Answer, Example
+from star.errors import InputError
+from star.files import read_npz, write_npz
+from star.models import identity, likelihood
+from star.models.batching import Ragged, Rows
+from star.models.distributed import everyone, is_main
+from star.models.encoding import TokenRow
+from star.models.generation import generate
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes, check_spread
+from star.models.truncation import Limits, encode_choices, encode_rows
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+VERSION = 2  # of the scores' meaning; part of the cache key
+AT_ONCE = 10_000  # examples that are objects at a time; of all others there are arrays
+
+
+@dataclass(frozen=True)
+class View:
+    """One view's scores of N examples.
+
+    Attributes:
+        sums: Measure name to (N, S) sums over the continuation's tokens.
+        num_tokens: (N,) tokens of the continuation; 1 where the choices are scored.
+        continuations: N lists of token ids that were scored; empty ones where the choices are.
+        tokens: Logical work of making it: tokens through the model, cached or not.
+    """
+
+    sums: dict[str, Array]
+    num_tokens: NDArray[np.int64]
+    continuations: Ragged
+    tokens: int
+
+    def score(self, measure: str, reduction: str) -> Array:
+        """Return (N,) scores: the mean over the passes, summed or averaged over the tokens."""
+        total = self.sums[measure].mean(axis=1)
+        return total / self.num_tokens if reduction == "mean" else total
+
+    def at(self, places: Sequence[int]) -> View:
+        """Return the view of some examples, by their positions."""
+        return View(
+            {name: value[list(places)] for name, value in self.sums.items()},
+            self.num_tokens[list(places)],
+            Ragged(self.continuations[i] for i in places),
+            self.tokens,
+        )
+
+
+class PoolScorer:
+    """Scores pool examples under the base and the full model.
+
+    Args:
+        model: The base model, without an adapter while this is made.
+        examples: All examples of the pool, labelled ones too: the base view then depends on the
+            pool alone, not on what a strategy bought.
+        config: ``acquisition``.
+        limits: ``max_new_tokens`` and the sizes of batches.
+        oracle: Asked for answers by ``continuation: gold`` alone.
+        cache: Folder of base scores; ``None`` keeps none on disk.
+        progress: Show bars.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        examples: Sequence[Example],
+        *,
+        config: AcquisitionConfig,
+        limits: Limits,
+        oracle: Oracle[Answer],
+        cache: Path | None = None,
+        progress: bool = False,
+    ) -> None:
+        config = replace(config, continuation=continuation_of(config, examples))
+        self._model, self._config, self._limits = model, config, limits
+        self._cache, self._progress = cache, progress
+        self._base: View | None = None
+        if config.continuation == "choices" and any(e.choices is None for e in examples):
+            raise InputError(
+                "acquisition.continuation=choices needs a choice task; set it to model or base"
+            )
+        self._widths = Ragged()  # tokens of each choice
+        truncated = 0
+
+        def encoded() -> Iterator[TokenRow]:
+            nonlocal truncated
+            for start in range(0, len(examples), AT_ONCE):
+                part = examples[start : start + AT_ONCE]
+                if config.continuation == "choices":
+                    for group in encode_choices(model, part):
+                        self._widths.append([len(row.continuation) for row in group])
+                        together = tuple(t for row in group for t in row.continuation)
+                        yield replace(group[0], continuation=together)
+                    continue
+                texts, reserve = None, limits.max_new_tokens
+                if config.continuation == "gold":
+                    asked = [e.index for e in part]
+                    answers = oracle.label_all(asked, reason="continuation=gold")
+                    texts, reserve = [answer.target for answer in answers], 0
+                fitted = encode_rows(model, part, texts, reserve=reserve)
+                truncated += len(fitted.truncated)
+                yield from fitted.rows
+
+        # What is scored, a row an example: the prompt, where a view answers it itself, else with
+        # the continuation; of a choice task with all choices, one behind the other.
+        self._rows = Rows(encoded())
+        self._order = np.argsort(self._rows.indices)
+        if truncated:
+            # `admit` makes room for the choices, or for an answer of max_new_tokens: not for both.
+            logger.warning("scoring: %d rows are cut to fit the model", truncated)
+
+    def base(self) -> View:
+        """Return the base view of all examples: computed once a run, and cached on disk by content.
+
+        Call it while the base model is in view.
+        """
+        if self._base is None:
+            path = None if self._cache is None else self._cache / "base" / f"{self._key()}.npz"
+            stored = None if path is None else read_view(path, len(self._rows))
+            # Scoring is shared work: all processes read, or all score. A cache on one machine's own
+            # disk, or a file that appears in between, must not divide them.
+            self._base = stored if everyone(stored is not None) else None
+            if self._base is None:
+                self._base = self._score(range(len(self._rows)), None, "base")
+                if path is not None and is_main():
+                    write_view(path, self._base)
+        return self._base
+
+    def full(self, indices: Sequence[int], passes: Passes | None) -> View:
+        """Return the full view of these pool indices. Call it while the adapter is in view.
+
+        Args:
+            indices: (N,) pool indices.
+            passes: The round's MC-dropout passes; ``None`` = one pass without dropout.
+        """
+        view = self._score(self._places(indices), passes, "full")
+        if passes is not None:
+            check_spread(np.concatenate([v for k, v in view.sums.items() if k != "bald"]))
+        return view
+
+    def base_at(self, indices: Sequence[int]) -> View:
+        """Return the base view of the examples with these pool indices."""
+        return self.base().at(self._places(indices))
+
+    def base_range(self, measure: str, reduction: str) -> tuple[float, float]:
+        """Return the least and the largest base score over all examples, labelled ones too."""
+        scores = self.base().score(measure, reduction)
+        return float(scores.min()), float(scores.max())
+
+    def prompt_tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """Return (N,) tokens of these examples' prompts."""
+        return self._rows.splits[self._places(indices)].astype(np.int64)
+
+    def _places(self, indices: Sequence[int]) -> list[int]:
+        """Return where the examples with these pool indices stand here."""
+        found = np.searchsorted(self._rows.indices, indices, sorter=self._order)
+        return self._order[found].tolist()  # type: ignore[no-any-return]
+
+    def _score(self, places: Sequence[int], passes: Passes | None, name: str) -> View:
+        options: dict[str, Any] = {
+            "batch_size": self._limits.batch_size,
+            "batch_tokens": self._limits.batch_tokens,
+            "progress": self._progress,
+            "desc": f"score {name}",
+        }
+        work = passes.count if passes else 1
+        # The released code clips under its dynamic strategies alone, and there the full view alone.
+        clipped = name == "full" and self._config.combine == "dynamic"
+        floor = self._config.entropy_floor if clipped else 0.0
+        count = len(places)
+        if self._config.continuation == "choices":
+            sums, tokens = self._score_choices(places, passes, floor, options)
+            return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), work * tokens)
+        rows = self._continued(places, name)
+        continuations = Ragged(row.continuation for row in rows)
+        # The base view is one and the same with its own answers for itself or for both views.
+        makes = self._config.continuation == "model" or (
+            self._config.continuation == "base" and name == "base"
+        )
+        generated = int(rows.lengths.sum()) if makes else 0
+        bald = passes is not None and self._config.measure == "bald"
+        with passes.installed() if passes else nullcontext():
+            sums = likelihood.token_scores(
+                self._model, rows, passes=passes, bald=bald, entropy_floor=floor, **options
+            )
+        tokens = work * int(rows.lengths.sum()) + generated
+        return View(sums, continuations.lengths, continuations, tokens)
+
+    def _score_choices(
+        self, places: Sequence[int], passes: Passes | None, floor: float, options: dict[str, Any]
+    ) -> tuple[dict[str, Array], int]:
+        """Return the measures of the choices, and the tokens of all of them."""
+        sums: dict[str, Array] = {}
+        tokens = 0
+        with passes.installed() if passes else nullcontext():
+            for start in range(0, len(places), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                groups = [self._group(place) for place in places[part]]
+                found = likelihood.choice_log_probs(self._model, groups, passes=passes, **options)
+                measures = likelihood.choice_measures(found, entropy_floor=floor)
+                for name, values in measures.items():
+                    table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
+                    table[part] = values
+                tokens += sum(len(row) for group in groups for row in group)
+        return sums, tokens
+
+    def _group(self, place: int) -> list[TokenRow]:
+        """Return the rows of an example's choices."""
+        row, ends = self._rows[place], np.cumsum([0, *self._widths[place]])
+        cuts = [slice(*pair) for pair in pairwise(ends)]
+        return [replace(row, continuation=row.continuation[cut]) for cut in cuts]
+
+    def _continued(self, places: Sequence[int], name: str) -> Rows:
+        """Return the rows to score, each with its continuation."""
+        if self._config.continuation == "gold":
+            return Rows(self._rows[i] for i in places)
+        if self._config.continuation == "base" and name == "full":
+            answers: Sequence[tuple[int, ...]] = [self.base().continuations[i] for i in places]
+        else:  # the view's own greedy answer, without dropout
+            answers = generate(
+                self._model,
+                [self._rows[i].prompt for i in places],
+                max_new_tokens=self._limits.max_new_tokens,
+                batch_size=self._limits.batch_size,
+                forward_tokens=self._limits.batch_tokens,
+                progress=self._progress,
+                desc=f"generate {name}",
+            )
+        asked = zip(places, answers, strict=True)
+        return Rows(replace(self._rows[i], continuation=answer) for i, answer in asked)
+
+    def _key(self) -> str:
+        """Return the hash of all that decides the base view, and of nothing else."""
+        # With each view's own answer or the base's for both, the base view is the same.
+        own = self._config.continuation in ("model", "base")
+        content = {
+            "version": VERSION,
+            "model": self._model.fingerprint,
+            "max_new_tokens": self._limits.max_new_tokens if own else None,
+            "rows": self._rows.digest(),
+            "choices": self._widths.digest(),
+        }
+        return identity.digest(content)[:32]
+
+
+def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:
+    """Return what is scored: ``scored_continuation``, choices being there if all have some."""
+    return scored_continuation(config, all(example.choices is not None for example in examples))
+
+
+def write_view(path: Path, view: View) -> None:
+    """Keep a view in a file; a folder that cannot be written to costs time alone."""
+    arrays: dict[str, Any] = {f"sum_{name}": value for name, value in view.sums.items()}
+    arrays |= {"num_tokens": view.num_tokens, "tokens": np.array(view.tokens)}
+    arrays |= {"flat": view.continuations.tokens, "ends": view.continuations.ends}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_npz(path, **arrays)
+    except OSError as error:
+        logger.warning("scores are not kept in %s: %s", path.parent, error.strerror)
+
+
+def read_view(path: Path, count: int) -> View | None:
+    """Return the kept view of ``count`` examples; ``None`` if it is not there or not whole."""
+    if not path.is_file():
+        return None
+    try:
+        stored = read_npz(path)
+        ends, flat = stored["ends"], stored["flat"]
+        view = View(
+            {k.removeprefix("sum_"): v for k, v in stored.items() if k.startswith("sum_")},
+            stored["num_tokens"],
+            Ragged(flat[start:end] for start, end in pairwise(ends)),
+            int(stored["tokens"]),
+        )
+        tables = (*view.sums.values(), view.num_tokens, view.continuations)
+        whole = {len(table) for table in tables} == {count}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        logger.warning("scores in %s cannot be read (%s); scoring again", path, error)
+        return None
+    return view if whole else None

@@ -1,0 +1,288 @@
+"""The run folder: what is written where, atomically, so that a killed run can go on.
+
+::
+
+    <output_dir>/<task>/<strategy>/seed<k>-<hash8>/      (or <output_dir>/<run_name>/)
+      config.yaml  environment.json  initial.json  checksums.json
+      rounds/00/  rounds/01/  ...      one folder a complete round, with its own checksums.json
+      result.json                      written last: its presence means done
+
+A file or a round folder that exists is complete: both are written under another name, flushed to
+the disk and renamed. What a kill leaves behind has a name nobody reads. What is damaged later does
+not fit its checksum: whoever reads a run folder asks ``run_checks`` first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from star import checksums
+from star.active_learning import locking
+from star.active_learning.run_checks import check_run, complete_rounds
+from star.active_learning.run_names import folder_of
+from star.config import NOT_IN_HASH, Config, as_said, config_hash, fields_of, get, load, to_yaml
+from star.errors import InputError
+from star.files import as_json, atomic_write, read_json, sync, writing
+from star.provenance import environment
+
+log = logging.getLogger(__name__)
+
+ROOM = (
+    "make room, or let it be written, and start the same command again: complete rounds stay, and "
+    "it goes on after the last one"
+)
+
+
+@dataclass
+class RunFolder:
+    """One run's folder, from :meth:`open`; a context manager that gives the lock back.
+
+    Under several processes the main one opens it to write, the others with ``write=False``: their
+    ``write_*`` do nothing, and ``new_round`` gives them the path without touching the disk. Whoever
+    reads what another process wrote must wait for it first (``accelerator.wait_for_everyone``).
+    """
+
+    path: Path
+    write: bool = True
+    _lock: IO[bytes] | None = field(default=None, repr=False, compare=False)
+    _made: list[Path] = field(default_factory=list, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, config: Config, *, write: bool = True) -> RunFolder:
+        """Return the run's folder, made if new, and locked where ``write``.
+
+        Raises:
+            InputError: The folder holds another configuration's run or something else, another live
+                process is writing it, or it cannot be made. Nothing in it is changed then.
+        """
+        path = folder_of(config)
+        if not write:
+            return cls(path, write=False)
+        with writing(path, "set output_dir"):
+            _refuse_foreign(path, config)
+            made = [place for place in (path, *path.parents) if not place.exists()]
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                lock = locking.lock(path)
+            except OSError:
+                _remove(path, made)
+                raise
+        run = cls(path, _lock=lock, _made=made)
+        try:
+            # Again, now that nobody else can have written it in between.
+            _refuse_foreign(path, config)
+            check_run(path, adapters=True)
+            run._begin(config)
+        except BaseException as error:
+            run.__exit__(type(error), error, error.__traceback__)
+            raise
+        return run
+
+    def _begin(self, config: Config) -> None:
+        """Write what a new folder begins with; what is there stays as it is."""
+        begun = self.complete_rounds()
+        if (self.path / "config.yaml").exists():
+            if checksums.read_run(self.path) is None and not self.finished:
+                with writing(self.path, ROOM):
+                    checksums.adopt(self.path, begun)
+        else:
+            self.put("config.yaml", to_yaml(config).encode())
+        if not begun and not (self.path / "environment.json").exists():
+            self._write_environment(config_hash(config), {}, {})
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file beside the rounds, its checksum first."""
+        with writing(self.path, ROOM):
+            checksums.announce(self.path, name, content)
+            with atomic_write(self.path / name) as file:
+                file.write(content)
+            checksums.settle(self.path, name)
+
+    def close(self) -> None:
+        """Give the lock back; the operating system does the same when the process dies."""
+        if self._lock is not None:
+            locking.unlock(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A run that was refused before its first round leaves nothing behind.
+        refused = isinstance(error, (InputError, MemoryError))
+        if refused and self._made and not (self.path / "rounds").exists():
+            _remove(self.path, self._made)
+        self.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``result.json``, written last, is there."""
+        return (self.path / "result.json").exists()
+
+    def describe(
+        self, model_info: Mapping[str, Any], data_info: Mapping[str, Any], **more: Any
+    ) -> None:
+        """Complete ``environment.json`` once model and data are loaded; ``more``: further keys.
+
+        A run that is continued keeps the first process's record; each later one is appended under
+        ``resumed``.
+        """
+        if not self.write:
+            return
+        stored = read_json(self.path / "environment.json")
+        if not stored.get("model"):
+            self._write_environment(stored["config_hash"], model_info, data_info, **more)
+            return
+        stored.setdefault("resumed", []).append(environment(model_info, data_info))
+        self.put("environment.json", as_json(stored))
+
+    def _write_environment(
+        self,
+        digest: str,
+        model_info: Mapping[str, Any],
+        data_info: Mapping[str, Any],
+        **more: Any,
+    ) -> None:
+        content = {"config_hash": digest, **environment(model_info, data_info), **more}
+        self.put("environment.json", as_json(content))
+
+    def write_initial(self, indices: Sequence[int], *, validation: Sequence[int] = ()) -> None:
+        """Write the pool indices labelled before round 0, and which of them are held out.
+
+        Args:
+            indices: All of them, the validation rows included.
+            validation: Those held out from training.
+
+        Raises:
+            ValueError: A validation row that is not among ``indices``, or an index twice.
+            InputError: Others are written down already.
+        """
+        everything = [int(i) for i in indices]
+        held_out = [int(i) for i in validation]
+        if len(set(everything)) < len(everything) or not set(held_out) <= set(everything):
+            raise ValueError("initial indices must be unique and contain the validation rows")
+        if self.write:
+            content = as_json({"indices": everything, "validation": held_out})
+            path = self.path / "initial.json"
+            if not path.exists():
+                self.put(path.name, content)
+            elif path.read_bytes() != content:
+                raise checksums.damaged(path, "holds other rows than this seed draws")
+
+    def read_initial(self) -> dict[str, list[int]] | None:
+        """Return ``{"indices": [...], "validation": [...]}``, or None before it is written."""
+        path = self.path / "initial.json"
+        return read_json(path) if path.is_file() else None
+
+    def round_folder(self, t: int) -> Path:
+        """Return the folder of round ``t``, whether or not it is there."""
+        return self.path / "rounds" / f"{t:02d}"
+
+    @contextlib.contextmanager
+    def new_round(self, t: int) -> Iterator[Path]:
+        """Yield an empty folder that becomes round ``t``'s at a clean exit.
+
+        After an exception or a kill it stays under its temporary name, for a look at it; the next
+        attempt empties it.
+
+        Raises:
+            FileExistsError: Round ``t`` is complete already.
+        """
+        final = self.round_folder(t)
+        partial = final.with_name(f".{final.name}.partial")
+        if not self.write:
+            yield partial
+            return
+        if final.exists():
+            raise FileExistsError(f"round {t} is complete already: {final}")
+        with writing(partial, ROOM):
+            if partial.exists():
+                log.info("starting round %d again, it was interrupted", t)
+                shutil.rmtree(partial)
+            partial.mkdir(parents=True)
+        yield partial
+        with writing(partial, ROOM):
+            checksums.seal(partial)
+            for path in sorted(partial.rglob("*")):
+                sync(path)
+            sync(partial)
+            os.rename(partial, final)
+            sync(final.parent)
+
+    def complete_rounds(self) -> int:
+        """Return how many rounds are complete.
+
+        Raises:
+            InputError: There is a gap between them.
+        """
+        return len(complete_rounds(self.path))
+
+    def read_round(self, t: int, name: str) -> Any:
+        """Return the content of a JSON file (``metrics.json``, ...) of round ``t``."""
+        return read_json(self.round_folder(t) / name)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write ``result.json``, which declares the run finished."""
+        if self.write:
+            self.put("result.json", as_json(dict(result)))
+            sync(self.path)
+
+
+def _refuse_foreign(path: Path, config: Config) -> None:
+    """Raise ``InputError`` if the folder belongs to something other than this configuration."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file; the run folder must be a folder or new")
+    mend = "set another output_dir or run_name, or remove the folder"
+    stored = path / "config.yaml"
+    if not stored.is_file():
+        # A kill can come before config.yaml is there; hidden names are ours (lock, temporaries).
+        ours = (".", checksums.NAME)
+        visible = sorted(item.name for item in path.iterdir() if not item.name.startswith(ours))
+        if visible:
+            checksums.check_config(path)
+            raise InputError(f"{path} is not a run folder, it holds {visible[0]}; {mend}")
+        return
+    checksums.check_config(path)
+    try:
+        there = load(stored)
+    except InputError as error:
+        raise InputError(
+            f"{path} holds a run of a configuration this version cannot read ({error}); {mend}"
+        ) from None
+    if config_hash(there) == config_hash(config):
+        return
+    there, config = as_said(there), as_said(config)
+    differing = [
+        f"{key} is {get(there, key)!r} there, {get(config, key)!r} here"
+        for key, _ in fields_of(Config)
+        if get(there, key) != get(config, key) and key.partition(".")[0] not in NOT_IN_HASH
+    ]
+    shown = "; ".join(differing[:3]) + ("; ..." if len(differing) > 3 else "")
+    raise InputError(f"{path} holds a run of another configuration ({shown}); {mend}")
+
+
+def _remove(path: Path, made: Sequence[Path]) -> None:
+    """Remove a run folder in which no run has begun, and the folders made for it, if still empty.
+
+    The lock's file goes last: whoever opens the folder from then on begins it anew.
+    """
+    with contextlib.suppress(OSError):
+        for name in (*checksums.RUN_FILES, checksums.NAME, locking.NAME):
+            (path / name).unlink(missing_ok=True)
+        for place in made:  # the innermost first
+            place.rmdir()

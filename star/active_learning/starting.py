@@ -1,0 +1,48 @@
+"""What can be said of a run before torch is loaded: that it has finished, or that it cannot start.
+
+Libraries take seconds to load, longer than most mistakes take to be seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from star.acquisition.strategies import fingerprint
+from star.active_learning import contents
+from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_names import folder_of
+from star.config import Config
+from star.data import loading as tasks
+from star.models import sources
+
+logger = logging.getLogger(__name__)
+
+
+def finished(config: Config) -> Path | None:
+    """Return the run's folder if it has finished; ``None``: there is work to do.
+
+    Raises:
+        InputError: It was made of another configuration, or on another content of its names.
+    """
+    if not (folder_of(config) / "result.json").exists():
+        return None
+    with RunFolder.open(config) as folder:
+        contents.refuse_other(folder.path, contents.Contents().of(config))
+        logger.info("%s is finished already; nothing to do", folder.path)
+        return folder.path
+
+
+def rows(config: Config) -> tasks.TaskData:
+    """Return the task's rows, once it is known that what else the configuration names is there.
+
+    Raises:
+        InputError: The user's own strategy, the rows or a local model cannot be had.
+    """
+    fingerprint(config.acquisition.strategy)
+    data = tasks.load(config.task, seed=config.seed)
+    name = config.model.name_or_path
+    # The Hub is asked once, when the model is loaded; so is a package, whose file is converted.
+    if name.startswith((".", "/", "~", "embedded://")) and not name.endswith(".gguf"):
+        sources.resolve(config.model, sources.cache_root(config.tracking.cache_dir))
+    return data

@@ -1,0 +1,213 @@
+"""The benchmarks, and :func:`load`: a configuration into pool and test questions with answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from star import seeding
+from star.config import TaskConfig
+from star.data.checking import hints, refuse_shown, refuse_unreadable
+from star.data.reading import Table, read_folder, read_hub
+from star.data.task import Answer, Example, Task
+from star.data.tasks.boolq import Boolq
+from star.data.tasks.embedded.arithmetic import Arithmetic
+from star.data.tasks.embedded.choice import Choice
+from star.data.tasks.embedded.truefalse import TrueFalse
+from star.data.tasks.gsm8k import Gsm8k
+from star.data.tasks.openbookqa import Openbookqa
+from star.data.tasks.own_data import Jsonl
+from star.errors import InputError
+
+TASKS: Mapping[str, type[Task]] = {
+    "arithmetic": Arithmetic,
+    "truefalse": TrueFalse,
+    "choice": Choice,
+    "gsm8k": Gsm8k,
+    "boolq": Boolq,
+    "openbookqa": Openbookqa,
+    "jsonl": Jsonl,
+}
+
+POOL_SPLIT = "train"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Questions and, parallel to them, their answers.
+
+    ``Example.index`` is the 0-based row of the stored split; rows left out never renumber.
+    """
+
+    examples: list[Example]
+    answers: list[Answer]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What a run needs of its task.
+
+    Attributes:
+        task: The benchmark.
+        pool: Questions that may be labelled, each once.
+        test: Questions that are evaluated.
+        fingerprint: SHA-256 (hex) of the task's version and of all indices, prompts, choices and
+            targets.
+        source: For pool and test, file name and SHA-256, or Hub id and resolved revision, or the
+            generator.
+        notes: What was left out or looks odd, counted, one sentence each; to be reported.
+        counts: The numbers behind the notes, and the sizes.
+    """
+
+    task: Task
+    pool: Split
+    test: Split
+    fingerprint: str
+    source: dict[str, Any]
+    notes: list[str]
+    counts: dict[str, int]
+
+
+def is_choice(config: TaskConfig) -> bool:
+    """Whether the task has labels to choose from; else its answers are generated."""
+    return TASKS[config.name](config).labels is not None
+
+
+def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
+    """Return the pool (split ``train``) and the test questions (``task.test_split``) of a task.
+
+    With ``task.draw=seeded`` the rows depend on ``seed``, the run's: a family generates others, of
+    a stored split ``task.pool_limit`` and ``task.test_limit`` rows are drawn.
+
+    A question that stands in the pool more than once is kept where it stands first. Questions of
+    the test split that stand in the pool too are kept, and counted.
+
+    Raises:
+        InputError: Data that is missing, malformed or unreadable by the task; a bad row is named.
+    """
+    task = TASKS[config.name](config)
+    drawn_by = seed if config.draw == "seeded" else None
+    pool_table = _read(task, POOL_SPLIT, config.pool_limit, drawn_by)
+    test_table = _read(task, config.test_split, config.test_limit, drawn_by)
+    stored = _split(task, pool_table)
+    test = _split(task, test_table)
+    if task.family is None:
+        refuse_shown(task, test_table.rows, test.answers)
+    pool, conflicting = _first_of_each(stored)
+
+    duplicates = len(stored) - len(pool)
+    prompts = {example.prompt for example in pool.examples}
+    shared = sum(example.prompt in prompts for example in test.examples)
+    notes = []
+    if duplicates:
+        other = f", {conflicting} of them with another answer than the first" if conflicting else ""
+        notes.append(f"{_count(duplicates, 'duplicate question')} left out of the pool{other}")
+    if shared:
+        notes.append(f"{_count(shared, 'test question')} also in the pool, kept")
+    if config.revision is not None and (config.data_dir is not None or task.hub_id is None):
+        notes.append("task.revision is not used: the rows do not come from the Hub")
+    if task.family is None:
+        notes += hints(task, test_table.rows, test.answers, f"split {config.test_split}")
+    return TaskData(
+        task=task,
+        pool=pool,
+        test=test,
+        fingerprint=_fingerprint(task, (pool, test)),
+        source={"pool": pool_table.source, "test": test_table.source},
+        notes=notes,
+        counts={
+            "pool": len(pool),
+            "test": len(test),
+            "duplicates": duplicates,
+            "duplicates_with_other_answer": conflicting,
+            "test_in_pool": shared,
+        },
+    )
+
+
+def _read(task: Task, split: str, limit: int | None, drawn_by: int | None) -> Table:
+    """Return a split's rows: the first ``limit``, or so many drawn by the seed ``drawn_by``."""
+    if drawn_by is None or task.family is not None:
+        return _stored(task, split, limit, drawn_by)
+    import torch  # late: most rows are not drawn
+
+    table = _stored(task, split, None, None)
+    size = len(table.rows)
+    order = torch.randperm(size, generator=seeding.generator(drawn_by, "draw", split)).tolist()
+    return table.at(sorted(order[: size if limit is None else limit]))
+
+
+def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Table:
+    config = task.config
+    if task.family is not None:
+        if config.data_dir is not None:
+            raise InputError(
+                f"task.name={task.name} is generated and reads no files; remove task.data_dir, "
+                f"got {config.data_dir}"
+            )
+        if split not in ("train", "test"):
+            raise InputError(f"task.test_split of {task.name} must be test or train, got '{split}'")
+        rows: list[Mapping[str, Any]] = [*task.family.rows(split, config.pool_mix, seed)[:limit]]
+        places = [
+            f"{task.name}, split {split}, row {number} (from 0)" for number in range(len(rows))
+        ]
+        source = {"generated": task.name, "version": task.version}
+        return Table(rows, places, source if seed is None else source | {"seed": seed})
+    if config.data_dir is not None:
+        return read_folder(config.data_dir, split, limit=limit)
+    if task.hub_id is None:
+        raise InputError(
+            f"task.name={task.name} needs task.data_dir, a folder that holds "
+            f"{POOL_SPLIT}.jsonl and {config.test_split}.jsonl (or .json, .csv, .parquet)"
+        )
+    return read_hub(
+        task.hub_id,
+        task.hub_config,
+        revision=config.revision or task.hub_revision,
+        split=task.hub_splits.get(split, split),
+        limit=limit,
+    )
+
+
+def _split(task: Task, table: Table) -> Split:
+    examples, answers = [], []
+    for index, row, place in zip(table.numbers, table.rows, table.places, strict=True):
+        try:
+            examples.append(task.example(row, index))
+            answers.append(task.answer(row, index))
+            if task.family is None:  # whose rows are made in one form
+                refuse_unreadable(task, answers[-1])
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+    return Split(examples, answers)
+
+
+def _first_of_each(split: Split) -> tuple[Split, int]:
+    """Return the split with each prompt once, and how many left out had another answer."""
+    first: dict[str, tuple[Example, Answer]] = {}
+    conflicting = 0
+    for example, answer in zip(split.examples, split.answers, strict=True):
+        _, kept = first.setdefault(example.prompt, (example, answer))
+        conflicting += kept.gold != answer.gold
+    pairs = first.values()
+    return Split([example for example, _ in pairs], [answer for _, answer in pairs]), conflicting
+
+
+def _fingerprint(task: Task, splits: tuple[Split, ...]) -> str:
+    digest = hashlib.sha256(json.dumps([task.name, task.version]).encode())
+    for split in splits:
+        for example, answer in zip(split.examples, split.answers, strict=True):
+            row = [example.index, example.prompt, example.choices, answer.target]
+            digest.update(json.dumps(row).encode() + b"\n")
+        digest.update(b"\n")  # a row moved from one split to the other changes the hash
+    return digest.hexdigest()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,287 @@
+"""Predictions on the test split: correctness, confidence, and the likelihood of the gold answer.
+
+Without dropout, whichever view of the model is on. The labels read here are the test split's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from star.data.answers import digits_alone
+from star.data.task import Answer, Example, Task
+from star.errors import InputError
+from star.evaluation import calibration
+from star.files import read_json, write_json
+from star.models import identity, likelihood
+from star.models.distributed import everyone, is_main
+from star.models.encoding import TokenRow
+from star.models.generation import generate_scored, text_of
+from star.models.loading import LanguageModel
+from star.models.truncation import Limits, encode_choices, encode_rows
+
+logger = logging.getLogger(__name__)
+VERSION = 3  # of the results' meaning; part of the key of those that are kept
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Test results of one model.
+
+    Attributes:
+        metrics: ``accuracy`` (flexible extraction), ``accuracy_strict`` where it differs in kind,
+            ``accuracy_stderr``, ``ece``, ``overconfidence``, ``nll`` (nats an example), ``brier``;
+            ``ece_token_mean`` and the like of the other confidence of generated answers (of
+            choices, which have one, the same again); ``accuracy_sum`` and ``accuracy_mean`` where
+            the choices of a question differ in their number of tokens.
+        predictions: One row an example, for ``predictions.jsonl``.
+        tokens: Tokens through the model, padding not counted.
+        own: Generated answers behind their prompts, as tokens; empty for choices by likelihood.
+        gold: The gold targets likewise.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+    tokens: int
+    own: list[TokenRow] = field(default_factory=list)
+    gold: list[TokenRow] = field(default_factory=list)
+
+
+def evaluate(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    *,
+    limits: Limits,
+    by_likelihood: bool,
+    bins: int,
+    choice_score: str = "sum",
+    digits: bool = False,
+    progress: bool = False,
+) -> Evaluation:
+    """Return the results on ``examples``.
+
+    Choice tasks by likelihood: the prediction is the choice with the largest likelihood, its
+    confidence that likelihood over the sum of all choices', ``nll`` the gold choice's −log p,
+    ``brier`` the sum over the choices. By ``choice_score`` the likelihood is that of all the
+    choice's tokens (``sum``) or their geometric mean (``mean``, which does not fall with length);
+    which choices are right by the one and by the other stands beside it where they can differ.
+    Generated answers: the prediction is extracted from the greedy continuation; its
+    confidence is the probability of the whole continuation, the stop token's included (see
+    :func:`confidences`, which gives ``confidence_token_mean`` too); ``nll`` is the gold target's
+    summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold answers
+    are read as the released code reads them (``answers.digits_alone``).
+    """
+    choices = task.labels is not None and by_likelihood
+    judge = (
+        partial(_by_likelihood, by=choice_score)
+        if choices
+        else partial(_by_generation, digits=digits)
+    )
+    found = judge(model, task, examples, answers, limits, progress)
+    rows = found.predictions
+    correct = np.array([row["correct"] for row in rows], dtype=np.float64)
+    metrics = {
+        "accuracy": float(correct.mean()),
+        "accuracy_stderr": float(calibration.accuracy_stderr(correct)),
+        "nll": float(np.mean([row["nll"] for row in rows])),
+        **found.metrics,
+    }
+    for end in ("", "_token_mean"):
+        p = [row.get(f"confidence{end}", row["confidence"]) for row in rows]
+        metrics[f"ece{end}"] = calibration.expected_calibration_error(p, correct, bins=bins)
+        metrics[f"overconfidence{end}"] = calibration.overconfidence(p, correct)
+    if not choices:
+        metrics["brier"] = calibration.binary_brier([row["confidence"] for row in rows], correct)
+        metrics["brier_token_mean"] = calibration.binary_brier(p, correct)
+        metrics["accuracy_strict"] = float(np.mean([row["correct_strict"] for row in rows]))
+    return replace(found, metrics=metrics)
+
+
+def confidences(log_prob: float, tokens: int, view: str = "") -> dict[str, float]:
+    """Return the two confidences in a generated answer, by the names they have in its row.
+
+    ``confidence``: p of the whole answer, ``exp Σ log p``, the model's probability of writing just
+    this, which can be held against how often it is right. ``confidence_token_mean``: the geometric
+    mean of its tokens' probabilities, ``exp(Σ log p / tokens)``, the length-normalised likelihood
+    of Malinin & Gales 2021 (arXiv 2002.07650); it ranks answers of unlike length, and is the
+    probability of nothing. With rounding neither exceeds 1.
+
+    Args:
+        log_prob: Σ log p of the answer's tokens, in nats.
+        tokens: How many; at least 1.
+        view: Of another view than the answer's own: ``mc`` makes ``confidence_mc`` of the name.
+    """
+    name = f"confidence_{view}" if view else "confidence"
+    kinds = {name: log_prob, f"{name}_token_mean": log_prob / tokens}
+    return {kind: min(1.0, float(np.exp(value))) for kind, value in kinds.items()}
+
+
+def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, Any]:
+    kind = {} if example.kind is None else {"kind": example.kind}
+    return {"index": example.index, **kind, "gold": answer.gold, "prediction": prediction}
+
+
+def evaluate_once(
+    cache: Path, model: LanguageModel, task: Task, examples: Sequence[Example],
+    answers: Sequence[Answer], **options: Any,
+) -> Evaluation:  # fmt: skip
+    """As :func:`evaluate`, kept in a folder under the hash of all that decides it.
+
+    For the base model, whose results every seed and strategy shares. Call it without an adapter.
+
+    Args:
+        cache: The folder; one that cannot be written to costs time, not the result.
+        model: The base model.
+        task: As for :func:`evaluate`, like all others.
+        examples: N questions.
+        answers: Their answers.
+        **options: The keywords of :func:`evaluate`.
+    """
+    asked = {name: value for name, value in options.items() if name != "progress"}
+    asked["limits"] = replace(asked["limits"], batch_size=0, batch_tokens=0)  # change nothing
+    of_task = {"name": task.name, "version": task.version, "labels": task.labels}
+    content = [VERSION, model.fingerprint, of_task, asked, list(examples), list(answers)]
+    path = cache / f"{identity.digest(content)[:32]}.json"
+    stored = _read(path)
+    if everyone(stored is not None):  # all processes read, or all evaluate
+        assert stored is not None
+        return stored
+    found = evaluate(model, task, examples, answers, **options)
+    if is_main():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            write_json(path, {f.name: getattr(found, f.name) for f in fields(found)} | {
+                part: [[r.index, r.prompt, r.continuation] for r in getattr(found, part)]
+                for part in ("own", "gold")
+            })  # fmt: skip
+        except OSError as error:
+            logger.warning("the base model's results are not kept: %s", error.strerror)
+    return found
+
+
+def _read(path: Path) -> Evaluation | None:
+    if not path.is_file():
+        return None
+    try:
+        stored = read_json(path)
+        rows = {
+            part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
+            for part in ("own", "gold")
+        }
+        return Evaluation(**stored, **rows)
+    except (InputError, AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning("results in %s cannot be read (%s); evaluating again", path, error)
+        return None
+
+
+def _by_likelihood(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    limits: Limits,
+    progress: bool,
+    *,
+    by: str,
+) -> Evaluation:
+    labels = list(task.labels or ())
+    groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
+    cut = _cut_prompts(model, examples, limits)
+    scores = likelihood.choice_scores(
+        model, groups, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
+        progress=progress, desc="evaluate",
+    )  # fmt: skip
+    lengths = np.array([[len(row.continuation) for row in group] for group in groups])  # (N, C)
+    kinds = {
+        "sum": likelihood.normalised(scores)[:, 0],
+        "mean": likelihood.normalised(scores, lengths)[:, 0],
+    }
+    log_probs = kinds[by]  # (N, C)
+    gold = np.array([labels.index(a.gold) for a in answers])
+    rows = []
+    for example, answer, row, right in zip(examples, answers, log_probs, gold, strict=True):
+        best = int(row.argmax())
+        rows.append(
+            _row(example, answer, labels[best])
+            | {"correct": bool(best == right), "confidence": min(1.0, float(np.exp(row[best])))}
+            | {"nll": float(-row[right]), "log_probs": [float(v) for v in row]}
+            | {"gold_choice": int(right)}
+            | ({"truncated": True} if example.index in cut else {})
+        )
+    metrics = {"brier": calibration.brier(np.exp(log_probs), gold)}
+    if (lengths != lengths[:, :1]).any():  # else the two are the same
+        for name, values in kinds.items():
+            right = values.argmax(axis=1) == gold
+            metrics[f"accuracy_{name}"] = float(right.mean())
+            for row, hit in zip(rows, right, strict=True):
+                row[f"correct_{name}"] = bool(hit)
+    return Evaluation(metrics, rows, sum(len(r) for g in groups for r in g))
+
+
+def _cut_prompts(model: LanguageModel, examples: Sequence[Example], limits: Limits) -> set[int]:
+    """Return the indices of questions that ``max_prompt_length`` cuts."""
+    if limits.max_prompt_length is None:
+        return set()
+    fitted = encode_rows(model, examples, None, max_prompt_length=limits.max_prompt_length)
+    return {examples[position].index for position in fitted.truncated}
+
+
+def _by_generation(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    limits: Limits,
+    progress: bool,
+    *,
+    digits: bool,
+) -> Evaluation:
+    cut_to: dict[str, Any] = {"max_prompt_length": limits.max_prompt_length}
+    asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens, **cut_to)
+    prompts = asked.rows
+    new, own_log_probs = generate_scored(
+        model,
+        [p.prompt for p in prompts],
+        max_new_tokens=limits.max_new_tokens,
+        batch_size=limits.batch_size,
+        forward_tokens=limits.batch_tokens,
+        progress=progress,
+        desc="evaluate",
+    )
+    own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
+    wanted = encode_rows(model, examples, [a.target for a in answers], **cut_to)
+    gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
+    gold_nll = likelihood.token_scores(
+        model, gold, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
+        progress=progress,
+    )["predictive_entropy"][:, 0]  # fmt: skip
+    rows = []
+    for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
+        text = text_of(model, new[i])
+        flexible, strict = (task.extract(text, strict=s) for s in (False, True))
+        correct = task.is_correct(flexible, answer.gold)
+        if digits:
+            flexible = digits_alone(text)
+            correct = flexible == digits_alone(answer.target)
+        rows.append(
+            _row(example, answer, flexible)
+            | {
+                "correct": correct,
+                "correct_strict": task.is_correct(strict, answer.gold, strict=True),
+                **confidences(own_log_probs[i], len(new[i])),
+                "nll": float(gold_nll[i]),
+                "text": text,
+                "stopped": new[i][-1] in model.stop_ids,
+            }
+            | ({"truncated": True} if i in cut else {})  # prompt or target, to fit the model
+        )
+    tokens = sum(len(r) for part in (own, gold) for r in part)
+    return Evaluation({}, rows, tokens, own, gold)

@@ -1,0 +1,135 @@
+"""Which view's uncertainty tells the model's errors, measured on what is acquired with.
+
+The uncertainty gap of the paper (arXiv 2403.01165) is one between u_base and u_full as they enter
+the blend: the configuration's measure, reduction and continuation, the full view under its
+MC-dropout passes. A finished run has these scores of the unlabelled pool; what it hasn't, scores of
+the test rows and answers to the unlabelled ones, is made here from the adapters it has kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star.acquisition.pool_scorer import PoolScorer
+from star.active_learning.loop import evaluate_on, passes_of
+from star.active_learning.run_folder import RunFolder
+from star.active_learning.setup import World, prepare
+from star.config import Config, load
+from star.data.pool import Oracle
+from star.errors import InputError
+from star.evaluation import calibration
+from star.files import read_npz
+from star.models import saved_adapter, sources
+
+Array = NDArray[np.float64]
+
+LABEL_USING = ("acquired_pool_base", "acquired_pool_full", "pool_errors")
+"""Keys of :func:`error_ranking` that no one could know who has not labelled the whole pool."""
+
+
+def error_ranking(run: str | Path) -> list[dict[str, Any]]:
+    """Return one row a round with a query: the AUROC of each view's score for the model's errors.
+
+    An error is a wrong answer of the round's full model. Keys: ``round, labeled``;
+    ``acquired_test_base, acquired_test_full``, of the test rows, and ``test_errors``, their share
+    of errors; ``acquired_pool_base, acquired_pool_full, pool_errors`` likewise of the rows that
+    were unlabelled then, ``pool_size`` in number. These three **use labels that nobody has
+    bought**: they describe a simulation and can decide nothing in a run. ``None`` for a view that
+    the measure has not, or if all answers are right or all wrong.
+
+    Args:
+        run: Folder of a run that has scored its pool and kept all adapters.
+
+    Raises:
+        InputError: Not such a run, or data or model are no longer those that it saw.
+    """
+    config, folder = load(Path(run) / "config.yaml"), RunFolder(Path(run), write=False)
+    rounds = _rounds(folder)
+    world = prepare(config, folder)
+    assert world.scorer is not None  # it has scores
+    a = config.acquisition
+    places = [example.index for example in world.test]
+    test = PoolScorer(
+        world.model,
+        world.test,
+        config=a,
+        limits=world.limits,
+        oracle=Oracle(dict(zip(places, world.test_answers, strict=True))),
+        cache=sources.cache_root(config.tracking.cache_dir),
+        progress=config.tracking.progress,
+    )
+    base = np.full(len(places), np.nan)
+    if a.measure != "bald":  # which has no base view
+        base = test.base().score(a.measure, a.reduction)
+    rows = []
+    for t in rounds:
+        place = folder.round_folder(t)
+        scores, wrong = read_npz(place / "scores.npz"), _errors(place, places)
+        _check_base(world, scores, place, config)
+        unlabelled = scores["index"].tolist()
+        with saved_adapter.load(world.model, place / "adapter") as adapted:
+            full = test.full(places, passes_of(config, adapted, t)).score(a.measure, a.reduction)
+            examples = [world.examples[i] for i in unlabelled]
+            # All of them, as a simulation can; nothing of it is written into the run.
+            told = evaluate_on(config, world, examples, world.oracle.label(unlabelled)).predictions
+        rows.append(
+            {"round": t, "labeled": folder.read_round(t, "metrics.json")["labeled"]}
+            | _part("test", base, full, wrong)
+            | _part("pool", scores["base"], scores["full"], [not one["correct"] for one in told])
+            | {"pool_size": len(unlabelled)}
+        )
+    return rows
+
+
+def _part(name: str, base: Array, full: Array, wrong: list[bool]) -> dict[str, Any]:
+    known = bool(np.isfinite(base).all())
+    return {
+        f"acquired_{name}_base": calibration.auroc(base, wrong) if known else None,
+        f"acquired_{name}_full": calibration.auroc(full, wrong),
+        f"{name}_errors": float(np.mean(wrong)),
+    }
+
+
+def _rounds(folder: RunFolder) -> list[int]:
+    """Return the rounds that have scores; refuse a run without, or without their adapters."""
+    places = {t: folder.round_folder(t) for t in range(folder.complete_rounds())}
+    rounds = [t for t, place in places.items() if (place / "scores.npz").is_file()]
+    if not rounds:
+        raise InputError(f"{folder.path} has no scores: a run of random choice scores nothing")
+    for t in rounds:
+        if not (places[t] / "adapter").is_dir():
+            raise InputError(
+                f"{folder.path} has no adapter of round {t}; run it anew in another folder with "
+                "tracking.save_adapters=all"
+            )
+    return rounds
+
+
+def _errors(place: Path, indices: list[int]) -> list[bool]:
+    """Return which test answers of a round were wrong."""
+    lines = (place / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
+    if [row["index"] for row in rows] != indices:
+        raise InputError(f"{place} was tested on other rows than the task has now")
+    return [not row["correct"] for row in rows]
+
+
+def _check_base(world: World, scores: Mapping[str, Any], place: Path, config: Config) -> None:
+    """Refuse a run whose base scores, made now, would be others."""
+    a = config.acquisition
+    if a.measure == "bald":
+        return
+    assert world.scorer is not None
+    try:
+        now = world.scorer.base_at(scores["index"].tolist()).score(a.measure, a.reduction)
+        same = np.allclose(now, scores["base"], rtol=1e-2, atol=1e-2)
+    except (IndexError, ValueError):
+        same = False
+    if not same:
+        raise InputError(f"{place} was scored with another model or other data than there are now")

@@ -1,0 +1,270 @@
+"""A run in numbers before it is started: which rows go through the model, and how often.
+
+Counts what ``active_learning`` will do. Which examples a strategy picks cannot be known; those that
+random choice picks with the run's seed stand for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from star import seeding
+from star.acquisition.pool_scorer import continuation_of
+from star.config import Config
+from star.data.loading import TaskData
+from star.data.pool import Pool, early_end
+from star.experiments.estimate import costs
+from star.experiments.estimate.costs import Counts, Shape, Work
+from star.experiments.estimate.lengths import Questions, questions, training_rows
+from star.models.loading import LanguageModel
+from star.models.truncation import Limits, admit, encode_rows
+
+
+@dataclass(frozen=True)
+class Round:
+    """Pool indices that a round is trained on, and those it scores and may query."""
+
+    trained: list[int]
+    unlabelled: list[int]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A run in numbers.
+
+    Attributes:
+        config: Of the run.
+        shape: Of the model with its adapter.
+        indices: Pool indices that take part, ascending.
+        pool: Their questions, as they are scored.
+        rows: (2, N) tokens of each as it is trained on: all of them, and its answer's.
+        test: Questions of the test split.
+        held: Questions that are held out of the pool, as they are evaluated.
+        held_rows: As ``rows``.
+        rounds: Who is labelled when.
+        continuation: What is scored; ``None`` = nothing.
+        notes: What was cut or left out.
+    """
+
+    config: Config
+    shape: Shape
+    indices: list[int]
+    pool: Questions
+    rows: Counts
+    test: Questions
+    held: Questions
+    held_rows: Counts
+    rounds: list[Round]
+    continuation: str | None
+    notes: list[str]
+
+    @property
+    def passes(self) -> int:
+        """S; 0 where none are asked for or can differ."""
+        still = not self.config.adapter.lora_dropout or self.config.train.max_steps == 0
+        return 0 if still else self.config.acquisition.mc_dropout.passes
+
+    @property
+    def chosen(self) -> bool:
+        """Whether test questions are judged by the likelihoods of their choices."""
+        return self.config.evaluation.choice_by == "likelihood" and self.test.choices.size > 0
+
+    @property
+    def folds(self) -> bool:
+        """Whether the adapter is folded into the weights where it is scored."""
+        model = self.config.model
+        return model.dtype == "float32" and model.quantization == "none"
+
+    def beside(self, passes: int = 0) -> bool:
+        """Whether the adapter is a product of its own beside each matrix where it is scored."""
+        masks = self.config.acquisition.mc_dropout.masks
+        return not self.folds or (passes > 0 and masks == "token")
+
+    def train(self, t: int) -> Work:
+        """Return the work of training round ``t``, its validation included."""
+        train, indices = self.config.train, self.rounds[t].trained
+        size = train.per_device_train_batch_size * train.gradient_accumulation_steps
+        epochs: float = train.num_train_epochs
+        if train.max_steps is not None:
+            whole, rest = divmod(train.max_steps, math.ceil(len(indices) / size))
+            epochs = whole + min(len(indices), rest * size) / len(indices)
+        tokens, answers = self.rows[:, self._places(indices)]
+        again = train.gradient_checkpointing
+        flops = costs.train_flops(self.shape, tokens - 1, answers, recompute=again)
+        held, theirs = self.held_rows
+        check = costs.forward_flops(self.shape, held - 1, theirs, adapter=self.beside())
+        return Work(
+            epochs * float(tokens.sum()), train=epochs * flops, forward=math.ceil(epochs) * check
+        )
+
+    def evaluate(self, t: int) -> Work:
+        """Return the work of evaluating round ``t``; the base model's evaluation is apart."""
+        views = self.config.evaluation.views
+        work = self._evaluate(self.test, full=True) + self._evaluate(self.held, full=True)
+        if "mc" in views and self.passes:
+            work += self._again(self.test, self.beside(self.passes))
+        if "base" in views and not self.chosen:  # the base model's confidence in the full's answer
+            work += costs.scored(self.shape, self.test.prompts, self.test.answers)
+        return work
+
+    def score(self, t: int) -> Work:
+        """Return the work of scoring round ``t``; the base model's scoring is apart."""
+        if self.continuation is None or t == len(self.rounds) - 1:
+            return Work()
+        return self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
+
+    def base(self) -> dict[str, Work]:
+        """Return the work that is done once: evaluating and scoring with the base model."""
+        asked, scored = "base" in self.config.evaluation.views, self.continuation is not None
+        return {
+            "evaluate": self._evaluate(self.test, full=False) if asked else Work(),
+            "score": self._score(self.pool, full=False) if scored else Work(),
+        }
+
+    def total(self) -> Work:
+        """Return the work of the whole run."""
+        rounds = range(len(self.rounds))
+        parts = [work(t) for t in rounds for work in (self.train, self.evaluate, self.score)]
+        return sum([*parts, *self.base().values()], Work())
+
+    def longest(self) -> Workload:
+        """Return the run in which no generated answer ends before ``max_new_tokens``."""
+        most = self.config.evaluation.max_new_tokens
+        parts = {name: getattr(self, name).filled(most) for name in ("pool", "test", "held")}
+        return replace(self, **parts)
+
+    def widest(self) -> int:
+        """Return the tokens of the longest row that is scored or generated."""
+        asked = [self.test, self.held, *([self.pool] if self.continuation else [])]
+        return max(
+            int(max(q.choices.max(initial=0), (q.prompts + q.answers).max(initial=0)))
+            for q in asked
+        )
+
+    def _places(self, indices: Sequence[int]) -> Counts:
+        return np.searchsorted(self.indices, indices)
+
+    def _evaluate(self, asked: Questions, *, full: bool) -> Work:
+        beside = full and self.beside()
+        if self.chosen:
+            return self._choose(asked, 0, beside)
+        # How likely an answer is comes with making it; the gold ones are scored.
+        return self._generate(asked, beside) + self._gold(asked, 0, beside)
+
+    def _again(self, asked: Questions, beside: bool) -> Work:
+        """Return the work of the evaluation's likelihoods under each MC-dropout pass."""
+        if self.chosen:
+            return self._choose(asked, self.passes, beside)
+        own = costs.scored(
+            self.shape, asked.prompts, asked.answers, passes=self.passes, adapter=beside
+        )
+        return own + self._gold(asked, self.passes, beside)
+
+    def _gold(self, asked: Questions, passes: int, beside: bool) -> Work:
+        return costs.scored(self.shape, asked.whole, asked.targets, passes=passes, adapter=beside)
+
+    def _score(self, asked: Questions, *, full: bool) -> Work:
+        passes = self.passes if full else 0
+        beside = full and self.beside(passes)
+        if self.continuation == "choices":
+            return self._choose(asked, passes, beside)
+        if self.continuation == "gold":
+            return self._gold(asked, passes, beside)
+        work = costs.scored(self.shape, asked.prompts, asked.answers, passes=passes, adapter=beside)
+        if self.continuation == "base" and full:
+            return work
+        return self._generate(asked, full and self.beside()) + work
+
+    def _choose(self, asked: Questions, passes: int, beside: bool) -> Work:
+        return costs.scored_choices(
+            self.shape,
+            asked.choices,
+            asked.tails,
+            shared=asked.shared,
+            passes=passes,
+            adapter=beside,
+        )
+
+    def _generate(self, asked: Questions, beside: bool) -> Work:
+        size = self.config.evaluation.per_device_eval_batch_size
+        return costs.generated(
+            self.shape, asked.prompts, asked.answers, batch_size=size, adapter=beside
+        )
+
+
+def plan(
+    config: Config,
+    model: LanguageModel,
+    data: TaskData,
+    shape: Shape,
+    queries: Sequence[Sequence[int]] | None = None,
+) -> Workload:
+    """Return the run in numbers.
+
+    Args:
+        config: Of the run.
+        model: Whose tokenizer and positions count; its weights are not looked at.
+        data: The task's rows.
+        shape: Of the model with its adapter.
+        queries: What is picked after each round; ``None`` = as random choice would.
+    """
+    limits = Limits(
+        max_new_tokens=config.evaluation.max_new_tokens,
+        batch_size=config.evaluation.per_device_eval_batch_size,
+        max_prompt_length=config.evaluation.max_prompt_length,
+    )
+    rule = config.task.overlong
+    pool, cut = admit(model, data.pool.examples, limits=limits, overlong=rule, where="pool")
+    rule = "error" if rule == "error" else "truncate"  # as a run does, which keeps the test rows
+    test, cut_test = admit(model, data.test.examples, limits=limits, overlong=rule, where="test")
+    targets = encode_rows(model, test, [answer.target for answer in data.test.answers]).rows
+    known = [len(row.continuation) for row in targets]
+    indices = [example.index for example in pool]
+    rounds = list(picks(config, indices, queries))
+    held = set(indices) - set(rounds[0].trained) - set(rounds[0].unlabelled)
+    early = early_end(len(pool), len(rounds), config.pool.rounds)
+    apart = [example for example in pool if example.index in held]
+    whole = replace(limits, max_prompt_length=None)
+    scored = config.acquisition.select != "random"
+    return Workload(
+        config=config,
+        shape=shape,
+        indices=indices,
+        pool=questions(model, pool, known, whole),
+        rows=training_rows(config, model, pool, known),
+        test=questions(model, test, known, limits),
+        held=questions(model, apart, known, limits),
+        held_rows=training_rows(config, model, apart, known),
+        rounds=rounds,
+        continuation=continuation_of(config.acquisition, pool) if scored else None,
+        notes=[*data.notes, *(line for line in (cut, cut_test, early) if line)],
+    )
+
+
+def picks(
+    config: Config, indices: Sequence[int], queries: Sequence[Sequence[int]] | None = None
+) -> Iterator[Round]:
+    """Yield who is labelled in each round; fewer rounds than asked for where the pool ends.
+
+    Args:
+        config: Of the run.
+        indices: Pool indices that take part.
+        queries: What is picked after each round; ``None`` = as random choice would.
+    """
+    pool = Pool(indices)
+    pool.require(config.pool.initial_size + config.task.validation_size)
+    held = pool.draw(config.task.validation_size, seeding.generator(config.seed, "validation"))
+    pool.query(held)
+    pool.query(pool.draw(config.pool.initial_size, seeding.generator(config.seed, "initial")))
+    for t in range(config.pool.rounds):
+        left = pool.unlabelled
+        yield Round(sorted(set(pool.labelled) - set(held)), left)
+        if t == config.pool.rounds - 1 or not left:
+            return
+        count = min(config.pool.query_size, len(left))
+        drawn = pool.draw(count, seeding.generator(config.seed, "random", t))
+        pool.query(drawn if queries is None else queries[t])

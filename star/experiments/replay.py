@@ -1,0 +1,302 @@
+"""What would another strategy have picked? The stored score components answer without a model.
+
+``scores.npz`` keeps every measure of both views, pass by pass, summed over tokens; from these each
+measure, reduction, scale, λ(t), blend and selection can be had again. Each round is asked on the
+run's *own* unlabelled pool and the run's own adapter: other picks would have led to other labels,
+another adapter and another pool, and none of that is replayed.
+
+The file is not called ``replay``: a module of that name would hide the function ``star.replay``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star import seeding
+from star.acquisition import blending, strategies
+from star.acquisition.scores import StoredScores
+from star.active_learning.run_checks import check_run
+from star.active_learning.run_folder import RunFolder
+from star.checksums import check_config
+from star.config import Config, label_free, load, scored_continuation
+from star.data.loading import is_choice
+from star.data.pool import Pool
+from star.errors import InputError, nearest
+from star.files import write_json
+
+Array = NDArray[np.float64]
+
+REPLAYABLE = (
+    "acquisition.strategy",
+    "acquisition.select",
+    "acquisition.measure",
+    "acquisition.reduction",
+    "acquisition.combine",
+    "acquisition.normalization",
+    "acquisition.base_weight.schedule",
+    "acquisition.base_weight.value",
+    "acquisition.base_weight.rounds",
+    "acquisition.base_weight.decay",
+    "acquisition.mc_dropout.passes",
+    "pool.query_size",
+)
+"""Keys whose other values can be replayed; ``passes`` can only be lowered."""
+
+
+def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return what a strategy picks from the scores of each round of a run, beside what was picked.
+
+    Each round is asked on the run's own unlabelled pool: the counterfactual does not go on to the
+    next round. Reads the run folder, finished or not, and changes nothing in it.
+
+    Args:
+        run: A run folder.
+        overrides: ``key=value`` words over the run's configuration, keys of ``REPLAYABLE``. None
+            gives the run's own selection. ``acquisition.mc_dropout.passes`` takes the first so many
+            stored passes; ``acquisition.select=random`` draws from the stream of the run's seed.
+            What was scored stays what the run scored, also where ``acquisition.continuation=auto``
+            would be another answer under the ``combine`` that is asked for.
+
+    Returns:
+        One row a round with a query:
+
+        - ``round``; ``pool``: N, unlabelled examples; ``query_size``: K, examples picked here;
+          ``selected``: examples the run picked, K too unless the words change it.
+        - ``overlap``: share of the K that the run picked too; ``chance``: its expectation for K
+          drawn at random; ``jaccard``: |both| / |either|.
+        - ``rank_correlation``: Spearman's, of the blended scores with the run's.
+        - ``base_weight``: λ(t), nominal; ``effective_weight``: ``{"base", "full"}``, the rank
+          correlation of each view with the blend; ``near_ties`` at the K-th score.
+        - ``label_free``: whether the run's scores read no answer that was not bought.
+        - ``indices``: the K pool indices, best first.
+
+        ``None`` where there is no such number: no score decides a random choice, ``base_weight``
+        belongs to ``combine: dynamic``, and a constant has no rank correlation.
+
+    Raises:
+        InputError: No run folder, no scores in it, an array that is missing or damaged, or a
+            question that needs the model again.
+    """
+    folder = RunFolder(Path(run), write=False)
+    ran, asked = _configurations(folder, overrides)
+    scored = [
+        t
+        for t in range(folder.complete_rounds())
+        if (folder.round_folder(t) / "scores.npz").is_file()
+    ]
+    if not scored:
+        random = ran.acquisition.select == "random"
+        reason = "it picks at random" if random else "no round with a query is complete"
+        raise InputError(f"{run} keeps no scores to replay: {reason}")
+    return [_round(folder, t, ran, asked) for t in scored]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of :func:`replay` as aligned text, their mean, and what must be known."""
+    lines = ["".join(f"{name:>{width}}" for name, width, _, _ in _COLUMNS)]
+    lines += [_line([value(row) for _, _, _, value in _COLUMNS]) for row in rows]
+    means: list[Any] = ["mean", None, None]
+    for _, _, _, value in _COLUMNS[3:]:
+        known = [v for v in map(value, rows) if v is not None]
+        means.append(sum(known) / len(known) if known else None)
+    lines.append(_line(means))
+    lines.append("each round is asked on the run's own unlabelled pool; no consequence is replayed")
+    if not all(row["label_free"] for row in rows):
+        lines.append("label-using: this run's scores read answers that were not bought")
+    return "\n".join(lines)
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of :func:`replay` as a JSON list, whole or not at all.
+
+    Raises:
+        InputError: ``path`` cannot be written.
+    """
+    try:
+        write_json(path, list(rows))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+# Name, width in characters, format and value of each column.
+_COLUMNS: tuple[tuple[str, int, str, Callable[[Mapping[str, Any]], Any]], ...] = (
+    ("round", 5, "d", lambda row: row["round"]),
+    ("N", 8, "d", lambda row: row["pool"]),
+    ("K", 6, "d", lambda row: row["query_size"]),
+    ("overlap", 9, ".3f", lambda row: row["overlap"]),
+    ("chance", 8, ".3f", lambda row: row["chance"]),
+    ("Jaccard", 9, ".3f", lambda row: row["jaccard"]),
+    ("rank corr.", 12, ".3f", lambda row: row["rank_correlation"]),
+    ("lambda", 8, ".3f", lambda row: row["base_weight"]),
+    ("eff. base", 11, ".3f", lambda row: row["effective_weight"]["base"]),
+    ("eff. full", 11, ".3f", lambda row: row["effective_weight"]["full"]),
+    ("near ties", 11, "g", lambda row: row["near_ties"]),
+)
+
+
+def _line(values: Sequence[Any]) -> str:
+    cells = []
+    for value, (_, width, form, _) in zip(values, _COLUMNS, strict=True):
+        text = "-" if value is None else value if isinstance(value, str) else f"{value:{form}}"
+        cells.append(f"{text:>{width}}")
+    return "".join(cells)
+
+
+def _configurations(folder: RunFolder, overrides: Sequence[str]) -> tuple[Config, Config]:
+    """Return the run's configuration and the one that is asked for.
+
+    Raises:
+        InputError: No run folder, or what the stored scores cannot answer.
+    """
+    path = folder.path / "config.yaml"
+    if not folder.path.is_dir():
+        raise InputError(f"run folder {folder.path} not found")
+    if not path.is_file():
+        check_config(folder.path)
+        raise InputError(f"{folder.path} is not a run folder: it has no config.yaml")
+    check_run(folder.path)
+    for word in overrides:
+        key, equals, _ = word.partition("=")
+        if equals and key and key not in REPLAYABLE:
+            allowed = ", ".join(REPLAYABLE)
+            raise InputError(
+                f"a replay cannot change '{key}'{nearest(key, REPLAYABLE)}; it can change {allowed}"
+            )
+    ran, asked = load(path), load(path, overrides)
+    if asked.acquisition.select != "random":
+        _refuse_what_needs_the_model(ran, asked)
+    return ran, asked
+
+
+def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
+    old, new = ran.acquisition, asked.acquisition
+    if new.select != "top_k":
+        raise InputError(f"acquisition.select={new.select} cannot be replayed; top_k or random can")
+    kept, wanted = old.mc_dropout.passes, new.mc_dropout.passes
+    if wanted > kept or (wanted == 0 < kept):
+        held = f"1 to {kept}, the stored passes" if kept else "0, the stored pass without dropout"
+        raise InputError(f"acquisition.mc_dropout.passes can be replayed with {held}; got {wanted}")
+    if new.measure == "bald" and wanted != kept:
+        raise InputError(
+            "acquisition.measure=bald is stored over all passes together; leave "
+            f"acquisition.mc_dropout.passes at {kept}, got {wanted}"
+        )
+    own = scored_continuation(old, is_choice(ran.task)) == "model"
+    if new.combine == "subtract" and own:
+        raise InputError(
+            "acquisition.combine=subtract needs one continuation for both views, and each view of "
+            f"this run scored its own (acquisition.continuation={old.continuation}); replay none "
+            "or dynamic"
+        )
+    crossed = (old.combine == "dynamic") != (new.combine == "dynamic")
+    if crossed and new.entropy_floor > 0 and new.measure == "max_entropy":
+        raise InputError(
+            f"acquisition.entropy_floor={new.entropy_floor:g} clips max_entropy under "
+            f"combine=dynamic alone; the scores of this run (combine={old.combine}) cannot answer "
+            f"for combine={new.combine}, replay another measure"
+        )
+
+
+def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, Any]:
+    """Return a round's row of :func:`replay`."""
+    stored = StoredScores(folder.round_folder(t) / "scores.npz")
+    size = len(stored.index)
+    count = min(asked.pool.query_size, size)
+    if asked.acquisition.select == "random":
+        stream = seeding.generator(asked.seed, "random", t)
+        chosen = Pool(stored.index.tolist()).draw(count, stream)
+        decided = {
+            "rank_correlation": None,
+            "base_weight": None,
+            "effective_weight": {"base": None, "full": None},
+            "near_ties": None,
+        }
+    else:
+        # An earlier version noted no number of rounds, and let λ(t) run over those asked for.
+        rounds = folder.read_round(t, "metrics.json").get("rounds", asked.pool.rounds)
+        base, full, weight, blended = _blend(stored, asked, t, rounds)
+        chosen = blending.top_k(blended, stored.index, count)
+        decided = {
+            "rank_correlation": blending.spearman(blended, stored.array("blended", size)),
+            "base_weight": weight if asked.acquisition.combine == "dynamic" else None,
+            "effective_weight": blending.effective_weights(base, full, blended),
+            "near_ties": blending.near_ties(
+                blended, count, tolerance=blending.TIE_TOLERANCE[asked.model.dtype]
+            ),
+        }
+    picked = folder.read_round(t, "selected.json")["indices"]
+    both = len(set(chosen) & set(picked))
+    return {
+        "round": t,
+        "pool": size,
+        "query_size": count,
+        "selected": len(picked),
+        "overlap": both / count,
+        "chance": len(picked) / size,
+        "jaccard": both / len({*chosen, *picked}),
+        **decided,
+        "label_free": label_free(ran),
+        "indices": chosen,
+    }
+
+
+def _blend(
+    stored: StoredScores, asked: Config, t: int, rounds: int
+) -> tuple[Array | None, Array, float, Array]:
+    """Return base and full scores (N,), λ(t) and the blend (N,), as ``active_learning`` does."""
+    a = asked.acquisition
+    full = stored.score("full", a.measure, a.reduction, max(1, a.mc_dropout.passes))
+    base = None
+    if a.combine != "none" or stored.has(f"base_{a.measure}"):  # bald has no base view
+        base = stored.score("base", a.measure, a.reduction, 1)
+    weight = blending.base_weight(
+        t,
+        a.base_weight.rounds or rounds,
+        schedule=a.base_weight.schedule,
+        value=a.base_weight.value,
+        decay=a.base_weight.decay,
+    )
+    limits = None
+    if a.normalization == "base_minmax" and a.combine != "none":
+        ranges = stored.array(f"base_range_{a.measure}", 2, 2)
+        low, high = ranges[("sum", "mean").index(a.reduction)]
+        limits = (float(low), float(high))
+    blended = blending.combine(
+        base,
+        full,
+        how=a.combine,
+        weight=weight,
+        normalization=a.normalization,
+        base_range=limits,
+    )
+    if a.strategy is not None and ":" in a.strategy:
+        blended = _by_strategy(stored, asked, (t, rounds), weight, blended)
+    return base, full, weight, blended
+
+
+def _by_strategy(
+    stored: StoredScores, asked: Config, round_: tuple[int, int], weight: float, blended: Array
+) -> Array:
+    """Return the scores (N,) of a strategy of the user's own, as ``active_learning`` has it."""
+    name, size = str(asked.acquisition.strategy), len(stored.index)
+    t, rounds = round_
+    tokens = {n: stored.array(n, size) for n in ("base_num_tokens", "full_num_tokens")}
+    pool = strategies.Components(
+        index=stored.index,
+        base=stored.sums("base", 1),
+        full=stored.sums("full", max(1, asked.acquisition.mc_dropout.passes)),
+        **tokens,
+        prompt_tokens=stored.array("prompt_tokens", size),
+        blended=blended,
+        round=t,
+        rounds=rounds,
+        query_size=min(asked.pool.query_size, size),
+        base_weight=weight,
+        random=strategies.stream(asked.seed, t),
+    )
+    return strategies.scores(name, strategies.resolve(name), pool)

@@ -1,0 +1,294 @@
+"""From run folders to a record: the small part of their files that tables and figures need.
+
+A record is plain JSON::
+
+    {"table", "title", "baseline", "settings": [word],
+     "rows": [{"name", "about", "preset", "settings": [word], "naive": [row], "curve"}],
+     "columns": [{"name", "about", "settings": [word], "prompts": {template: [row]}}],
+     "seeds": [k], "since": [sentence],
+     "environments": [{"star": {...}, "hardware": {...}, "packages": {...}}],
+     "cells": [{"column", "row", "seed", "status": "done", "failed" or "missing",
+                "error": of a failed one, and of a finished one
+                "environment": its place above, "resumed": [others it went on in], "started": day,
+                "task", "strategy", "label_free", "config_hash", "auc",
+                "content": {"data", "model", "strategy": what these names stood for, hashes,
+                            "settings": a hash where they are not the table file's,
+                            "draw": "seeded" where each seed has rows of its own},
+                "rounds": [{"labeled", "accuracy", ..., "seconds", "tokens",
+                            "gap": {"base", "full", "rank_correlation"}, "selected": [pool index]}],
+                "reliability": {view: [[confidence, accuracy, count] of a bin]},
+                "base": the base model's {"ece", "overconfidence", "ece_token_mean", ...}}]}
+
+Every cell that was asked for is in it, finished or not. Floats have six significant digits, rounded
+here and nowhere else: whoever reads the committed record computes what the run folders would give.
+Accuracies and areas keep all digits, since equal ones must tie. Where answers are generated the
+``ece`` of a round without ``overconfidence`` is that of the token mean: an older version wrote it.
+
+``since`` is written by hand, into a committed record that is not made again when the program
+changes: how it was made, and what has changed since. The next gathering drops it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from star.acquisition import blending
+from star.active_learning.run_checks import check_run
+from star.active_learning.run_folder import RunFolder
+from star.config import NOT_IN_HASH, Config, config_hash
+from star.errors import InputError
+from star.experiments import table as grid
+from star.experiments.report.prompting import prompts_of, task_of
+from star.experiments.sweep.cell_run import finished, read_failure
+from star.experiments.table import Cell, Table
+from star.files import read_json, read_npz
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+KEPT = ("task", "strategy", "label_free", "config_hash", "auc")
+POINT = (
+    *("labeled", "accuracy", "accuracy_strict", "accuracy_sum", "accuracy_mean"),
+    *("accuracy_stderr", "ece", "overconfidence"),
+    *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
+    *("seconds", "tokens"),
+)
+VIEWS = ("base", "full", "mc")
+EXACT = ("accuracy", "accuracy_strict", "auc")  # floats that are kept as they are
+ENVIRONMENT = ("star", "hardware", "packages")
+
+
+def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Record:
+    """Return the record of a table's run folders.
+
+    Args:
+        table: See :func:`star.experiments.table_file.read_table`.
+        root: Folder of the run folders, ``<root>/<table>/<column>/<row>/seed<k>``.
+        cells: Those to gather; ``None`` = all of the table. Rows, columns and seeds without a cell
+            are left out.
+
+    Raises:
+        InputError: A file of a finished run is damaged.
+    """
+    wanted = grid.cells(table) if cells is None else list(cells)
+    environments: list[dict[str, Any]] = []
+    found = [
+        {"column": cell.column, "row": cell.row, "seed": cell.seed}
+        | content_of(cell.folder(Path(root)), environments)
+        for cell in wanted
+    ]
+    _compare_settings(wanted, found, Path(root))
+    prompts = prompts_of(found)
+    return rounded(
+        {
+            "table": table.name,
+            "title": table.title,
+            "baseline": table.baseline,
+            "settings": list(table.settings),
+            "rows": [
+                {
+                    "name": row.name,
+                    "about": row.about,
+                    "preset": row.preset,
+                    "settings": list(row.settings),
+                    "naive": list(row.naive),
+                    "curve": row.curve,
+                }
+                for row in table.rows
+                if any(cell.row == row.name for cell in wanted)
+            ],
+            "columns": [
+                {
+                    "name": column.name,
+                    "about": column.about,
+                    "settings": list(column.settings),
+                    "prompts": prompts.get(column.name, {}),
+                }
+                for column in table.columns
+                if any(cell.column == column.name for cell in wanted)
+            ],
+            "seeds": list(dict.fromkeys(cell.seed for cell in wanted)),
+            "environments": environments,
+            "cells": found,
+        }
+    )
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON content, its floats with six significant digits, infinity and NaN as ``None``.
+
+    Under the keys of ``EXACT`` they keep all of them.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {
+            key: item
+            if key in EXACT and isinstance(item, float) and math.isfinite(item)
+            else rounded(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return value
+
+
+def content_of(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a cell's part of a record but for its place, in whatever state its run is.
+
+    A finished run's has ``prompt`` too, for :func:`prompts_of`.
+
+    Args:
+        folder: The run folder.
+        environments: The record's; a new one is added.
+
+    Raises:
+        InputError: The run has finished, and one of its files is damaged.
+    """
+    if finished(folder):
+        check_run(folder)
+        told = _environment(folder, environments)
+        prompt, draw = task_of(folder)
+        if draw == "seeded":
+            told["content"] = {**told.get("content", {}), "draw": draw}
+        return {"status": "done", "prompt": prompt, **told, **_result(folder)}
+    error = read_failure(folder)
+    return {"status": "missing"} if error is None else {"status": "failed", "error": error}
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    result = read_json(path)
+    run = RunFolder(folder, write=False)
+    try:
+        points = result["rounds"]
+        rounds = [_round(run.round_folder(p["round"]), p) for p in points]
+        last = run.round_folder(points[-1]["round"]) / "metrics.json"
+        views = read_json(last).get("calibration", {}) if last.is_file() else {}
+        reliability = {
+            view: [
+                [part["confidence"], part["accuracy"], part["count"]]
+                for part in views[view]["reliability"]
+                if part["count"]
+            ]
+            for view in VIEWS
+            if view in views
+        }
+        kept = {key: result[key] for key in KEPT}
+        base = _base(views["base"]) if "base" in views else None
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} or a file of its rounds is not what a run writes: {error!r}"
+        ) from None
+    found = {**kept, "rounds": rounds, "reliability": reliability}
+    return {**found, "base": base} if base else found
+
+
+def _base(view: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the base model's errors and signed gaps; ``None`` of a run that kept none of these."""
+    if "overconfidence" not in view:
+        return None
+    keys = ("ece", "overconfidence")
+    other = view.get("token_mean") or {}
+    return {
+        **{key: view[key] for key in keys},
+        **{f"{key}_token_mean": other[key] for key in keys if key in other},
+    }
+
+
+def _round(place: Path, point: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: point[key] for key in POINT if key in point}
+    scores, selected = place / "scores.npz", place / "selected.json"
+    if scores.is_file():
+        found["gap"] = _gap(scores)
+    if selected.is_file():
+        found["selected"] = read_json(selected)["indices"]
+    return found
+
+
+def _gap(path: Path) -> dict[str, float | None]:
+    """Return the two views' mean scores, as they are, and their rank correlation."""
+    try:
+        scores = read_npz(path)
+        base, full = scores["base"], scores["full"]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} does not hold a round's scores: {error}") from None
+    known = bool(np.isfinite(base).all())  # a measure without a base view has NaN there
+    return {
+        "base": float(base.mean()) if known else None,
+        "full": float(full.mean()),
+        "rank_correlation": blending.spearman(base, full) if known else None,
+    }
+
+
+def _environment(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return when and in which of the environments a run was made; add those that are new."""
+    path = folder / "environment.json"
+    if not path.is_file():
+        return {"environment": None, "started": None}
+    told = read_json(path)
+
+    def place(one: Mapping[str, Any]) -> int:
+        part = {key: one.get(key) for key in ENVIRONMENT}
+        if part not in environments:
+            environments.append(part)
+        return environments.index(part)
+
+    first = place(told)
+    later = [place(one) for one in told.get("resumed", [])]
+    found: dict[str, Any] = {"environment": first, "started": str(told.get("started", ""))[:10]}
+    content = {
+        part: (told.get(part) or {}).get(key)
+        for part, key in (("data", "fingerprint"), ("model", "revision"), ("strategy", "sha256"))
+    }
+    prompt = (told.get("data") or {}).get("prompt")
+    found |= {} if prompt is None else {"prompt": str(prompt)}
+    found["content"] = {part: str(one)[:12] for part, one in content.items() if one is not None}
+    others = sorted({*later} - {first})
+    return {**found, "resumed": others} if others else found
+
+
+def _compare_settings(wanted: Sequence[Cell], found: Sequence[dict[str, Any]], root: Path) -> None:
+    """Mark and warn of runs that are not of the configuration the table file has now."""
+    loaded: dict[tuple[str, str], Config] = {}
+    others: dict[str, None] = {}
+    for cell, one in zip(wanted, found, strict=True):
+        if one["status"] != "done":
+            continue
+        place = (cell.column, cell.row)
+        if place not in loaded:  # to read a configuration takes longer than all the rest
+            loaded[place] = cell.load(root)
+        if config_hash(replace(loaded[place], seed=cell.seed)) != one["config_hash"]:
+            one.setdefault("content", {})["settings"] = _settings(cell.folder(root))
+            others[f"{cell.column}/{cell.row}"] = None
+    if others:
+        logger.warning(
+            "table %s: its runs of %s are of other settings than the table file has now, or of "
+            "another version; if that was not meant, remove their folders to run them again",
+            wanted[0].table,
+            ", ".join(others),
+        )
+
+
+def _settings(run: Path) -> str:
+    """Return a hash of a run folder's settings without the seed, as they were written."""
+    import yaml
+
+    try:
+        # Not by star.config, which refuses what an earlier version wrote.
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        told = {key: part for key, part in config.items() if key not in ("seed", *NOT_IN_HASH)}
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return "unknown"
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,225 @@
+"""Records of results: kept as small files, found by a table's name, read as a data frame."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from star.errors import InputError
+from star.experiments import table as grid
+from star.experiments import table_file
+from star.experiments.report.checking import check
+from star.experiments.report.gathering import Record, gather
+from star.experiments.report.single_runs import of_runs
+from star.experiments.sweep.cell_run import read_failure
+from star.files import atomic_write, read_json
+
+if TYPE_CHECKING:
+    import pandas
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (  # those that every data frame has
+    *("table", "column", "row", "seed", "task", "strategy", "label_free", "round", "labeled"),
+    *("accuracy", "ece"),
+)
+COMMITTED = Path("scripts", "results")
+FILE = "results.json"
+
+
+def write_record(path: str | Path, record: Record) -> None:
+    """Write a record as JSON, one row, column, environment or cell a line; make its folder.
+
+    Equal records give equal bytes.
+
+    Raises:
+        ValueError: NaN or infinity, which no record that was gathered holds.
+    """
+    parts = []
+    for key, value in record.items():
+        text = _json(value)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            text = "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
+        parts.append(f"  {_json(key)}: {text}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(("{\n" + ",\n".join(parts) + "\n}\n").encode())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def read_record(path: str | Path) -> Record:
+    """Return what :func:`write_record` wrote.
+
+    Raises:
+        InputError: The file cannot be read, is not JSON, or is no record.
+    """
+    record = read_json(path)
+    check(record, path)
+    return cast("Record", record)
+
+
+def find(source: str | Path, *, root: str | Path | None = None) -> Record:
+    """Return the record that a word of the user's means.
+
+    Args:
+        source: A table file: its run folders in ``root`` if it has any there, else, where no root
+            is given, the record that is committed, ``scripts/results/<table>/results.json`` below
+            the current folder or below one that the table file is in. Or a record, or the folder of
+            one, or a run folder, or a folder that finished runs lie in, at any depth.
+        root: Folder of the run folders of tables; ``None`` = ``runs``.
+
+    Raises:
+        InputError: None of these, or no results of the table.
+    """
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        return _of_table(path, None if root is None else Path(root))
+    if _is_run(path):
+        return _of_runs([path], [])
+    if path.is_dir() and (path / FILE).is_file():
+        return read_record(path / FILE)
+    if path.is_dir() and (runs := runs_below(path)):
+        return _of_runs([], runs)
+    if path.is_file():
+        return read_record(path)
+    what = f"holds neither {FILE} nor a run, at any depth" if path.is_dir() else "is not there"
+    raise InputError(
+        f"{path} {what}; name a table file (configs/tables/NAME.yaml), a {FILE}, its folder, a "
+        "run folder, or a folder of run folders"
+    )
+
+
+def find_all(sources: Sequence[str | Path], *, root: str | Path | None = None) -> list[Record]:
+    """Return the records that several words mean, as :func:`find`; run folders make one together.
+
+    Raises:
+        InputError: As :func:`find`, or no source at all.
+    """
+    if not sources:
+        raise InputError("name a table file, a record of results or run folders")
+    records, runs, below = [], [], []
+    for path in map(Path, sources):
+        if _is_run(path):
+            runs.append(path)
+        elif path.is_dir() and not (path / FILE).is_file() and (inside := runs_below(path)):
+            below += inside
+        else:
+            records.append(find(path, root=root))
+    return [*records, _of_runs(runs, below)] if runs or below else records
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Return the run folders in a folder, at any depth, finished or not, in their names' order."""
+    runs = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if "config.yaml" in files or "result.json" in files:
+            runs.append(Path(place))
+            folders.clear()
+    return runs
+
+
+def _of_runs(named: Sequence[Path], below: Sequence[Path]) -> Record:
+    record = of_runs(named, others=below)
+    check(record, ", ".join(map(str, [*named, *below][:3])))
+    return record
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("config.yaml", "result.json"))
+
+
+def _of_table(path: Path, root: Path | None) -> Record:
+    table = table_file.read_table(path)
+    runs = Path("runs") if root is None else root
+    wanted = grid.cells(table)
+    places = [cell.folder(runs) for cell in wanted]
+    if any(place.is_dir() or read_failure(place) for place in places):
+        record = gather(table, runs, wanted)
+        check(record, runs / table.name)
+        return record
+    if root is not None:  # the committed results are no answer to a question about these runs
+        raise InputError(
+            f"table {table.name} has no run folders in {root / table.name}; run star sweep {path} "
+            f"--output-dir {root}, or leave --output-dir out for the committed results"
+        )
+    for place in (Path(), *path.resolve().parents):
+        kept = place / COMMITTED / table.name / FILE
+        if kept.is_file():
+            logger.warning(
+                "no runs of table %s in %s: these are the committed results, %s",
+                table.name,
+                runs / table.name,
+                kept,
+            )
+            return read_record(kept)
+    raise InputError(
+        f"table {table.name} has no results: neither run folders in {runs / table.name} nor "
+        f"{COMMITTED / table.name / FILE}; run star sweep {path}"
+    )
+
+
+def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas.DataFrame:
+    """Return results as a data frame: one line a round of a finished run.
+
+    Columns: ``table, column, row, seed, task, strategy, label_free, round, labeled, accuracy,
+    accuracy_stderr, ece, overconfidence, ece_token_mean, overconfidence_token_mean, nll, brier``
+    (older records lack some), ``accuracy_strict`` of generated answers, seconds and tokens
+    as ``seconds_train``, ``tokens_score`` and so on, ``gap_base, gap_full, gap_rank_correlation``
+    of rounds with scores. What a run has no number for is NaN. Cells without a result have no
+    line: ``frame.attrs["missing"]`` names them, ``table/column/row/seed3``; look there first.
+
+    Args:
+        sources: Table files, records, folders of records, run folders, folders of run folders; see
+            :func:`find`.
+        root: Folder of the run folders of tables; ``None`` = ``runs``.
+
+    Raises:
+        InputError: A source that is none of these, or without results; two of the same table.
+    """
+    import pandas
+
+    records = find_all(sources, root=root)
+    names = [record["table"] for record in records]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"table {name} is named twice: its runs would count twice")
+    lines = [line for record in records for line in _lines(record)]
+    frame = pandas.DataFrame(lines, columns=None if lines else list(COLUMNS))
+    frame.attrs["missing"] = [
+        f"{record['table']}/{cell['column']}/{cell['row']}/seed{cell['seed']}"
+        for record in records
+        for cell in record["cells"]
+        if cell["status"] != "done"
+    ]
+    return frame
+
+
+def _lines(record: Record) -> Iterator[dict[str, Any]]:
+    for cell in record["cells"]:
+        if cell["status"] != "done":
+            continue
+        known = {
+            key: cell[key] for key in ("column", "row", "seed", "task", "strategy", "label_free")
+        }
+        for t, point in enumerate(cell["rounds"]):
+            line = {"table": record["table"], **known, "round": t}
+            for key, value in point.items():
+                if key in ("seconds", "tokens", "gap"):
+                    line |= {f"{key}_{p}": _number(one) for p, one in (value or {}).items()}
+                elif key != "selected":
+                    line[key] = _number(value)
+            yield line
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,211 @@
+"""What pictures show of a table's record: means with intervals over seeds, pooled bins, overlaps.
+
+Numbers alone, from the record of ``results.json``; :mod:`star.experiments.report.plots` draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star.evaluation.learning_curves import mean_interval
+
+Cell = Mapping[str, Any]
+Array = NDArray[np.float64]
+
+VIEWS = ("base", "full", "mc")
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A row of the table in one column.
+
+    Attributes:
+        name: The row's.
+        curve: Whether it has a learning curve; ``False``: a point.
+        cells: Those that finished, in the record's order.
+        wanted: How many seeds the record has.
+    """
+
+    name: str
+    curve: bool
+    cells: tuple[Cell, ...]
+    wanted: int
+
+    @property
+    def label(self) -> str:
+        """The name, and what a reader must know: that it reads labels, that seeds are missing."""
+        notes = []
+        if not all(cell.get("label_free", True) for cell in self.cells):
+            notes.append("reads labels")
+        if len(self.cells) < self.wanted:
+            notes.append(f"{len(self.cells)} of {self.wanted} seeds")
+        return f"{self.name} ({', '.join(notes)})" if notes else self.name
+
+
+@dataclass(frozen=True)
+class Line:
+    """Means over seeds in the order of x.
+
+    Attributes:
+        x: (n,) places.
+        mean: (n,) means over the seeds.
+        low: (n,) lower ends of the 95 % t-intervals; NaN where there is one seed.
+        high: (n,) upper ends.
+    """
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+
+
+def strategies(record: Mapping[str, Any], column: str) -> list[Strategy]:
+    """Return the rows that are run in a column, in the table's order, finished or not."""
+    cells: dict[str, list[Cell]] = {}
+    for cell in record["cells"]:
+        if cell["column"] == column:
+            done = cell["status"] == "done" and cell.get("rounds")
+            cells.setdefault(cell["row"], []).extend([cell] if done else [])
+    wanted = len(record["seeds"])
+    return [
+        Strategy(row["name"], row.get("curve", True), tuple(cells[row["name"]]), wanted)
+        for row in record["rows"]
+        if row["name"] in cells
+    ]
+
+
+def grouped(rows: Sequence[Strategy], baseline: str, size: int) -> list[list[Strategy]]:
+    """Return groups of at most ``size`` rows and the baseline, which is the first of each.
+
+    Groups differ by one row at most. Who finished plays no part, so a row keeps its place when
+    seeds are missing. Without rows there is no group.
+    """
+    first = [row for row in rows if row.name == baseline]
+    others = [row for row in rows if row.name != baseline]
+    count = -(-len(others) // size) or len(first)
+    ends = [len(others) * i // max(count, 1) for i in range(count + 1)]
+    return [[*first, *others[a:b]] for a, b in pairwise(ends)]
+
+
+def over_seeds(points: Iterable[tuple[int, float, float]]) -> Line:
+    """Return the mean and 95 % t-interval at each key.
+
+    Args:
+        points: (key, x, value), one a seed and key. Points of one key are averaged in x too; the
+            line goes from key to key, upwards.
+    """
+    groups: dict[int, list[tuple[float, float]]] = {}
+    for key, x, value in points:
+        groups.setdefault(key, []).append((x, value))
+    rows = []
+    for key in sorted(groups):
+        x, values = zip(*groups[key], strict=True)
+        rows.append((np.mean(x), *mean_interval(values)))
+    # As floats None becomes NaN.
+    return Line(*np.array(rows, dtype=np.float64).reshape(-1, 4).T)
+
+
+def learning_curve(cells: Sequence[Cell]) -> Line:
+    """Return accuracy (a fraction) over the number of labelled examples."""
+    return over_seeds(
+        (r["labeled"], r["labeled"], r["accuracy"]) for c in cells for r in c["rounds"]
+    )
+
+
+def compute_curve(cells: Sequence[Cell]) -> Line:
+    """Return accuracy over the seconds it took to get there, of training, evaluation and scoring.
+
+    What a round spends on scoring serves the next one and counts from there on. A cell counts up to
+    its first round without seconds.
+    """
+    points = []
+    for cell in cells:
+        spent = 0.0
+        for r in cell["rounds"]:
+            seconds = r.get("seconds")
+            if not seconds:
+                break
+            spent += seconds.get("train", 0.0) + seconds.get("evaluate", 0.0)
+            points.append((r["labeled"], spent, r["accuracy"]))
+            spent += seconds.get("score", 0.0)
+    return over_seeds(points)
+
+
+def last_accuracy(cells: Sequence[Cell]) -> float | None:
+    """Return the mean accuracy of the last rounds; ``None`` without a cell."""
+    return float(np.mean([c["rounds"][-1]["accuracy"] for c in cells])) if cells else None
+
+
+def gap_curves(cells: Sequence[Cell]) -> dict[str, Line]:
+    """Return what the two views said of the unlabelled pool, over the number of labelled examples.
+
+    ``base`` and ``full``: mean score, in the row's own measure; ``rank_correlation`` of the two.
+    What was never recorded is left out.
+    """
+    found = {}
+    for key in ("base", "full", "rank_correlation"):
+        points = [
+            (r["labeled"], r["labeled"], r["gap"][key])
+            for c in cells
+            for r in c["rounds"]
+            if (r.get("gap") or {}).get(key) is not None
+        ]
+        if points:
+            found[key] = over_seeds(points)
+    return found
+
+
+def pooled_reliability(cells: Sequence[Cell]) -> dict[str, Array]:
+    """Return each view's reliability bins, the test examples of all cells taken together.
+
+    Returns:
+        View to (bins, 3): mean confidence, accuracy, count; lowest confidence first, no empty bin.
+        Views that no cell has are left out.
+    """
+    found = {}
+    for view in VIEWS:
+        stored = [b for c in cells for b in (c.get("reliability") or {}).get(view, ())]
+        confidence, accuracy, count = np.array(stored, dtype=np.float64).reshape(-1, 3).T
+        # Bins are (low, high]; a mean on the upper edge may have been rounded, hence the slack.
+        place = np.clip(np.ceil(confidence * BINS - 1e-4) - 1, 0, BINS - 1).astype(np.int64)
+        size = np.bincount(place, weights=count, minlength=BINS)
+        sums = [
+            np.bincount(place, weights=count * v, minlength=BINS) for v in (confidence, accuracy)
+        ]
+        there = size > 0
+        if there.any():
+            found[view] = np.stack([*(s[there] / size[there] for s in sums), size[there]], axis=1)
+    return found
+
+
+def overlaps(rows: Sequence[Strategy]) -> Array:
+    """Return how much of what was picked over the whole run two rows have in common.
+
+    Returns:
+        (n, n): mean over seeds of the Jaccard index |A ∩ B| / |A ∪ B| of the picked pool indices.
+        Off the diagonal of the two rows under the same seed; on it of one row under two seeds, over
+        all pairs. NaN where nothing can be compared, as indices of pools drawn by the seed.
+    """
+    picked = [{c["seed"]: _picked(c) for c in row.cells if _picked(c)} for row in rows]
+    found = np.full((len(rows), len(rows)), np.nan)
+    for i, one in enumerate(picked):
+        for j, other in enumerate(picked):
+            if i == j:
+                drawn = any((c.get("content") or {}).get("draw") for c in rows[i].cells)
+                pairs = [] if drawn else list(combinations(one.values(), 2))
+            else:
+                pairs = [(one[seed], other[seed]) for seed in one if seed in other]
+            if pairs:
+                found[i, j] = np.mean([len(a & b) / len(a | b) for a, b in pairs])
+    return found
+
+
+def _picked(cell: Cell) -> frozenset[int]:
+    return frozenset(index for r in cell["rounds"] for index in r.get("selected") or ())

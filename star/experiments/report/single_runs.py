@@ -1,0 +1,157 @@
+"""Single run folders as a record: rows, columns and seeds are read off their configurations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from star.checksums import check_config
+from star.config import NOT_IN_HASH
+from star.errors import InputError
+from star.experiments.report.gathering import Record, content_of, rounded
+from star.experiments.report.prompting import prompts_of
+
+logger = logging.getLogger(__name__)
+
+
+def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ()) -> Record:
+    """Return the record of single run folders: a row a strategy, a column a task.
+
+    Runs are seeds of one row only if their configurations differ in nothing but the seed. Where two
+    columns would be called alike the model's name tells them apart, else, as for rows, a hash of
+    their settings.
+
+    Args:
+        folders: Run folders.
+        others: More of them, that nobody has named one by one: those that have not finished, are
+            damaged, or stand twice are skipped, each with a warning.
+
+    Raises:
+        InputError: No folder that can be used; or, among ``folders``, one that holds no finished
+            run, or the same run twice.
+    """
+    if not folders and not others:
+        raise InputError("no run folder was given; name at least one")
+    environments: list[dict[str, Any]] = []
+    named = _different(folders)
+    runs = [_single(folder, environments) for folder in named]
+    runs += _usable(_different([*named, *others])[len(named) :], runs, environments)
+    if not runs:
+        raise InputError(f"none of the {len(others)} run folders can be reported, see above")
+    columns = _telling({run["place"]: run["places"] for run in runs})
+    rows = {
+        column: _telling({r["method"]: r["methods"] for r in runs if r["place"] == column})
+        for column in columns
+    }
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    where: dict[tuple[str, str, int], Path] = {}
+    for run in runs:
+        key = (columns[run["place"]], rows[run["place"]][run["method"]], run["seed"])
+        if key in found:
+            raise InputError(
+                f"{where[key]} and {run['folder']} are runs of the same configuration and seed; "
+                "name one of them"
+            )
+        place = dict(zip(("column", "row", "seed"), key, strict=True))
+        found[key], where[key] = place | run["content"], run["folder"]
+    names = dict.fromkeys(row for _, row, _ in found)
+    long = {row for (_, row, _), cell in found.items() if len(cell["rounds"]) > 1}
+    prompts = prompts_of(list(found.values()))
+    plain = {"about": "", "preset": None, "settings": [], "naive": []}
+    return rounded(
+        {
+            "table": "runs",
+            "title": "Single runs",
+            "baseline": "random",
+            "settings": [],
+            "rows": [{"name": row, **plain, "curve": row in long} for row in names],
+            "columns": [
+                {"name": name, "about": "", "settings": [], "prompts": prompts.get(name, {})}
+                for name in dict.fromkeys(columns.values())
+            ],
+            "seeds": sorted({seed for _, _, seed in found}),
+            "environments": environments,
+            "cells": list(found.values()),
+        }
+    )
+
+
+def _usable(
+    folders: Sequence[Path], runs: Sequence[dict[str, Any]], environments: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what :func:`_single` does of finished runs that are not among ``runs`` either."""
+    known = {run["content"].get("config_hash"): run["folder"] for run in runs}
+    more = []
+    for folder in folders:
+        tried = list(environments)
+        try:
+            run = _single(folder, tried)
+        except InputError as error:
+            logger.warning("skipped: %s", error)
+            continue
+        first = known.setdefault(run["content"].get("config_hash"), folder)
+        if first != folder:
+            logger.warning("skipped: %s is the same run as %s", folder, first)
+            continue
+        environments[:] = tried
+        more.append(run)
+    return more
+
+
+def _different(folders: Sequence[str | Path]) -> list[Path]:
+    """Return the folders in their order, each once."""
+    return list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
+
+
+def _single(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a run's content and what tells its row and column from others."""
+    import yaml
+
+    if not (folder / "config.yaml").is_file():
+        check_config(folder)
+        raise InputError(f"{folder} is not a run folder: it has no config.yaml")
+    if not (folder / "result.json").exists():
+        raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
+    content = content_of(folder, environments)
+    try:
+        # Not by star.config, which refuses what an earlier version wrote.
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        model = Path(config["model"]["name_or_path"]).name
+        place = _digest({key: config[key] for key in ("model", "task")})
+        other = {"model", "task", "seed", *NOT_IN_HASH}
+        method = _digest({key: part for key, part in config.items() if key not in other})
+        seed = int(config["seed"])
+    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{folder / 'config.yaml'} is not a run's configuration: {error!r}"
+        ) from None
+    task, strategy = content["task"], content["strategy"]
+    return {
+        "folder": folder,
+        "content": content,
+        "seed": seed,
+        "place": place,
+        "places": (task, f"{task} {model}", f"{task} {model} {place[:8]}"),
+        "method": method,
+        "methods": (strategy, f"{strategy} {method[:8]}"),
+    }
+
+
+def _digest(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def _telling(names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return for each key the first of its names that no other key has at that place."""
+    return {
+        key: next(
+            name
+            for level, name in enumerate(own)
+            if all(name != other[level] for k, other in names.items() if k != key)
+        )
+        for key, own in names.items()
+    }

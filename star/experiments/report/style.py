@@ -1,0 +1,288 @@
+"""Learning curves from result files: a Markdown table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from star.active_learning.run_checks import check_run
+from star.errors import InputError
+from star.files import atomic_write, read_json
+
+# Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
+STYLES = (
+    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    {"color": "#009E73", "marker": "^", "linestyle": "-."},
+    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
+    {"color": "#000000", "marker": "v", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    {"color": "#56B4E9", "marker": "P", "linestyle": (0, (8, 2))},
+    {"color": "#E69F00", "marker": "X", "linestyle": (0, (3, 2))},
+)
+
+
+def read_result(folder: str | Path) -> dict[str, Any]:
+    """Return ``result.json`` of a finished run.
+
+    Raises:
+        InputError: No such folder, a run that has not finished, or a file that is no result.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"run folder {folder} not found")
+    path = folder / "result.json"
+    if not path.is_file():
+        raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
+    check_run(folder)
+    result = read_json(path)
+    if not isinstance(result, dict) or not result.get("rounds"):
+        raise InputError(f"{path} holds no rounds")
+    return result
+
+
+def series_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each result: the strategy, and what else is needed to tell them apart.
+
+    A run whose scores read answers that were not bought is marked as such.
+    """
+    tasks = {result["task"] for result in results}
+    strategies = [(result["task"], result["strategy"]) for result in results]
+    names = []
+    for result, key in zip(results, strategies, strict=True):
+        name = result["strategy"] if len(tasks) == 1 else f"{result['task']} {result['strategy']}"
+        if strategies.count(key) > 1:
+            name += f" seed {result['seed']}"
+        if not result["label_free"]:
+            name += " (reads labels)"
+        names.append(name)
+    # The same strategy and seed under other settings: the hash is all that is left to tell them by.
+    return [
+        name if names.count(name) == 1 else f"{name} {result['config_hash'][:8]}"
+        for name, result in zip(names, results, strict=True)
+    ]
+
+
+def curve_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table: a row a round, a column a run, and the area under each curve.
+
+    Accuracies are fractions ± one standard error over the test examples.
+    """
+    names = series_names(results)
+    points = [{(r["round"], r["labeled"]): r for r in result["rounds"]} for result in results]
+    rows = [["round", "labels", *names]]
+    for key in sorted(set().union(*points)):
+        cells = [_accuracy(curve[key]) if key in curve else "–" for curve in points]
+        rows.append([str(key[0]), str(key[1]), *cells])
+    rows.append(["AUC", "", *(f"{result['auc']:.3f}" for result in results)])
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _accuracy(point: Mapping[str, Any]) -> str:
+    return f"{point['accuracy']:.3f} ± {point['accuracy_stderr']:.3f}"
+
+
+def learning_curve_figure(results: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw accuracy over labels, a curve a run, ± one standard error over the test examples.
+
+    Returns:
+        The picture's path; its ending (.png, .pdf, .svg) decides on the kind.
+
+    Raises:
+        InputError: No result, or a file ending that stands for no kind of picture.
+    """
+    curves = []
+    for name, result in zip(series_names(results), results, strict=True):
+        rounds = result["rounds"]
+        columns = [[r[key] for r in rounds] for key in ("labeled", "accuracy", "accuracy_stderr")]
+        curves.append((f"{name} (AUC {result['auc']:.3f})", *columns))
+    title = ", ".join(dict.fromkeys(str(result["task"]) for result in results))
+    return _draw(curves, Path(path), title=title, error="1 standard error")
+
+
+def mean_curves_figure(
+    groups: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path, *, title: str
+) -> Path:
+    """Draw the mean accuracy over seeds, a curve a group of runs, ± one standard error over seeds.
+
+    Args:
+        groups: Name to the results of one strategy, a result a seed, over the same label counts.
+        path: Where; see :func:`learning_curve_figure`.
+        title: Above the axes.
+
+    Raises:
+        InputError: A group is empty or its runs have other label counts.
+    """
+    curves = []
+    for name, results in groups.items():
+        labels = [[r["labeled"] for r in result["rounds"]] for result in results]
+        if not labels or any(one != labels[0] for one in labels):
+            raise InputError(f"{name}: needs runs over the same label counts, got {len(labels)}")
+        accuracy = np.array([[r["accuracy"] for r in result["rounds"]] for result in results])
+        error = np.zeros(len(labels[0]))
+        if len(results) > 1:
+            error = accuracy.std(axis=0, ddof=1) / len(results) ** 0.5
+        auc = np.mean([result["auc"] for result in results])
+        legend = f"{name} (AUC {auc:.3f}, {len(results)} seeds)"
+        curves.append((legend, labels[0], accuracy.mean(axis=0), error))
+    return _draw(curves, Path(path), title=title, error="1 standard error over seeds")
+
+
+def _draw(
+    curves: Sequence[tuple[str, Any, Any, Any]], path: Path, *, title: str, error: str
+) -> Path:
+    """Draw (name, labels, accuracy, error) curves."""
+    # Late, since it costs half a second; no pyplot, whose figures are global and open windows.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not curves:
+        raise InputError("a learning curve needs at least one result")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    _refuse_ending(FigureCanvasAgg(figure), path)
+    axes = figure.subplots()
+    for i, (name, labels, accuracy, spread) in enumerate(curves):
+        axes.errorbar(
+            labels,
+            accuracy,
+            yerr=spread,
+            label=name,
+            linewidth=1.6,
+            markersize=5,
+            elinewidth=0.8,
+            capsize=2.5,
+            **STYLES[i % len(STYLES)],
+        )
+    axes.set_xlabel("labelled examples")
+    axes.set_ylabel(f"test accuracy (fraction, ± {error})")
+    axes.set_title(title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, handlelength=3.5)  # long enough to show the dashes
+    return save(figure, path, dpi=200)
+
+
+def panels_figure(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float | None, float | None]]]],
+    path: str | Path,
+    *,
+    x: str,
+    y: str,
+    log_x: bool = False,
+    ticks: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """Draw panels side by side over one scale: lines of means with bands of their intervals.
+
+    Args:
+        panels: Title to series; a series is a name and its points (x, mean, low, high), in the
+            order of x. Without low and high a point has no band.
+        path: Where; see :func:`learning_curve_figure`.
+        x: Label of the horizontal axes.
+        y: Label of the vertical axis.
+        log_x: Logarithmic horizontal axes.
+        ticks: Panel title to the names of the places x = 0, 1, …: the points then stand for
+            themselves, with bars instead of bands and no line from one to the next.
+
+    Raises:
+        InputError: No panel, or a file ending that stands for no kind of picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    if not panels:
+        raise InputError("a figure needs at least one panel")
+    figure = Figure(figsize=(3.4 * len(panels) + 0.4, 3.6), layout="constrained")
+    _refuse_ending(FigureCanvasAgg(figure), path)
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, series) in zip(every, panels.items(), strict=True):
+        for i, (name, points) in enumerate(series.items()):
+            places, means = [p[0] for p in points], [p[1] for p in points]
+            if ticks:
+                shift = 0.12 * (i - (len(series) - 1) / 2)  # beside one another, not behind
+                low = [p[1] - (p[1] if p[2] is None else p[2]) for p in points]
+                high = [(p[1] if p[3] is None else p[3]) - p[1] for p in points]
+                style = {**styles[name], "linestyle": "none", "markersize": 4.5}
+                places = [place + shift for place in places]
+                axes.errorbar(places, means, yerr=(low, high), label=name, elinewidth=0.8, **style)
+                continue
+            axes.plot(places, means, label=name, linewidth=1.6, markersize=4.5, **styles[name])
+            banded = [p for p in points if p[2] is not None]
+            axes.fill_between(
+                [p[0] for p in banded],
+                [p[2] for p in banded],
+                [p[3] for p in banded],
+                color=styles[name]["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        if ticks:
+            names = ticks[title]
+            axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize="small")
+        if log_x:
+            axes.set_xscale("log")
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    every[0].set_ylabel(y)
+    handles = {}
+    for axes in every:
+        lines, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", frameon=False,
+        ncols=min(4, 2 * len(panels), len(handles)), handlelength=3.5,
+    )  # fmt: skip
+    return save(figure, path, dpi=150)
+
+
+def _refuse_ending(canvas: Any, path: Path) -> None:
+    kinds = canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise InputError(
+            f"cannot draw {path}: the ending must be one of {', '.join(sorted(kinds))}"
+        )
+
+
+def save(figure: Any, path: Path, *, dpi: int) -> Path:
+    """Write a picture, whole or not at all; the same picture has the same bytes every time.
+
+    Args:
+        figure: A ``matplotlib.figure.Figure``.
+        path: Where; folders are made, the ending decides on the kind.
+        dpi: Pixels an inch.
+    """
+    import matplotlib
+
+    kind = path.suffix.removeprefix(".").lower()
+    # What matplotlib would add: its version, the time, and random names inside an .svg.
+    unsaid = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+    told = {"metadata": {unsaid[kind]: None}} if kind in unsaid else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Laid out once, then held: the solver's last bit differs from time to time, and in an .svg
+    # names are made of it.
+    figure.set_dpi(dpi)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(side, 6) for side in axes.get_position().bounds])
+    with matplotlib.rc_context({"svg.hashsalt": "star"}), atomic_write(path) as file:
+        figure.savefig(file, format=kind, dpi=dpi, **told)
+    return path

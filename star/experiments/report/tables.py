@@ -1,0 +1,228 @@
+"""A record of results as Markdown, LaTeX, CSV or JSON. The same record gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from csv import DictWriter
+from json import dumps
+from typing import Any
+
+from star.experiments.report.comparisons import QUERY, VERSUS
+from star.experiments.report.confidences import NAMES
+from star.experiments.report.gathering import Record
+from star.experiments.report.legends import legend
+from star.experiments.report.made_by import provenance, provenance_line
+from star.experiments.report.sheets import Sheet, sheets_of
+from star.experiments.report.summaries import AREAS, BASE, figures_of
+
+__all__ = ["ENDINGS", "FORMATS", "csv", "figures_of", "json", "latex", "markdown"]
+
+INTERVAL = ("mean", "low", "high")
+COMPARISON = (
+    *("row", "mean", "low", "high", "n", "p_t", "p_sign_flip"),
+    *("p_corrected", "p_sign_flip_corrected", "family", "seeds_needed"),
+)
+FIELDS = {
+    **dict.fromkeys(("accuracy", "auc", "ripl", *AREAS, *NAMES, *BASE), INTERVAL),
+    "label_share": ("median", "low", "high", "never", "pairs"),
+    **dict.fromkeys(VERSUS, COMPARISON),
+    **dict.fromkeys(QUERY, ("row", *INTERVAL, "n")),
+}
+LISTS = ("labels", "seeds", "missing", "failed")
+
+
+def markdown(record: Record) -> str:
+    """Return all rows by all columns, then the details of each column, and how to read them."""
+    parts = [f"# {_text(record['title'])}"]
+    if record.get("since"):
+        parts.append("\n".join(f"> {_text(sentence)}" for sentence in record["since"]))
+    for sheet in sheets_of(record):
+        parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
+        parts.append(_grid(sheet))
+        parts += ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
+    if any(row["about"] or row["preset"] or row["settings"] for row in record["rows"]):
+        parts += ["## Rows", _rows(record)]
+    parts += ["## How to read this", "\n".join(f"* {_text(said)}" for said in legend(record))]
+    return "\n\n".join([*parts, _text(provenance_line(record))]) + "\n"
+
+
+def _grid(sheet: Sheet) -> str:
+    body = [
+        [_bold(_text(cell), (i, j) in sheet.bold) for j, cell in enumerate(row)]
+        for i, row in enumerate(sheet.body)
+    ]
+    return _lines([list(map(_text, sheet.head)), *body], right=True)
+
+
+def _rows(record: Record) -> str:
+    """Return what each row is: words for readers, and the settings it stands for."""
+    body = [["row", "what", "settings"]]
+    for row in record["rows"]:
+        preset = [f"--preset {row['preset']}"] if row["preset"] else []
+        words = " ".join([*preset, *row["settings"]])
+        body.append([_text(row["name"]), _text(row["about"]), _code(words)])
+    every = " ".join(record.get("settings", []))
+    table = _lines(body, right=False)
+    return f"{table}\n\nOf every row: {_code(every)}" if every else table
+
+
+def _lines(rows: Sequence[Sequence[str]], *, right: bool) -> str:
+    rule = ["---"] + ["---:" if right else "---"] * (len(rows[0]) - 1)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _bold(text: str, on: bool) -> str:
+    return f"**{text}**" if on else text
+
+
+def _text(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*|]|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """Return a text as code; in a table only the bar is special there."""
+    shown = " ".join(text.split()).replace("|", "\\|")
+    fence = "``" if "`" in shown else "`"
+    return f"{fence}{shown}{fence}" if shown else ""
+
+
+def latex(record: Record) -> str:
+    """Return a ``table`` environment for all columns and one for each.
+
+    Needs the packages booktabs and graphicx; what is wider than the line is shrunk to it.
+    """
+    every = sheets_of(record, brief=True)
+    said = [*record.get("since", []), *legend(record, brief=True)]
+    said = [_escaped(sentence) for sentence in said]
+    parts = [f"% {_one_line(record['title'])}", "% \\usepackage{booktabs,graphicx}"]
+    for sheet in every:
+        caption = _escaped(f"{record['title']}: {sheet.title}")
+        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{record['table']}-{sheet.name}").strip("-")
+        below = [sheet.about] if sheet.about else []
+        below = [*map(_escaped, [*below, *sheet.notes]), *(said if sheet is every[0] else [])]
+        parts += ["", *_environment(sheet, caption, label, below)]
+    return "\n".join([*parts, "", f"% {_one_line(provenance_line(record))}"]) + "\n"
+
+
+def _environment(sheet: Sheet, caption: str, label: str, below: Sequence[str]) -> list[str]:
+    rows = [
+        [
+            f"\\textbf{{{_escaped(cell)}}}" if (i, j) in sheet.bold else _escaped(cell)
+            for j, cell in enumerate(row)
+        ]
+        for i, row in enumerate(sheet.body)
+    ]
+    body = [f"    {' & '.join(row)} \\\\" for row in rows]
+    return [
+        "\\begin{table}",
+        "  \\centering",
+        "  \\footnotesize",
+        "  \\setlength{\\tabcolsep}{4pt}",
+        f"  \\caption{{{caption}}}",
+        f"  \\label{{tab:{label}}}",
+        "  \\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+        f"  \\begin{{tabular}}{{l{'r' * (len(sheet.head) - 1)}}}",
+        "    \\toprule",
+        f"    {' & '.join(map(_escaped, sheet.head))} \\\\",
+        "    \\midrule",
+        *body,
+        "    \\bottomrule",
+        "  \\end{tabular}}",
+        *(["  \\par\\smallskip", "  \\parbox{\\linewidth}{\\footnotesize"] if below else []),
+        *(f"    {sentence}" for sentence in below),
+        *(["  }"] if below else []),
+        "\\end{table}",
+    ]
+
+
+SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    # In braces: behind \\ a star or an opening bracket would be an option of the line break.
+    **{sign: f"{{{sign}}}" for sign in "[]*"},
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "±": "$\\pm$",
+    "−": "$-$",
+    "×": "$\\times$",
+    "–": "--",
+    "…": "\\ldots{}",
+    "“": "``",
+    "”": "''",
+    "↑": "$\\uparrow$",
+    "↓": "$\\downarrow$",
+    "→": "$\\rightarrow$",
+    "≤": "$\\le$",
+    "≥": "$\\ge$",
+    "β": "$\\beta$",
+    "λ": "$\\lambda$",
+}
+
+
+def _escaped(text: str) -> str:
+    """Return a text that LaTeX sets as it is."""
+    return "".join(SPECIAL.get(sign, sign) for sign in _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def csv(record: Record) -> str:
+    """Return a line a row and column, in full precision: fractions, empty where there is none.
+
+    The last field says what made the runs: a line of its own would be a row to most programs.
+    """
+    known = ("column", "row", "curve", "label_free", "n", "wanted")
+    names = [f"{key}_{part}" for key, parts in FIELDS.items() for part in parts]
+    header = ["table", *known, *LISTS, *names, "notes", "provenance"]
+    file = io.StringIO()
+    writer = DictWriter(file, header, lineterminator="\n")
+    writer.writeheader()
+    made = provenance_line(record)
+    for line in figures_of(record):
+        cells = {"table": record["table"], "provenance": made, "notes": "; ".join(line["notes"])}
+        cells |= {key: _cell(line[key]) for key in known}
+        cells |= {key: " ".join(map(str, line[key] or [])) for key in LISTS}
+        for key, parts in FIELDS.items():
+            found: Mapping[str, Any] = line[key] or {}
+            cells |= {f"{key}_{part}": _cell(found.get(part)) for part in parts}
+        writer.writerow(cells)
+    return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    # As JSON writes it, and as pandas reads it.
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def json(record: Record) -> str:
+    """Return the figures of every row in every column (see ``figures_of``) for programs.
+
+    ``{"table", "title", "baseline", "since": [sentence], "columns": [{"name", "prompts"}], "rows":
+    [a line of figures_of], "provenance": {...}}``; what there is no number for is null.
+    """
+    content = {key: record[key] for key in ("table", "title", "baseline")}
+    content["since"] = record.get("since", [])
+    content["columns"] = [
+        {"name": column["name"], "prompts": column.get("prompts", {})}
+        for column in record["columns"]
+    ]
+    content |= {"rows": figures_of(record)}
+    content |= {"provenance": {**provenance(record), "text": provenance_line(record)}}
+    return dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Record], str]] = {
+    "md": markdown,
+    "latex": latex,
+    "csv": csv,
+    "json": json,
+}
+ENDINGS = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}

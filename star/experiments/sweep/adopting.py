@@ -1,0 +1,108 @@
+"""Take over what another table has run already: equal configurations, equal results.
+
+Tables share rows: STAR itself is in all of them. A run folder says which configuration it is of by
+the hash of all that decides its result, so a finished one can stand in another table as it is; if
+what the configuration only names (data, model, a strategy of one's own) is still the same too.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from star.active_learning import contents
+from star.active_learning.contents import Contents
+from star.active_learning.run_checks import check_run
+from star.config import Config, config_hash
+from star.errors import InputError
+from star.experiments.sweep.cell_run import finished
+from star.experiments.table import Cell
+from star.files import read_json
+from star.models.identity import LIBRARIES
+from star.provenance import code, installed
+
+logger = logging.getLogger(__name__)
+
+
+def adopt(cells: Mapping[Cell, Config], root: Path) -> list[Cell]:
+    """Copy finished runs of other tables in ``root`` to the cells of equal configuration.
+
+    Only runs of the very code that is running, from a clean checkout, with the libraries that are
+    installed, and on the content that data and model have now: others would stand beside new ones
+    in one table.
+
+    Args:
+        cells: And their configurations. Those with a run folder are left alone.
+        root: Folder of the tables' folders.
+
+    Returns:
+        The cells that have a finished run now.
+    """
+    found, adopted, now = _finished(root), [], Contents()
+    for cell, config in cells.items():
+        folder = cell.folder(root)
+        source = None if folder.exists() else found.get(config_hash(config))
+        if source is not None and _same(now, config, source) and _copy(source, folder):
+            adopted.append(cell)
+    return adopted
+
+
+def _finished(root: Path) -> dict[str, Path]:
+    """Return configuration hash to run folder of the finished cells of all tables."""
+    now, found = code(), {}
+    # Other runs of a changed checkout may be of other changes, those of none of another version.
+    if now["dirty"] is not False:
+        return {}
+    for path in sorted(root.glob("*/*/*/seed*/result.json")):
+        try:
+            result, told = read_json(path), read_json(path.parent / "environment.json")
+        except InputError:  # damaged; its own table will say so
+            continue
+        # On which GPU this sweep's runs will be, its own machine may not know.
+        same = told.get("star") == now and _same_libraries(told)
+        if same and _whole(path.parent):
+            found.setdefault(str(result.get("config_hash")), path.parent)
+    return found
+
+
+def _same_libraries(told: Mapping[str, Any]) -> bool:
+    """Whether a run's libraries are those of now; a record that does not tell them has others."""
+    versions = dict(told.get("packages") or {})
+    versions |= ((told.get("model") or {}).get("computation") or {}).get("libraries") or {}
+    known = [name for name in LIBRARIES if name in versions]
+    return "torch" in known and all(versions[name] == installed(name) for name in known)
+
+
+def _whole(run: Path) -> bool:
+    """Whether a run folder is as its run wrote it; if not, its own table says so too."""
+    try:
+        check_run(run, adapters=True)  # they are copied with it
+    except InputError as error:
+        logger.warning("not taken over: %s", error)
+        return False
+    return True
+
+
+def _same(now: Contents, config: Config, run: Path) -> bool:
+    """Whether a run was made on what its configuration names now; what it does not tell is not."""
+    try:
+        return contents.recorded(run) == now.of(config)
+    except InputError:  # the run itself will say it, in its own words
+        return False
+
+
+def _copy(source: Path, folder: Path) -> bool:
+    """Copy a run folder whole or not at all; say whether it is there."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copying-") as scratch:
+            made = Path(scratch) / "run"
+            shutil.copytree(source, made, ignore=shutil.ignore_patterns(".lock"))
+            made.rename(folder)
+    except OSError as error:  # another sweep was faster, or the disk is full: it can be run
+        logger.warning("%s is not taken over: %s", source, error.strerror)
+    return finished(folder)

@@ -1,0 +1,165 @@
+"""One cell's run, in a process here or in a SLURM job: its log, its failure, its lock.
+
+Beside the run folder ``seed3/`` lie ``seed3.log``, all that its runs said, and after a failure
+``seed3.failed.txt``: the error in one line, then the traceback. Not inside it, since a run folder
+may hold nothing before its configuration is there, and a run can fail before that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from star.errors import InputError
+from star.experiments.sweep.workers import one_line
+from star.experiments.table import Cell
+from star.files import atomic_write
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+DONE = "done"
+ELSEWHERE = "elsewhere"
+
+Run = Callable[[Cell, Path], None]  # what makes a cell's run in a folder of the tables' folders
+
+
+def run_star(cell: Cell, root: Path) -> None:
+    """Run ``star run``, or go on with it."""
+    from star.active_learning.loop import run  # late: the sweep itself needs no torch
+
+    run(cell.load(root))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell, the folder its run folder is in, and what to do: it goes from process to process."""
+
+    cell: Cell
+    root: Path
+    run: Run = run_star
+
+
+def carry_out(task: Task) -> str:
+    """Run a cell to its end, or on from where it stopped.
+
+    Returns:
+        ``DONE``; or ``ELSEWHERE`` where another process is running it.
+
+    Raises:
+        Exception: What the run raised; ``failed.txt`` holds it then.
+    """
+    folder = task.cell.folder(task.root)
+    with output_to(log_file(folder)):
+        # As the command line does, with the time. No effect where a SLURM job has set it up.
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+        logging.getLogger("star").setLevel(logging.INFO)
+        logger.info("cell %s, process %d on %s", task.cell.name, os.getpid(), socket.gethostname())
+        failure_file(folder).unlink(missing_ok=True)
+        try:
+            task.run(task.cell, task.root)
+            if not finished(folder):
+                raise RuntimeError("the run came to its end and left no result.json")
+        except Exception as error:
+            # Asked only now: a look at a free lock takes it, for a moment.
+            if isinstance(error, InputError) and locked(folder):
+                logger.info("another process is running this cell")
+                return ELSEWHERE
+            traceback.print_exc()
+            write_failure(folder, one_line(error), traceback.format_exc())
+            raise
+        finally:
+            _give_memory_back()
+    return DONE
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run folder holds ``result.json``, written last."""
+    return (folder / "result.json").exists()
+
+
+def log_file(folder: Path) -> Path:
+    """Return where what a cell's runs said is kept, one after the other."""
+    return folder.with_name(f"{folder.name}.log")
+
+
+def failure_file(folder: Path) -> Path:
+    """Return where a cell's failure is told until it is started again."""
+    return folder.with_name(f"{folder.name}.failed.txt")
+
+
+def read_failure(folder: Path) -> str | None:
+    """Return a cell's failure in one line; ``None`` if there is none."""
+    try:
+        lines = failure_file(folder).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return lines[0] if lines else "failed"
+
+
+def write_failure(folder: Path, line: str, trace: str = "") -> None:
+    """Write a cell's failure: the error in one line, then its traceback."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(failure_file(folder)) as file:
+            file.write(f"{line}\n\n{trace}".rstrip().encode() + b"\n")
+    except OSError as error:  # the failure itself is told, and matters more
+        logger.warning("cannot write %s: %s", failure_file(folder), error.strerror)
+
+
+def locked(folder: Path) -> bool:
+    """Whether a live process is writing a run folder.
+
+    A lock that is free is taken for a moment, so ask only about folders nobody is about to open.
+    """
+    if fcntl is None:
+        return False
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def output_to(path: Path) -> Iterator[None]:
+    """Append all that this process and its libraries write to stdout and stderr to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, before in enumerate(saved, 1):
+            os.dup2(before, number)
+            os.close(before)
+
+
+def _give_memory_back() -> None:
+    """Leave nothing of a run in memory: the next one's, and other processes', begins here."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,267 @@
+"""Constraint LoRA: a fresh adapter each round, the base view of the same model, the regulariser.
+
+| here | paper (arXiv 2403.01165) |
+|---|---|
+| ``regularizer.beta`` | β in ``B_t = B_{t−1} − γ (g_{t−1} + β B_{t−1})``, a pull of B towards 0 |
+| kind ``decoupled`` | that update to the letter: AdamW's weight decay β on B alone, γ its rate |
+| kind ``loss`` | its loss form, β/2 · Σ_modules ‖B‖²; Adam rescales its gradient |
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from star import seeding
+from star.config import AdapterConfig, RegularizerConfig
+from star.errors import InputError, one_line
+from star.files import read_json, write_json
+from star.models import targets
+from star.models.loading import LanguageModel
+
+NAME = "default"  # PEFT's name of a model's first adapter
+# What PEFT raises for an adapter that it cannot put into a model.
+REFUSALS = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError, MemoryError)
+
+# One value does not mean the same in both kinds: decoupled decay is multiplied by the learning
+# rate alone, while Adam divides the loss term's gradient by the gradient's own size.
+DEFAULT_BETA = {"none": 0.0, "decoupled": 0.5, "loss": 1e-3}
+
+
+def beta_of(config: RegularizerConfig) -> float:
+    """Return ``regularizer.beta``, or the default of the kind."""
+    return DEFAULT_BETA[config.kind] if config.beta is None else config.beta
+
+
+@contextmanager
+def fresh(
+    model: LanguageModel, config: AdapterConfig, *, seed: int, round_: int
+) -> Iterator[PeftModel]:
+    """Yield the model with a new LoRA adapter; on exit the base model is as it was before.
+
+    The adapter's random start (A: Kaiming uniform, B: zero) depends on seed and round alone.
+
+    Raises:
+        InputError: ``adapter.target_modules`` does not fit the model (see ``targets.resolve``).
+    """
+    names = targets.resolve(model.causal, config)
+    settings = LoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_rslora=config.use_rslora,
+        target_modules=names,
+        exclude_modules=targets.beside(model.causal, names) or None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with seeding.forked(seed, "adapter", round_), quietly():
+            adapted = get_peft_model(model.causal, settings)
+    except REFUSALS as error:
+        remove(model)
+        raise InputError(f"no adapter for this model: {one_line(error)}") from error
+    try:
+        yield adapted.eval()
+    finally:
+        remove(model)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Leave out PEFT's warnings of what is meant so."""
+    with warnings.catch_warnings():
+        for message in (
+            # A name of transformers' that it has given up.
+            ".*is_gradient_checkpointing.*",
+            # It finds out by itself which module is a Conv1D.
+            ".*fan_in_fan_out.*",
+            # A tied head stays the base model's where the embeddings alone are adapted, and the
+            # other way round; folding copies the weight.
+            ".*tie_word_embeddings.*",
+            # An error here.
+            "Found missing adapter keys.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+def save(adapted: PeftModel, folder: str | Path) -> None:
+    """Write the adapter as a PEFT folder with safetensors weights, without any of the base's."""
+    try:
+        adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    except SafetensorError as error:  # a full disk, in safetensors' own words
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+    # PEFT keeps the names of modules in a set, whose order differs from process to process.
+    path = Path(folder) / "adapter_config.json"
+    settings = read_json(path)
+    for name in ("target_modules", "exclude_modules"):
+        if isinstance(settings.get(name), list):
+            settings[name].sort()
+    write_json(path, settings)
+
+
+@contextmanager
+def base_model(adapted: PeftModel) -> Iterator[None]:
+    """Show the base model while the context lasts: adapter off, same weights in memory."""
+    with adapted.disable_adapter():
+        yield
+
+
+def layers(adapted: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield (name, PEFT LoRA layer) of every adapted module, in the model's order."""
+    for name, module in adapted.named_modules():
+        if hasattr(module, "lora_A") and NAME in module.lora_A:
+            yield name, module
+
+
+def is_variant(layer: Any) -> bool:
+    """Whether an adapted module computes something else than W·x + s·B·A·x, DoRA for one."""
+    return NAME in layer.lora_variant
+
+
+class Folded:
+    """Scoring with W + s·B·A in the place of W and its LoRA branch: one product, not three.
+
+    A context; s is the adapter's scale. The base weights themselves come back at its end, bit for
+    bit: taking the branch off again by subtraction would leave an error of rounding behind, more
+    with every round.
+    """
+
+    def __init__(self, causal: nn.Module) -> None:
+        self._layers = dict(layers(causal))
+
+    @property
+    def possible(self) -> bool:
+        """Whether the branch is on and can be folded without changing the ranking.
+
+        In 16 bits the sum would lose most of a branch that is small beside W; quantised weights
+        cannot be added to.
+        """
+        return bool(self._layers) and all(
+            type(layer.base_layer) in (nn.Linear, Conv1D)
+            and layer.base_layer.weight.dtype in (torch.float32, torch.float64)
+            and layer.active_adapters == [NAME]
+            and not (layer.disable_adapters or layer.merged)
+            and not (is_variant(layer) or layer.lora_bias[NAME])
+            for layer in self._layers.values()
+        )
+
+    def __enter__(self) -> Folded:
+        self._base = {name: layer.base_layer.weight for name, layer in self._layers.items()}
+        # New parameters: the old ones may be tied to other modules'. And ordinary ones:
+        # torch.compile would take a tensor of the inference mode for another kind of weight. All of
+        # them before any is in place: memory may not be enough.
+        with torch.inference_mode(False):
+            copies = [nn.Parameter(torch.empty_like(w), False) for w in self._base.values()]
+        for layer, weight in zip(self._layers.values(), copies, strict=True):
+            layer.base_layer.weight = weight
+            layer.merged_adapters.append(NAME)  # so that PEFT leaves the branch out
+        return self
+
+    @torch.no_grad()
+    def show(self, a: Mapping[str, Tensor] | None = None) -> None:
+        """Fold the branches in, with other matrices in the place of A where they are given.
+
+        Args:
+            a: Name of every adapted module to its (r, in) matrix; ``None`` = the adapter's own.
+        """
+        for name, layer in self._layers.items():
+            lora_a = layer.lora_A[NAME].weight if a is None else a[name]
+            lora_b = layer.lora_B[NAME].weight.to(lora_a.dtype)
+            # Conv1D keeps its weight as (in, out): W + (B·A)ᵀ.
+            pair = (lora_a.T, lora_b.T) if layer.fan_in_fan_out else (lora_b, lora_a)
+            torch.addmm(
+                self._base[name],
+                *pair,
+                alpha=layer.scaling[NAME],
+                out=layer.base_layer.weight.data,
+            )
+
+    def __exit__(self, *_: object) -> None:
+        for name, layer in self._layers.items():
+            layer.base_layer.weight = self._base[name]
+            layer.merged_adapters.remove(NAME)
+
+
+@contextmanager
+def folded(causal: nn.Module) -> Iterator[None]:
+    """Fold the adapter in view, if there is one that can be; else change nothing."""
+    fold = Folded(causal)
+    if not fold.possible:
+        yield
+        return
+    with fold:
+        fold.show()
+        yield
+
+
+def parameter_groups(adapted: nn.Module, config: RegularizerConfig) -> list[dict[str, Any]]:
+    """Return AdamW's parameter groups: every B decayed by β if ``decoupled``, all else never."""
+    decay = beta_of(config) if config.kind == "decoupled" else 0.0
+    constrained, free = [], []
+    for name, parameter in adapted.named_parameters():
+        if parameter.requires_grad:
+            (constrained if ".lora_B." in name else free).append(parameter)
+    return [
+        {"params": constrained, "weight_decay": decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+
+
+def constraint(adapted: nn.Module, config: RegularizerConfig) -> Tensor | None:
+    """Return the term β/2 · Σ_modules ‖B‖²_F of the LoRA loss; ``None`` unless kind is ``loss``."""
+    if config.kind != "loss":
+        return None
+    terms = [layer.lora_B[NAME].weight.float().square().sum() for _, layer in layers(adapted)]
+    return 0.5 * beta_of(config) * torch.stack(terms).sum()
+
+
+def norms(adapted: nn.Module) -> dict[str, float]:
+    """Return ‖A‖ and ‖B‖: Frobenius norms over all adapted modules together."""
+    found = [layer for _, layer in layers(adapted)]
+    weights = {
+        part: [getattr(layer, part)[NAME].weight.detach() for layer in found]
+        for part in ("lora_A", "lora_B")
+    }
+    return {
+        f"norm_{part[-1]}": float(torch.nn.utils.get_total_norm(parts))
+        for part, parts in weights.items()
+    }
+
+
+def remove(model: LanguageModel) -> None:
+    """Take every adapter out, also one that failed half way in; the base is then as it was.
+
+    PEFT's own ``unload`` leaves whole modules that an adapter brought (``modules_to_save``).
+    """
+    taken: list[str] = []
+    for name, module in list(model.causal.named_modules()):
+        if any(name.startswith(f"{outer}.") for outer in taken):
+            continue
+        if isinstance(module, BaseTunerLayer):
+            model.causal.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, AuxiliaryTrainingWrapper):
+            model.causal.set_submodule(name, module.original_module)
+        else:
+            continue
+        taken.append(name)
+    # PEFT leaves its configuration on the module; the next adapter would be taken for a second one.
+    if hasattr(model.causal, "peft_config"):
+        del model.causal.peft_config
+    model.causal.eval().requires_grad_(False)

@@ -1,0 +1,277 @@
+"""Rows of tokens on their way through a model: compact storage, batches of like length, layouts.
+
+A batch is laid out *packed*, its rows end to end in one line of (1, T) tokens without any padding,
+where the model can keep them apart (``packing``), else *padded* on the right to (B, T).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from numpy.typing import NDArray
+from torch import Tensor
+
+from star.errors import InputError
+from star.models.encoding import TokenRow, pad
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Ragged(Sequence[tuple[int, ...]]):
+    """Lists of token ids in one flat array: 2 or 4 bytes a token, where tuples take ten times."""
+
+    def __init__(self, lists: Iterable[Sequence[int]] = ()) -> None:
+        self._tokens, self._ends = array("H"), array("q", [0])
+        for one in lists:
+            self.append(one)
+
+    def append(self, one: Sequence[int]) -> None:
+        """Add a list behind the others; not while ``tokens`` or ``ends`` are looked at."""
+        try:
+            self._tokens.extend(one)
+        except OverflowError:  # a vocabulary of more than 65,536 words
+            self._tokens = array("i", self._tokens[: self._ends[-1]])
+            self._tokens.extend(one)
+        self._ends.append(len(self._tokens))
+
+    @property
+    def tokens(self) -> NDArray[Any]:
+        """All of them, one list behind the other; not a copy."""
+        return np.asarray(self._tokens)
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """(N + 1,) where each list ends, from 0; not a copy."""
+        return np.asarray(self._ends)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each list."""
+        return np.diff(self.ends)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, ...]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[int, ...]]: ...
+    def __getitem__(self, place: int | slice) -> tuple[int, ...] | list[tuple[int, ...]]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        place = range(len(self))[place]  # negative places, and IndexError
+        return tuple(self._tokens[self._ends[place] : self._ends[place + 1]])
+
+    def digest(self) -> str:
+        """Return the sha256 hex of everything in here."""
+        return hashlib.sha256(self.ends.tobytes() + self.tokens.tobytes()).hexdigest()
+
+
+class Rows(Sequence[TokenRow]):
+    """Token rows in flat arrays, made to objects one by one when they are asked for.
+
+    Args:
+        rows: Read once, one after the other; none is kept as an object.
+    """
+
+    def __init__(self, rows: Iterable[TokenRow]) -> None:
+        splits, indices = array("i"), array("q")
+
+        def tokens() -> Iterator[tuple[int, ...]]:
+            for row in rows:
+                splits.append(len(row.prompt))
+                indices.append(row.index)
+                yield row.prompt + row.continuation
+
+        self.tokens = Ragged(tokens())
+        self.splits = np.asarray(splits)  # (N,) tokens of the prompt
+        self.indices = np.asarray(indices)  # (N,)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of prompt and continuation."""
+        return self.tokens.lengths
+
+    def digest(self) -> str:
+        """Return the sha256 hex of everything in here."""
+        total = hashlib.sha256(self.tokens.digest().encode())
+        total.update(self.indices.tobytes())
+        total.update(self.splits.tobytes())
+        return total.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    @overload
+    def __getitem__(self, place: int) -> TokenRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[TokenRow]: ...
+    def __getitem__(self, place: int | slice) -> TokenRow | list[TokenRow]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        ids, split = self.tokens[place], int(self.splits[place])
+        return TokenRow(int(self.indices[place]), ids[:split], ids[split:])
+
+
+def lengths_of(rows: Sequence[TokenRow]) -> NDArray[np.int64]:
+    """Return (N,) tokens of each row."""
+    if isinstance(rows, Rows):
+        return rows.lengths
+    return np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+
+
+def length_batches(
+    lengths: Sequence[int] | NDArray[np.int64],
+    batch_size: int,
+    max_tokens: int | None = None,
+    cuts: Sequence[int] = (),
+) -> Iterator[list[int]]:
+    """Yield positions in batches of like length, longest first (so memory peaks at the start).
+
+    Args:
+        lengths: (N,) tokens of each row.
+        batch_size: Rows in a batch at most.
+        max_tokens: Tokens in a batch at most, padding counted; one row may have more. ``None`` = no
+            limit.
+        cuts: No batch has rows of up to so many tokens together with longer ones.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    sides = np.searchsorted(sorted(cuts), lengths[order])  # falling, as the lengths do
+    start = 0
+    while start < len(order):
+        size = batch_size
+        if max_tokens is not None:
+            size = max(1, min(size, max_tokens // max(1, int(lengths[order[start]]))))
+        if cuts:
+            size = min(size, int(np.searchsorted(-sides, -sides[start], side="right")) - start)
+        yield order[start : start + size].tolist()
+        start += size
+
+
+def halving(batches: Iterable[list[int]], work: Callable[[list[int]], Result]) -> Iterator[Result]:
+    """Yield the result of ``work`` on each batch; one that does not fit in memory is halved.
+
+    All later batches have at most as many rows as the halves, and a warning says so.
+
+    Raises:
+        Exception: What ``work`` raises, be it for want of memory with a single row.
+    """
+    most: int | None = None
+    for whole in batches:
+        todo = [whole]
+        while todo:
+            batch = todo.pop()
+            if most is not None and len(batch) > most:
+                todo += [batch[most:], batch[:most]]
+                continue
+            try:
+                result = work(batch)
+            except Exception as error:
+                if len(batch) == 1 or not should_reduce_batch_size(error):
+                    raise
+                most = len(batch) // 2
+                logger.warning(
+                    "out of memory with %d rows in a batch; going on with %d", len(batch), most
+                )
+                todo.append(batch)
+            else:
+                yield result
+                continue
+            # Here, when the exception is gone and with it what its frames held.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows, laid out for one forward pass.
+
+    The last token of a row predicts nothing that is asked for, so it is not fed.
+
+    Attributes:
+        ids: Token ids, (1, T) packed or (B, T) padded on the right.
+        positions: Position in its row; broadcasts to the shape of ``ids``.
+        runs: Packed: (rows, tokens of each) of the runs of rows equally long, in order; else empty.
+        predicting: (P,) places in the flattened ``ids`` whose hidden states predict a continuation
+            token, row after row.
+        targets: (P,) the tokens they predict.
+        counts: (B,) continuation tokens of each row.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    runs: tuple[tuple[int, int], ...]
+    predicting: Tensor
+    targets: Tensor
+    counts: list[int]
+
+
+def lay_out(
+    rows: Sequence[TokenRow],
+    *,
+    packed: bool,
+    pad_id: int,
+    device: torch.device,
+    vocabulary: int | None = None,
+    last: bool = False,
+) -> Batch:
+    """Return rows as a :class:`Batch`, in their order; packed is cheapest where they are sorted.
+
+    Args:
+        rows: B rows, each with a prompt of at least one token.
+        packed: End to end, else padded.
+        pad_id: Fills a padded batch.
+        device: Where the tensors go.
+        vocabulary: Tokens that have an embedding; ``None``: all of them.
+        last: Feed as many tokens as the rows have. The last one, which nothing is asked of, may
+            stand for something else, so the one before it is repeated.
+
+    Raises:
+        InputError: A token has no embedding (names the row).
+    """
+    fed = [(row.prompt + row.continuation)[:-1] if row.continuation else row.prompt for row in rows]
+    for row, ids in zip(rows, fed, strict=True) if vocabulary is not None else ():
+        if max(ids) >= vocabulary:
+            raise InputError(
+                f"row {row.index} has token {max(ids)}, the model's embeddings end at "
+                f"{vocabulary - 1}; its tokenizer belongs to another model"
+            )
+    if last:
+        fed = [(*ids, ids[-1]) if r.continuation else ids for r, ids in zip(rows, fed, strict=True)]
+    lengths = [len(ids) for ids in fed]
+    if packed:
+        ids = torch.tensor([token for one in fed for token in one]).unsqueeze(0)
+        positions = torch.cat([torch.arange(n) for n in lengths]).unsqueeze(0)
+        starts = np.cumsum([0, *lengths[:-1]]).tolist()
+        runs = tuple((len(list(run)), length) for length, run in groupby(lengths))
+    else:
+        ids = pad(fed, pad_id)
+        positions = torch.arange(ids.shape[1]).unsqueeze(0)
+        starts = [b * ids.shape[1] for b in range(len(rows))]
+        runs = ()
+    predicting = [
+        start + len(row.prompt) - 1 + j
+        for start, row in zip(starts, rows, strict=True)
+        for j in range(len(row.continuation))
+    ]
+    targets = torch.tensor([t for row in rows for t in row.continuation], dtype=torch.long)
+    return Batch(
+        ids=ids.to(device),
+        positions=positions.to(device),
+        runs=runs,
+        predicting=torch.tensor(predicting, dtype=torch.long).to(device),
+        targets=targets.to(device),
+        counts=[len(row.continuation) for row in rows],
+    )

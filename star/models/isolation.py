@@ -1,0 +1,157 @@
+"""Whether a model keeps rows apart: tried when it is loaded, on rows of which one is changed.
+
+Likeness is no proof. A neighbour that leaks into a row moves it by less than rounding does in 16
+bits, so the trial is whether a row moves *at all*, bit for bit, when another one's tokens change.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from star.errors import InputError, one_line
+from star.models import packing
+from star.models.batching import Batch
+from star.models.encoding import TokenRow
+from star.models.traits import Traits
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 40  # tokens of the trial's longest row, where no window is shorter
+CHANGED = 1  # the row whose tokens change: one is as long as it, one longer, one shorter
+
+
+class Model(Protocol):
+    """What of a ``LanguageModel`` is tried here."""
+
+    causal: nn.Module
+    traits: Traits
+    max_length: int
+    pad_id: int
+
+    @property
+    def device(self) -> torch.device: ...
+    def hidden(self, input_ids: Tensor, **more: Any) -> Tensor: ...
+    def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor: ...
+    def step(self, tokens: Tensor, cache: packing.Cache) -> Tensor: ...
+    def lay_out(self, rows: Sequence[TokenRow], *, whole: bool = True) -> Batch: ...
+
+
+@torch.inference_mode()
+def packs(model: Model) -> bool:
+    """Return whether rows laid end to end stay apart, in a forward pass and in a cached step.
+
+    A change of one row must not move any other by a bit, and each must have the hidden states it
+    has alone, up to rounding. ``model`` has to lay rows out packed while it is tried.
+    """
+    longest = min(LONGEST, model.max_length, *model.traits.cuts)
+    if longest < 4 or not model.traits.maskable:
+        return False
+    rows = _rows(model, longest)
+    other = [tuple(t + 1 for t in row) if i == CHANGED else row for i, row in enumerate(rows)]
+    try:
+        before, after = _states(model, rows), _states(model, _within(model, other))
+        kept = [i for i in range(len(rows)) if i != CHANGED]
+        if not all(torch.equal(before[i], after[i]) for i in kept):
+            logger.info("rows of this model are padded: packed, they would see each other")
+            return False
+        alone = [model.hidden(_ids(model, [rows[i]]))[0] for i in kept]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of code that is not ours, asked for what it may not know
+        logger.info("rows of this model are padded, not packed: %s", one_line(error))
+        return False
+    # By the norm: hidden states of some tokens are hundreds of times larger than others'.
+    together, apart = torch.cat([before[i] for i in kept]).float(), torch.cat(alone).float()
+    return bool((together - apart).norm() <= _tolerance(apart, alone[0].dtype))
+
+
+@torch.inference_mode()
+def require_causal(model: Model) -> None:
+    """Refuse a model in which a token sees those behind it, or another row of a padded batch.
+
+    Padding on the right, without a mask, would then be part of a score.
+    """
+    length = min(LONGEST, model.max_length)
+    head = length // 3
+    short, long = _rows(model, length)[:2]
+    long = (long * length)[:length]
+    before = _ids(model, [short, long])
+    after = _ids(model, _within(model, [short[:head] + short[: length - head], long[::-1]]))
+    states = [model.hidden(ids)[0, :head] for ids in (before, after)]
+    apart = (states[0].float() - states[1].float()).norm()
+    if not apart <= _tolerance(states[0].float(), states[0].dtype):
+        kind = type(model.causal).__name__
+        raise InputError(
+            f"in {kind} a token sees the tokens behind it; star needs a causal language model"
+        )
+
+
+@torch.inference_mode()
+def answers_together(model: Model) -> str:
+    """Return the prompts that transformers' ``generate`` answers in a batch as it does alone.
+
+    ``any``: behind padding on the left; ``equal``: those of one length; ``none``.
+    """
+    long, short = _rows(model, min(LONGEST // 2, model.max_length - 2))[:2]
+    if model.traits.maskable and not model.traits.chunked and _answers_alike(model, long, short):
+        return "any"
+    return "equal" if _answers_alike(model, long[: len(short)], short) else "none"
+
+
+def _answers_alike(model: Model, first: tuple[int, ...], last: tuple[int, ...]) -> bool:
+    """Return whether ``last`` has behind ``first``, not shorter, the logits that it has alone."""
+    padding = len(first) - len(last)
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=2, output_logits=True, return_dict_in_generate=True,
+        pad_token_id=model.pad_id,
+    )  # fmt: skip
+
+    def logits(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+        ids = _ids(model, rows)
+        mask = torch.ones_like(ids)
+        mask[1:, :padding] = 0
+        generate: Any = model.causal.generate
+        made = generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        return torch.stack(made.logits)[:, -1].float()  # (2, V) of the last row
+
+    together = logits([first, (model.pad_id,) * padding + last], padding)
+    alone = logits([last], 0)
+    dtype = next(model.causal.parameters()).dtype
+    return bool((together - alone).norm() <= _tolerance(alone, dtype))
+
+
+def _rows(model: Model, longest: int) -> list[tuple[int, ...]]:
+    """Return four rows of tokens: a long one, two of half its length, a short one."""
+    lengths = [longest, longest // 2, longest // 2, max(2, longest // 4)]
+    rows = [tuple(range(7 * i + 3, 7 * i + 3 + length)) for i, length in enumerate(lengths)]
+    return _within(model, rows)
+
+
+def _within(model: Model, rows: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    embeddings: Any = model.causal.get_input_embeddings()  # type: ignore[operator]
+    return [tuple(token % embeddings.weight.shape[0] for token in row) for row in rows]
+
+
+def _ids(model: Model, rows: Sequence[Sequence[int]]) -> Tensor:
+    return torch.tensor(rows, device=model.device)
+
+
+def _states(model: Model, rows: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Return (tokens, H) hidden states of each row, the last token's by a cached step."""
+    split = [TokenRow(i, row[:1], row[1:]) for i, row in enumerate(rows)]
+    batch = model.lay_out(split, whole=False)
+    cache = packing.Cache(batch, max(map(len, rows)))
+    first = model.predict(batch, cache).split([len(row) - 1 for row in rows])
+    cache.advance()
+    last = model.step(torch.tensor([row[-1] for row in rows], device=model.device), cache)
+    return [torch.cat([one, last[i : i + 1]]) for i, one in enumerate(first)]
+
+
+def _tolerance(states: Tensor, dtype: torch.dtype) -> float:
+    return float(states.norm()) * (1e-4 if dtype == torch.float32 else 3e-2)

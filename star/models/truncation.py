@@ -1,0 +1,207 @@
+"""Examples to token rows, and which of them are cut or left out because they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from star.data.task import Answer, Example
+from star.errors import InputError
+from star.models.encoding import Fitted, TokenRow, encode, fit
+from star.models.loading import LanguageModel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds an answer and a batch, from ``evaluation``."""
+
+    max_new_tokens: int
+    batch_size: int
+    batch_tokens: int = 4096
+    max_prompt_length: int | None = None  # of test prompts; None = what the model allows
+
+
+def encode_rows(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    continuations: Sequence[str] | None,
+    *,
+    reserve: int = 0,
+    eos: bool = False,
+    max_length: int | None = None,
+    max_prompt_length: int | None = None,
+) -> Fitted:
+    """Return the examples as token rows, keyed by the examples' indices, cut to what fits.
+
+    Args:
+        model: Whose tokenizer and length count.
+        examples: N examples.
+        continuations: (N,) texts, or ``None`` where the answer is still to be generated.
+        reserve: Tokens kept free for it.
+        eos: End each continuation with the end-of-sequence token (training targets).
+        max_length: Fewer tokens than the model allows; ``None`` = what the model allows.
+        max_prompt_length: Cut longer prompts from the left; ``None`` = leave them.
+    """
+    texts = [""] * len(examples) if continuations is None else list(continuations)
+    rows = _encoded(model, examples, texts, eos=eos)
+    return _fitted(model, rows, reserve, max_length, max_prompt_length)
+
+
+def _encoded(
+    model: LanguageModel, examples: Sequence[Example], texts: Sequence[str], *, eos: bool
+) -> list[TokenRow]:
+    """Return the examples with these continuations as token rows, keyed by their indices."""
+    encoded = encode(model.tokenizer, [e.prompt for e in examples], texts, eos=eos)
+    return [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
+
+
+def _fitted(
+    model: LanguageModel,
+    rows: list[TokenRow],
+    reserve: int,
+    max_length: int | None,
+    max_prompt_length: int | None,
+) -> Fitted:
+    """Return rows cut to what fits; arguments as for :func:`encode_rows`."""
+    cut: set[int] = set()
+    if max_prompt_length is not None:
+        cut = {i for i, row in enumerate(rows) if len(row.prompt) > max_prompt_length}
+        rows = [replace(row, prompt=row.prompt[-max_prompt_length:]) for row in rows]
+    allowed = min(model.max_length, max_length or model.max_length)
+    fitted = fit(rows, max_length=allowed, reserve=reserve, overlong="truncate")
+    return replace(fitted, truncated=sorted({*fitted.truncated, *cut}))
+
+
+def released_mask(
+    model: LanguageModel, rows: Sequence[TokenRow], answers: Mapping[int, Answer]
+) -> list[TokenRow]:
+    """Return training rows whose first answer tokens have no loss, as in the released code.
+
+    It counts the answer's tokens in the text as stored (``#### 72``) and takes so many from the end
+    of what is trained on (``The final answer is 72``), which has more (fault 9).
+
+    Args:
+        model: Whose tokenizer counts.
+        rows: Training rows.
+        answers: By the rows' index; bought ones.
+    """
+    masked = []
+    for row in rows:
+        answer = answers[row.index]
+        trained, stored = (
+            len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in (answer.target, answer.stored or answer.target)
+        )
+        # What has no loss is, for the training, prompt; at least one token keeps its loss.
+        shift = min(max(0, trained - stored), len(row.continuation) - 1)
+        head, tail = row.continuation[:shift], row.continuation[shift:]
+        masked.append(replace(row, prompt=row.prompt + head, continuation=tail))
+    return masked
+
+
+def encode_choices(
+    model: LanguageModel, examples: Sequence[Example], *, max_prompt_length: int | None = None
+) -> list[list[TokenRow]]:
+    """Return (N, C) token rows; the choices of an example share one prompt, cut to what fits.
+
+    A choice that is, as tokens, the beginning of another is at least as likely as that one whatever
+    the model has learned: its probability is that of all answers which begin so. If a question has
+    such a pair, all its choices end with the end-of-sequence token, as they do in training, and
+    what is compared is the probability of answering just this. Where no choice begins another, the
+    tokens already say which one it is, and nothing is added. Each question decides for itself, by
+    its own tokens: what else is in the pool or the test split changes no score. (The end counts
+    also where ``train.append_eos`` is off and no training has touched it: without it the shorter
+    choice would win there too, and always.)
+
+    Raises:
+        InputError: Two choices of a question are the same tokens; or there is a pair as above, and
+            the tokenizer has no end-of-sequence token.
+    """
+    flat = [(e, choice) for e in examples for choice in e.choices or ()]
+    rows = _encoded(model, [e for e, _ in flat], [choice for _, choice in flat], eos=False)
+    ends, start = [], 0
+    for example in examples:
+        ends.append(start := start + len(example.choices or ()))
+        place = slice(start - len(example.choices or ()), start)
+        rows[place] = _told_apart(model, example, rows[place])
+    rows = _fitted(model, rows, 0, None, max_prompt_length).rows
+    groups = [rows[start:end] for start, end in pairwise([0, *ends])]
+    for group in groups:
+        # Where cutting left prompts of unequal length, the choices would be asked different things.
+        shortest = min(len(row.prompt) for row in group)
+        group[:] = [replace(row, prompt=row.prompt[-shortest:]) for row in group]
+    return groups
+
+
+def _told_apart(model: LanguageModel, example: Example, group: list[TokenRow]) -> list[TokenRow]:
+    """Return the choices of a question, closed where one begins another."""
+    names = [choice.strip() for choice in example.choices or ()]
+    # Sorted, the nearest to a beginning are those that go on from it.
+    order = sorted(range(len(group)), key=lambda i: group[i].continuation)
+    alike = [
+        (one, two)
+        for one, two in pairwise(order)
+        if group[two].continuation[: len(group[one].continuation)] == group[one].continuation
+    ]
+    end = model.tokenizer.eos_token_id
+    for one, two in alike:
+        pair = f"choices {names[min(one, two)]!r} and {names[max(one, two)]!r}"
+        if group[one].continuation == group[two].continuation:
+            raise InputError(
+                f"{pair} of row {example.index} are the same tokens to this model's tokenizer; "
+                "name one of them otherwise (task.choices), or take another model"
+            )
+        if end is None:
+            raise InputError(
+                f"{pair} of row {example.index} begin with the same tokens, and the tokenizer has "
+                "no end-of-sequence token to tell them apart; name one otherwise (task.choices)"
+            )
+    if not alike:
+        return group
+    return [replace(row, continuation=(*row.continuation, end)) for row in group]
+
+
+def closes_choices(model: LanguageModel, examples: Sequence[Example]) -> bool:
+    """Whether some question's choices have to be closed, see :func:`encode_choices`.
+
+    Questions with the same choices count once.
+
+    Raises:
+        InputError: As there.
+    """
+    unlike = {e.choices: e for e in reversed(examples) if e.choices}
+    bare = [_encoded(model, [e] * len(c), c, eos=False) for c, e in unlike.items()]
+    return any(
+        _told_apart(model, example, rows) != rows
+        for example, rows in zip(unlike.values(), bare, strict=True)
+    )
+
+
+def admit(
+    model: LanguageModel, examples: Sequence[Example], *, limits: Limits, overlong: str, where: str
+) -> tuple[list[Example], str | None]:
+    """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
+
+    A prompt is overlong if it leaves no room for the longest choice, or for a generated answer of
+    ``max_new_tokens``, in the model's positions.
+
+    Raises:
+        InputError: ``overlong`` is ``error`` and there is one; or choices that cannot be told apart
+            (see :func:`encode_choices`), whether or not anything will be scored.
+    """
+    closed = closes_choices(model, examples)
+    longest = {c for e in examples for c in e.choices or ()}
+    tails = [
+        len(r.continuation)
+        for r in encode(model.tokenizer, [""] * len(longest), sorted(longest), eos=False)
+    ]
+    reserve = max(tails) + closed if tails else limits.max_new_tokens
+    rows = encode_rows(model, examples, None).rows
+    fitted = fit(rows, max_length=model.max_length, reserve=reserve, overlong=overlong)
+    if not (fitted.truncated or fitted.dropped):
+        return list(examples), None
+    gone = set(fitted.dropped)
+    kept = [e for i, e in enumerate(examples) if i not in gone]
+    done = f"{len(gone)} left out" if gone else f"{len(fitted.truncated)} cut from the left"
+    return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"

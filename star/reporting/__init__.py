@@ -1,1 +1,0 @@
-"""What finished runs say: figures of merit, tables and pictures (``star report``)."""
