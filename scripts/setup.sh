@@ -66,21 +66,3 @@ PYTHON
         -e "$STAR_ROOT${extra:+[$extra]}"
     echo "$wanted $extra" >"$stamp"
 }
-
-# star_table TABLE [words of star sweep]: run what is missing of configs/tables/TABLE.yaml, then
-# write its report into OUTPUT_DIR/TABLE/report, or, where RESULTS is set, into $RESULTS/TABLE
-# (RESULTS=scripts/results renews what is committed). Ends with 1 if a cell failed.
-star_table() {
-    local table=$1 word previous="" output_dir=runs status=0
-    shift
-    for word in "$@"; do
-        [ "$previous" = --output-dir ] && output_dir=$word
-        [ "${word#--output-dir=}" != "$word" ] && output_dir=${word#--output-dir=}
-        previous=$word
-    done
-    star sweep "configs/tables/$table.yaml" "$@" || status=$?
-    [ "$status" -le 1 ] || return "$status" # 1: a cell failed, and the report shows the gap
-    star report "configs/tables/$table.yaml" --output-dir "$output_dir" \
-        --output "${RESULTS:-$output_dir/$table/report}${RESULTS:+/$table}"
-    return "$status"
-}
