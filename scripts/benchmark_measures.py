@@ -15,6 +15,7 @@ from benchmark_lines import Line, Side
 from benchmark_training import BATCH, TRAIN, fit, updates_of
 
 from star.acquisition.pool_scorer import PoolScorer
+from star.acquisition.uncertainty import from_logits
 from star.config.schema import AcquisitionConfig, McDropoutConfig
 from star.data.pool import Oracle
 from star.evaluation.evaluate import Evaluation, evaluate
@@ -46,7 +47,7 @@ def score(bench: Bench, adapted: Any, rows: Sequence[TokenRow]) -> dict[str, Any
     """Return the scores of all passes."""
     with drawn(bench, adapted).installed() as passes:
         return likelihood.token_scores(
-            bench.model, rows, batch_size=bench.limits.batch_size, passes=passes
+            bench.model, rows, from_logits, batch_size=bench.limits.batch_size, passes=passes
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tiny
 
+from star.acquisition import uncertainty
 from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
 from star.models import adapter, training
 from star.models.distributed import collect, is_main, leave, share, state
@@ -24,10 +25,17 @@ def results(folder: str, *, processes: int) -> dict[str, object]:
     model = tiny.load(folder)
     choices = [[replace(row, continuation=(c,)) for c in (20, 30)] for row in ROWS]
     with tiny.learned(model) as adapted:
-        plain = token_scores(model, ROWS, batch_size=2)
+        plain = token_scores(model, ROWS, uncertainty.from_logits, batch_size=2)
         config = McDropoutConfig(passes=2, masks="token")
         with Passes(adapted, config, seed=0, round_=0).installed() as passes:
-            noisy = token_scores(model, ROWS, batch_size=3, passes=passes, bald=True)
+            noisy = token_scores(
+                model,
+                ROWS,
+                uncertainty.from_logits,
+                batch_size=3,
+                passes=passes,
+                over_passes=lambda logs: {"bald": uncertainty.bald(logs)},
+            )
         found: dict[str, object] = {
             "plain": {name: value.tolist() for name, value in plain.items()},
             "noisy": {name: value.tolist() for name, value in noisy.items()},
@@ -35,7 +43,9 @@ def results(folder: str, *, processes: int) -> dict[str, object]:
             "answers": generate(
                 model, [row.prompt for row in ROWS], max_new_tokens=6, batch_size=2
             ),
-            "one row": token_scores(model, ROWS[:1], batch_size=2)["max_entropy"].tolist(),
+            "one row": token_scores(model, ROWS[:1], uncertainty.from_logits, batch_size=2)[
+                "max_entropy"
+            ].tolist(),
         }
     with adapter.fresh(model, replace(tiny.ADAPTER, lora_dropout=0.0), seed=0, round_=0) as adapted:
         fitted = training.fit(

@@ -30,6 +30,7 @@ import benchmark_training
 from benchmark_baselines import Ratio
 from benchmark_lines import Line, Side
 
+from star.acquisition import uncertainty
 from star.config.schema import TrainConfig
 from star.data.task import Answer, Example
 from star.models import adapter, likelihood
@@ -122,7 +123,7 @@ def test_the_bare_forward_applies_the_head_at_the_continuations(model: LanguageM
 @pytest.mark.parametrize("way", ["dropout", "single"])
 def test_the_slow_ways_score_the_same(model: LanguageModel, way: str) -> None:
     with tiny.learned(model, DRY) as adapted:
-        wanted = likelihood.token_scores(model, ROWS, batch_size=4)
+        wanted = likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=4)
         if way == "single":
             found = slow.score_single(model, adapted, ROWS, passes=2)
         else:

@@ -16,7 +16,7 @@ import runs
 import tiny
 from safetensors.torch import load_file, save_file
 
-from star.acquisition import blending
+from star.acquisition import blending, uncertainty
 from star.active_learning.run_folder import RunFolder
 from star.config import ModelConfig
 from star.data.task import Answer
@@ -374,7 +374,10 @@ def test_a_digest_is_of_content() -> None:
 def test_near_ties_are_as_wide_as_rounding(tiny_llama: Path, dtype: str) -> None:
     model, rows = load(tiny_llama, dtype=dtype), tiny.random_rows(64, longest=40)
     model.packable = False  # padded, so that a batch's width decides how it is rounded
-    one, many = (likelihood.token_scores(model, rows, batch_size=size) for size in (1, 64))
+    one, many = (
+        likelihood.token_scores(model, rows, uncertainty.from_logits, batch_size=size)
+        for size in (1, 64)
+    )
     moved = [float(np.abs(one[k] - many[k]).max() / np.ptp(one[k])) for k in one]
     assert blending.TIE_TOLERANCE["float32"] < max(moved) < blending.TIE_TOLERANCE[dtype]
 

@@ -42,6 +42,10 @@ def passes(model: LanguageModel) -> Iterator[Passes]:
         yield passes
 
 
+def over_passes(log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"bald": uncertainty.bald(log_probs)}
+
+
 def naive(model: LanguageModel, row: TokenRow) -> dict[str, float]:
     """Return every measure of one row, summed over its tokens by a loop."""
     sums = dict.fromkeys(MEASURES, 0.0)
@@ -64,7 +68,7 @@ def test_equals_a_naive_loop_in_row_order(
     model: LanguageModel, batch_size: int, full: bool
 ) -> None:
     with tiny.learned(model) if full else nullcontext():
-        found = likelihood.token_scores(model, ROWS, batch_size=batch_size)
+        found = likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=batch_size)
         expected = [naive(model, row) for row in ROWS]
     assert set(found) == set(MEASURES)
     for name in MEASURES:
@@ -72,19 +76,30 @@ def test_equals_a_naive_loop_in_row_order(
         close(found[name][:, 0], [one[name] for one in expected])
 
 
+def test_the_likelihood_alone_is_to_the_bit_that_beside_the_measures(model: LanguageModel) -> None:
+    measures = likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=4)
+    found = likelihood.nll(model, ROWS, batch_size=4)
+    np.testing.assert_array_equal(found, measures["predictive_entropy"])
+
+
 def test_chunks_change_nothing(
     model: LanguageModel, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = likelihood.token_scores(model, ROWS, batch_size=4, passes=passes, bald=True)
+    whole = likelihood.token_scores(
+        model, ROWS, uncertainty.from_logits, batch_size=4, passes=passes, over_passes=over_passes
+    )
     groups = choices_of("last")
     chosen = likelihood.choice_log_probs(model, groups, batch_size=4, passes=passes)
     seen = []
-    plain = likelihood.uncertainty.bald
-    monkeypatch.setattr(
-        likelihood.uncertainty, "bald", lambda logs: seen.append(logs.shape[1]) or plain(logs)
-    )
+
+    def watched(log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(log_probs.shape[1])
+        return over_passes(log_probs)
+
     monkeypatch.setattr(likelihood, "CHUNK_ELEMENTS", 58 * 3 * 2)  # two positions, three passes
-    parts = likelihood.token_scores(model, ROWS, batch_size=4, passes=passes, bald=True)
+    parts = likelihood.token_scores(
+        model, ROWS, uncertainty.from_logits, batch_size=4, passes=passes, over_passes=watched
+    )
     assert max(seen) == 2
     for name in whole:
         close(parts[name], whole[name])
@@ -92,7 +107,9 @@ def test_chunks_change_nothing(
 
 
 def test_bald_over_the_passes(model: LanguageModel, passes: Passes) -> None:
-    found = likelihood.token_scores(model, ROWS, batch_size=4, passes=passes, bald=True)
+    found = likelihood.token_scores(
+        model, ROWS, uncertainty.from_logits, batch_size=4, passes=passes, over_passes=over_passes
+    )
     assert found["bald"].shape == (9, 1) and found["max_entropy"].shape == (9, 3)
     for i, row in enumerate(ROWS):
         views = []
@@ -109,7 +126,9 @@ def test_bald_over_the_passes(model: LanguageModel, passes: Passes) -> None:
 
 
 def test_bald_needs_passes_that_differ(model: LanguageModel) -> None:
-    found = likelihood.token_scores(model, ROWS, batch_size=4, bald=True)
+    found = likelihood.token_scores(
+        model, ROWS, uncertainty.from_logits, batch_size=4, over_passes=over_passes
+    )
     assert np.abs(found["bald"]).max() < 1e-5
 
 
@@ -162,7 +181,7 @@ def test_one_pass_for_all_choices_has_the_same_masks(
 
 def test_measures_of_choices() -> None:
     p = np.array([[[0.2, 0.7, 0.1], [0.6, 0.3, 0.1]]])  # one example, two passes
-    found = likelihood.choice_measures(np.log(p))
+    found = uncertainty.choice_measures(np.log(p))
     close(found["predictive_entropy"], [[-np.log(0.7), -np.log(0.6)]])
     close(found["max_entropy"], -(p * np.log(p)).sum(-1))
     close(found["margin"], [[-0.5, -0.3]])
@@ -170,7 +189,7 @@ def test_measures_of_choices() -> None:
     mean = p.mean(1)
     bald = -(mean * np.log(mean)).sum(-1) + (p * np.log(p)).sum(-1).mean(1)
     close(found["bald"], bald[:, None])
-    assert "bald" not in likelihood.choice_measures(np.log(p[:, :1]))
+    assert "bald" not in uncertainty.choice_measures(np.log(p[:, :1]))
 
 
 # --- edges -------------------------------------------------------------------------------------
@@ -192,18 +211,18 @@ def test_a_score_that_is_not_finite_names_its_row(
 
     monkeypatch.setattr(model, "hidden", broken)
     with pytest.raises(InputError, match=rf"of row {bad.index} is nan"):
-        likelihood.token_scores(model, ROWS, batch_size=3)
+        likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=3)
 
 
 def test_nothing_to_score(model: LanguageModel) -> None:
-    assert likelihood.token_scores(model, [], batch_size=3) == {}
+    assert likelihood.token_scores(model, [], uncertainty.from_logits, batch_size=3) == {}
     assert likelihood.choice_log_probs(model, [], batch_size=3).shape == (0, 1, 0)
 
 
 def test_no_gradient_and_no_random_numbers(model: LanguageModel) -> None:
     before = torch.get_rng_state()
     with tiny.learned(model) as adapted:
-        likelihood.token_scores(model, ROWS, batch_size=3)
+        likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=3)
         assert all(p.grad is None for p in adapted.parameters())
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -219,22 +238,23 @@ def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyP
     rows = encode_rows(fast, data.examples, [a.target for a in data.answers]).rows
     assert fast.packable
 
-    def scored(batch_size: int) -> dict[str, Any]:
+    def scored(batch_size: int, reduction: likelihood.Reduction) -> dict[str, Any]:
         with (
             tiny.learned(fast, AdapterConfig(r=8, lora_alpha=8), scale=0.05) as adapted,
             Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=0).installed() as passes,
         ):
-            return likelihood.token_scores(fast, rows, batch_size=batch_size, passes=passes)
+            return likelihood.token_scores(
+                fast, rows, reduction, batch_size=batch_size, passes=passes
+            )
 
-    found = scored(64)
+    found = scored(64, uncertainty.from_logits)
     fast.packable = False
     monkeypatch.setattr(adapter.Folded, "possible", False)
 
     def slowly(logits: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
         return uncertainty.all_measures(logits.log_softmax(-1), chosen, 0.0)
 
-    monkeypatch.setattr(uncertainty, "from_logits", slowly)
-    plain = scored(1)
+    plain = scored(1, slowly)
     for name in MEASURES:
         if dtype == "float32":
             np.testing.assert_allclose(found[name], plain[name], rtol=1e-4, atol=1e-4)

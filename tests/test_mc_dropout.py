@@ -48,8 +48,7 @@ def passes_of(
 def score(
     model: LanguageModel, passes: Passes | None, rows: list[TokenRow] = ROWS, batch_size: int = 3
 ) -> np.ndarray:
-    found = likelihood.token_scores(model, rows, batch_size=batch_size, passes=passes)
-    return found["predictive_entropy"]
+    return likelihood.nll(model, rows, batch_size=batch_size, passes=passes)
 
 
 # --- guard and restoration ---------------------------------------------------------------------

@@ -15,6 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from star.acquisition import uncertainty
 from star.config import McDropoutConfig, ModelConfig, RegularizerConfig, TrainConfig
 from star.errors import InputError
 from star.models import adapter, likelihood, training
@@ -243,11 +244,17 @@ def test_a_compiled_model_computes_the_same(tiny_llama: Path) -> None:
                 model, adapted, rows, config=update, regularizer=RegularizerConfig("loss", 0.1),
                 seed=0, round_=0,
             ).log  # fmt: skip
-            scores.append(likelihood.token_scores(model, rows, batch_size=4)["max_entropy"])
+            scores.append(
+                likelihood.token_scores(model, rows, uncertainty.from_logits, batch_size=4)[
+                    "max_entropy"
+                ]
+            )
         mc = McDropoutConfig(passes=2)
         with tiny.learned(model) as adapted:  # a second adapter in the compiled layers
             with Passes(adapted, mc, seed=0, round_=0).installed() as passes:
-                one = likelihood.token_scores(model, rows, batch_size=4, passes=passes)
+                one = likelihood.token_scores(
+                    model, rows, uncertainty.from_logits, batch_size=4, passes=passes
+                )
             scores.append(one["max_entropy"])
             answers = generate(model, [r.prompt for r in rows], max_new_tokens=5, batch_size=4)
         found.append((np.concatenate(scores, axis=1), [e["loss"] for e in log], answers))

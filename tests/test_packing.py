@@ -70,7 +70,7 @@ def test_rows_that_a_window_cuts_are_padded(tiny_llama: Path, tmp_path: Path) ->
     model = load("Mistral", {"sliding_window": 10}, tiny_llama, tmp_path / "model")
     laid = {bool(model.lay_out([row]).runs) for row in ROWS}
     assert laid == {True, False} and not model.lay_out(ROWS).runs
-    found = likelihood.token_scores(model, ROWS, batch_size=3)["predictive_entropy"][:, 0]
+    found = likelihood.nll(model, ROWS, batch_size=3)[:, 0]
     logs = [tiny.naive_log_probs(model, row) for row in ROWS]
     expected = [
         -float(log[range(len(log)), row.continuation].sum())
@@ -81,7 +81,7 @@ def test_rows_that_a_window_cuts_are_padded(tiny_llama: Path, tmp_path: Path) ->
         model, [r.prompt for r in ROWS], max_new_tokens=2, batch_size=3
     )
     made = [TokenRow(0, r.prompt, t) for r, t in zip(ROWS, tokens, strict=True)]
-    nll = likelihood.token_scores(model, made, batch_size=3)["predictive_entropy"][:, 0]
+    nll = likelihood.nll(model, made, batch_size=3)[:, 0]
     np.testing.assert_allclose(log_probs, -nll, rtol=1e-5)
 
 
@@ -128,5 +128,5 @@ def test_likelihoods_come_with_the_answers(tiny_llama: Path) -> None:
             options: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 4}
             tokens, log_probs = generate_scored(model, prompts, **options)
             rows = [TokenRow(0, p, t) for p, t in zip(prompts, tokens, strict=True)]
-            nll = likelihood.token_scores(model, rows, batch_size=2)["predictive_entropy"][:, 0]
+            nll = likelihood.nll(model, rows, batch_size=2)[:, 0]
         np.testing.assert_allclose(log_probs, -nll, rtol=1e-5, atol=1e-5)

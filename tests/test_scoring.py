@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from star.acquisition import pool_scorer
+from star.acquisition import pool_scorer, uncertainty
 from star.acquisition.pool_scorer import PoolScorer, View
 from star.config import AcquisitionConfig, McDropoutConfig
 from star.data.pool import Oracle
@@ -131,7 +131,7 @@ def test_the_bases_answer_is_scored_by_both(model: LanguageModel) -> None:
         rows = encode_rows(model, examples, None).rows
         pairs = zip(rows, base.continuations, strict=True)
         given = [TokenRow(row.index, row.prompt, answer) for row, answer in pairs]
-        expected = likelihood.token_scores(model, given, batch_size=4)
+        expected = likelihood.token_scores(model, given, uncertainty.from_logits, batch_size=4)
         with adapter.base_model(adapted):
             again = made.full([e.index for e in examples], None)
     assert full.continuations[:] == base.continuations[:]

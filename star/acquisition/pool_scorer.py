@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from star.acquisition import uncertainty
+from star.acquisition.uncertainty import choice_measures, from_logits
 from star.config import AcquisitionConfig, scored_continuation
 from star.data.pool import Oracle
 from star.data.task import Answer, Example
@@ -205,8 +209,9 @@ class PoolScorer:
         bald = passes is not None and self._config.measure == "bald"
         with passes.installed() if passes else nullcontext():
             sums = likelihood.token_scores(
-                self._model, rows, passes=passes, bald=bald, entropy_floor=floor, **options
-            )
+                self._model, rows, partial(from_logits, entropy_floor=floor), passes=passes,
+                over_passes=_mutual_information if bald else None, **options,
+            )  # fmt: skip
         tokens = work * int(rows.lengths.sum()) + generated
         return View(sums, continuations.lengths, continuations, tokens)
 
@@ -221,7 +226,7 @@ class PoolScorer:
                 part = slice(start, start + AT_ONCE)
                 groups = [self._group(place) for place in places[part]]
                 found = likelihood.choice_log_probs(self._model, groups, passes=passes, **options)
-                measures = likelihood.choice_measures(found, entropy_floor=floor)
+                measures = choice_measures(found, entropy_floor=floor)
                 for name, values in measures.items():
                     table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
                     table[part] = values
@@ -265,6 +270,10 @@ class PoolScorer:
             "choices": self._widths.digest(),
         }
         return identity.digest(content)[:32]
+
+
+def _mutual_information(log_probs: Tensor) -> dict[str, Tensor]:
+    return {"bald": uncertainty.bald(log_probs)}
 
 
 def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor  # late: a replay wants the measures' names alone
 
 
@@ -87,7 +89,7 @@ def all_measures(log_probs: Tensor, chosen: Tensor, entropy_floor: float) -> dic
     }
 
 
-def from_logits(logits: Tensor, chosen: Tensor) -> dict[str, Tensor]:
+def from_logits(logits: Tensor, chosen: Tensor, *, entropy_floor: float = 0.0) -> dict[str, Tensor]:
     """Return every measure of ``MEASURES``, (...) each, of logits that are not normalised.
 
     With ``x_v`` the logits less their maximum and ``Z = Σ_v e^{x_v}``:
@@ -103,7 +105,11 @@ def from_logits(logits: Tensor, chosen: Tensor) -> dict[str, Tensor]:
     Args:
         logits: (..., V), float32 or float64.
         chosen: (...) indices into V.
+        entropy_floor: Of ``max_entropy``, see there.
     """
+    floored = None
+    if entropy_floor > 0:
+        floored = max_entropy(logits.log_softmax(-1), floor=entropy_floor)
     best = logits.topk(2, dim=-1).values
     shifted = logits.sub_(best[..., :1])
     weights = shifted.exp()
@@ -116,7 +122,24 @@ def from_logits(logits: Tensor, chosen: Tensor) -> dict[str, Tensor]:
         inner = shifted.nan_to_num_(nan=0.0).sum(-1)
     return {
         "predictive_entropy": log_total - of_chosen,
-        "max_entropy": log_total - inner / total,
+        "max_entropy": log_total - inner / total if floored is None else floored,
         "margin": ((best[..., 1] - best[..., 0]).exp() - 1.0) / total,
         "least_confidence": 1.0 - 1.0 / total,
     }
+
+
+def choice_measures(
+    log_probs: NDArray[np.float64], *, entropy_floor: float = 0.0
+) -> dict[str, NDArray[np.float64]]:
+    """Return every measure of a distribution over choices, one position: (N, S, C) to (N, S).
+
+    The response that ``predictive_entropy`` scores is the choice each pass itself likes best.
+    """
+    import torch
+
+    tensor = torch.from_numpy(log_probs)
+    found = all_measures(tensor, tensor.argmax(-1), entropy_floor)
+    measures = {name: value.numpy() for name, value in found.items()}
+    if log_probs.shape[1] > 1:
+        measures["bald"] = bald(tensor.transpose(0, 1)).unsqueeze(-1).numpy()
+    return measures

@@ -259,10 +259,10 @@ def _by_generation(
     own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
     wanted = encode_rows(model, examples, [a.target for a in answers], **cut_to)
     gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
-    gold_nll = likelihood.token_scores(
+    gold_nll = likelihood.nll(
         model, gold, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
         progress=progress,
-    )["predictive_entropy"][:, 0]  # fmt: skip
+    )[:, 0]  # fmt: skip
     rows = []
     for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
         text = text_of(model, new[i])

@@ -105,10 +105,8 @@ def compare(
         found["base"] = _summary(base, bins)
         if tested.own:
             with base_model(adapted):
-                nll = likelihood.token_scores(model, tested.own, **options)
-            for row, value, own in zip(
-                rows, -nll["predictive_entropy"][:, 0], tested.own, strict=True
-            ):
+                nll = likelihood.nll(model, tested.own, **options)[:, 0]
+            for row, value, own in zip(rows, -nll, tested.own, strict=True):
                 row |= confidences(value, len(own.continuation), "base")
             tokens += sum(len(r) for r in tested.own)
         else:
@@ -194,7 +192,7 @@ def _generated_mc(
 ) -> tuple[dict[str, Any], int]:
     with passes.installed():
         own, gold = (
-            likelihood.token_scores(model, rows, passes=passes, **options)["predictive_entropy"]
+            likelihood.nll(model, rows, passes=passes, **options)
             for rows in (tested.own, tested.gold)
         )
     for row, value, answer in zip(tested.predictions, _log_mean(-own), tested.own, strict=True):

@@ -69,10 +69,8 @@ def generate_scored(
     if any(made.log_prob is None for made in found):
         rows = [TokenRow(0, tuple(p), t) for p, t in zip(prompts, tokens, strict=True)]
         most = options.get("forward_tokens", likelihood.BATCH_TOKENS)
-        sums = likelihood.token_scores(
-            model, rows, batch_size=options["batch_size"], batch_tokens=most
-        )
-        return tokens, -sums["predictive_entropy"][:, 0]
+        nll = likelihood.nll(model, rows, batch_size=options["batch_size"], batch_tokens=most)
+        return tokens, -nll[:, 0]
     return tokens, np.array([made.log_prob for made in found], dtype=np.float64)
 
 

@@ -1,10 +1,10 @@
-"""Scores of continuations under the model in view: one forward pass, all measures, row order.
+"""Scores of continuations under the model in view, in row order: sums of what logits reduce to.
 
 Each quantity is computed once: rows of like length share a batch without padding, the vocabulary
 head is applied at continuation positions only and in chunks, an adapter is folded into the weights
-once a pass, and all measures come from one exponential a word. No autograd, no mask of the base
-model's own: what a row scores depends on the row, the weights and, with MC dropout, the pass alone.
-Memory does not grow with the pool beyond its tokens and S sums a measure.
+once a pass. No autograd, no mask of the base model's own: what a row scores depends on the row, the
+weights and, with MC dropout, the pass alone. Memory does not grow with the pool beyond its tokens
+and S sums a measure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from star.acquisition import uncertainty
 from star.errors import InputError
 from star.models import adapter
 from star.models.batching import Batch, halving, length_batches, lengths_of
@@ -38,57 +37,76 @@ CHUNK_ELEMENTS = 2**23
 BATCH_TOKENS = 4096
 
 
+Reduction = Callable[[Tensor, Tensor], dict[str, Tensor]]
+
+
 def token_scores(
     model: LanguageModel,
     rows: Sequence[TokenRow],
+    reduction: Reduction,
     *,
     batch_size: int,
     batch_tokens: int = BATCH_TOKENS,
     passes: Passes | None = None,
-    bald: bool = False,
-    entropy_floor: float = 0.0,
+    over_passes: Callable[[Tensor], dict[str, Tensor]] | None = None,
     progress: bool = False,
     desc: str = "score",
 ) -> dict[str, Array]:
-    """Return every measure of every row's continuation, summed over its tokens.
+    """Return what ``reduction`` makes of each continuation token, summed over a row's tokens.
 
     Args:
         model: With the adapter on or off; without dropout unless ``passes`` are given.
         rows: N rows with a continuation of at least one token.
+        reduction: (P, V) logits, which it may overwrite, and the (P,) tokens to names and (P,)
+            values.
         batch_size: Rows in a forward pass at most; changes no ranking.
         batch_tokens: Tokens in a forward pass at most (one row may have more); changes no ranking.
         passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
-        bald: Also the mutual information over the passes, shape (N, 1).
-        entropy_floor: Of ``max_entropy``, see there.
+        over_passes: Also of all passes at once: (S, P, V) log-probabilities to names and (P,)
+            values.
         progress: Show a bar with tokens per second.
         desc: What the bar says.
 
     Returns:
-        Measure name to (N, S) sums over tokens: nats for the entropies, else unit-less.
+        Name to (N, S) sums over tokens, (N, 1) of ``over_passes``.
 
     Raises:
         InputError: A score is NaN or infinite (names the row).
     """
 
-    def measures(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+    def one_pass(batch: Batch, hidden: Tensor) -> dict[str, Array]:
         sums = _Sums(batch)
         for place in _chunks(model, hidden):
-            logits, targets = model.logits(hidden[place]), batch.targets[place]
-            log_probs = logits.log_softmax(-1) if entropy_floor > 0 else None
-            values = uncertainty.from_logits(logits, targets)
-            if log_probs is not None:
-                values["max_entropy"] = uncertainty.max_entropy(log_probs, floor=entropy_floor)
-            sums.add(place, values)
+            sums.add(place, reduction(model.logits(hidden[place]), batch.targets[place]))
         return sums.totals
 
-    def mutual(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+    def all_passes(batch: Batch, hidden: Tensor) -> dict[str, Array]:
+        assert over_passes is not None
         sums = _Sums(batch)
         for place in _chunks(model, hidden[0], hidden.shape[0]):
-            sums.add(place, {"bald": uncertainty.bald(model.log_probs(hidden[:, place]))})
+            sums.add(place, over_passes(model.log_probs(hidden[:, place])))
         return sums.totals
 
     limits = (batch_size, batch_tokens)
-    return _run(model, rows, limits, passes, measures, mutual if bald else None, progress, desc)
+    together = all_passes if over_passes else None
+    return _run(model, rows, limits, passes, one_pass, together, progress, desc)
+
+
+def nll(model: LanguageModel, rows: Sequence[TokenRow], **options: Any) -> Array:
+    """Return (N, S) negative log-likelihoods of the continuations, −Σ log p, in nats.
+
+    Arguments as for :func:`token_scores`, without a reduction.
+    """
+    return token_scores(model, rows, _nll, **options)[NLL]
+
+
+NLL = "predictive_entropy"  # the paper's name, by which a message calls it
+
+
+def _nll(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    shifted = logits.sub_(logits.max(-1, keepdim=True).values)
+    of_targets = shifted.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return {NLL: shifted.exp_().sum(-1).log() - of_targets}
 
 
 def choice_log_probs(
@@ -160,25 +178,11 @@ def choice_scores(
         found = _run(model, heads, limits, passes, candidates, None, progress, desc)
         return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
     flat = [row for group in rows for row in group]
-    nll = token_scores(
+    lost = nll(
         model, flat, batch_size=batch_size, batch_tokens=batch_tokens, passes=passes,
         progress=progress, desc=desc,
-    )["predictive_entropy"]  # fmt: skip  # (N * C, S)
-    return -nll.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
-
-
-def choice_measures(log_probs: Array, *, entropy_floor: float = 0.0) -> dict[str, Array]:
-    """Return every measure of a distribution over choices, one position: (N, S, C) to (N, S).
-
-    The response that ``predictive_entropy`` scores is the choice each pass itself likes best.
-    """
-    tensor = torch.from_numpy(log_probs)
-    best = tensor.argmax(-1)
-    found = uncertainty.all_measures(tensor, best, entropy_floor)
-    measures = {name: value.numpy() for name, value in found.items()}
-    if log_probs.shape[1] > 1:
-        measures["bald"] = uncertainty.bald(tensor.transpose(0, 1)).unsqueeze(-1).numpy()
-    return measures
+    )  # fmt: skip  # (N * C, S)
+    return -lost.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
 
 
 def _differ_in_last_token(group: Sequence[TokenRow]) -> bool:

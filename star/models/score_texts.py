@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from star.config import McDropoutConfig, ModelConfig
 from star.errors import InputError
@@ -111,7 +112,7 @@ def score_texts(
         )  # fmt: skip
         for i, new in zip(missing, made, strict=True):
             encoded[i] = replace(encoded[i], continuation=new)
-        plain = _measure(likelihood.token_scores(loaded, encoded, **scored), encoded)
+        plain = _measure(likelihood.token_scores(loaded, encoded, _reduced, **scored), encoded)
         out = [without_scores(row) for row in rows]
         for i, row in enumerate(out):
             row["num_tokens"] = len(encoded[i].continuation)
@@ -123,7 +124,7 @@ def score_texts(
         if mc_passes:
             settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
             with Passes(adapted, settings, seed=seed, round_=0).installed() as passes:
-                found = likelihood.token_scores(loaded, encoded, passes=passes, **scored)
+                found = likelihood.token_scores(loaded, encoded, _reduced, passes=passes, **scored)
             check_spread(np.concatenate(list(found.values())))
             for name, value in _measure(found, encoded).items():
                 spread = value.std(axis=1, ddof=1) if mc_passes > 1 else np.zeros(len(rows))
@@ -204,9 +205,25 @@ def _made_texts(
         )
 
 
+def _reduced(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Return −log p of (P,) targets and the entropy of (P, V) logits, which are overwritten.
+
+    One exponential a word: x the logits less their maximum, Z = Σ e^x, H = log Z − Σ x·e^x/Z.
+    """
+    shifted = logits.sub_(logits.max(-1, keepdim=True).values)
+    weights = shifted.exp()
+    total = weights.sum(-1)
+    log_total = total.log()
+    of_targets = shifted.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    inner = shifted.mul_(weights).sum(-1)
+    if inner.isnan().any():  # a word that is ruled out has 0 · −∞ there, which is 0
+        inner = shifted.nan_to_num_(nan=0.0).sum(-1)
+    return {likelihood.NLL: log_total - of_targets, "max_entropy": log_total - inner / total}
+
+
 def _measure(sums: dict[str, Any], rows: Sequence[TokenRow]) -> dict[str, Any]:
     lengths = np.array([[len(row.continuation)] for row in rows])
-    nll = sums["predictive_entropy"]
+    nll = sums[likelihood.NLL]
     return {"nll": nll, "entropy": sums["max_entropy"], "perplexity": np.exp(nll / lengths)}
 
 

@@ -212,10 +212,10 @@ def _validate(
     adapted.eval()
     size, tokens = limits
     try:
-        sums = likelihood.token_scores(model, rows, batch_size=size, batch_tokens=tokens)
+        nll = likelihood.nll(model, rows, batch_size=size, batch_tokens=tokens)
     finally:
         _learning_mode(adapted)
-    return float(sums["predictive_entropy"].sum() / sum(len(r.continuation) for r in rows))
+    return float(nll.sum() / sum(len(r.continuation) for r in rows))
 
 
 def _copy(adapted: PeftModel) -> dict[str, Any]:

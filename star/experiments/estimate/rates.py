@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from star.acquisition.uncertainty import from_logits
 from star.data.task import Example
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Work
@@ -88,7 +89,7 @@ def measure(load: Workload, model: LanguageModel, examples: Sequence[Example]) -
 
     def score(count: int, passes: Passes | None) -> float:
         rows = _first(scored, count)
-        token_scores(model, rows, batch_size=limit, batch_tokens=most, passes=passes)
+        token_scores(model, rows, from_logits, batch_size=limit, batch_tokens=most, passes=passes)
         fed, asked = _lengths(rows)
         repeats = passes.count if passes else 0
         once = costs.forward_flops(load.shape, fed, asked, adapter=load.beside(repeats))
