@@ -22,13 +22,11 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import benchmark
-import benchmark_baselines as slow
-import benchmark_memory
-import benchmark_models
-import benchmark_training
-from benchmark_baselines import Ratio
-from benchmark_lines import Line, Side
+from benchmark import __main__ as command
+from benchmark import baselines as slow
+from benchmark import memory, models, training
+from benchmark.baselines import Ratio
+from benchmark.lines import Line, Side
 
 from star.acquisition import uncertainty
 from star.config.schema import TrainConfig
@@ -104,8 +102,8 @@ def test_the_shapes_with_random_weights_are_those_of_their_names() -> None:
         tables = 1 if s.get("tie_word_embeddings") else 2
         return s["num_hidden_layers"] * layer + h + tables * s["vocab_size"] * h
 
-    assert parameters(benchmark_models.SHAPES["llama-2-7b"]) == 6_738_415_616
-    assert parameters(benchmark_models.SHAPES["smollm2-135m"]) == 134_515_008
+    assert parameters(models.SHAPES["llama-2-7b"]) == 6_738_415_616
+    assert parameters(models.SHAPES["smollm2-135m"]) == 134_515_008
 
 
 # ---- the slow ways ------------------------------------------------------------------------------
@@ -152,13 +150,11 @@ def test_padded_training_is_the_same_training(
     config = TrainConfig(
         lr_scheduler_type="constant", num_train_epochs=1, per_device_train_batch_size=4
     )
-    monkeypatch.setattr(benchmark_training, "BATCH", 4)
+    monkeypatch.setattr(training, "BATCH", 4)
     logs = []
     for way in (
-        lambda adapted: benchmark_training.fit(model, adapted, ROWS, config),
-        lambda adapted: slow.train_padded(
-            model, adapted, benchmark_training.updates_of(ROWS), config
-        ),
+        lambda adapted: training.fit(model, adapted, ROWS, config),
+        lambda adapted: slow.train_padded(model, adapted, training.updates_of(ROWS), config),
     ):
         with adapter.fresh(model, DRY, seed=0, round_=0) as adapted:
             tiny.learn(adapted)
@@ -204,10 +200,10 @@ def test_fixed_answers_do_not_stop(tiny_llama: Path) -> None:
 
 
 def test_every_ratio_has_an_aim_and_some_run_only_when_named() -> None:
-    assert benchmark.MEASURED.keys() == benchmark.AIMS.keys()
+    assert command.MEASURED.keys() == command.AIMS.keys()
     last = "memory_million_over_ten_thousand"
-    assert benchmark.names_of(None) == list(benchmark.MEASURED)[:-1]
-    assert benchmark.names_of(f"{last}, scoring_over_bare") == ["scoring_over_bare", last]
+    assert command.names_of(None) == list(command.MEASURED)[:-1]
+    assert command.names_of(f"{last}, scoring_over_bare") == ["scoring_over_bare", last]
 
 
 def test_json_gets_the_smallest_ratio_and_none_that_is_void() -> None:
@@ -217,12 +213,12 @@ def test_json_gets_the_smallest_ratio_and_none_that_is_void() -> None:
         Line("a", "short", Ratio(2, 1, 9), side, side),
         Line("b", "long", Ratio(5, 5, 5), side, side, void=True),
     ]
-    assert benchmark.smallest(lines) == {"a": {"median": 2, "low": 1, "high": 9}}
+    assert command.smallest(lines) == {"a": {"median": 2, "low": 1, "high": 9}}
 
 
 def test_figures_of_two_sides() -> None:
-    assert benchmark.pair([1234.5, 0.01234]) == "1,234 / 0.0123"
-    assert benchmark.pair([0, 5]) == "– / 5"
+    assert command.pair([1234.5, 0.01234]) == "1,234 / 0.0123"
+    assert command.pair([0, 5]) == "– / 5"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +235,7 @@ def test_what_the_user_can_mend_is_said_in_a_line(
     words: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
-        status = benchmark.main(words.split())
+        status = command.main(words.split())
     except SystemExit as leave:
         status = leave.code
     out, err = capsys.readouterr()
@@ -248,7 +244,7 @@ def test_what_the_user_can_mend_is_said_in_a_line(
 
 
 def test_a_tokenizer_folded_into_fewer_words(model: LanguageModel) -> None:
-    folded = benchmark_models._Folded(model.tokenizer, 7)
+    folded = models._Folded(model.tokenizer, 7)
     for texts in ("tom has 4 eggs", ["tom has", "4 red eggs"], [""], ""):
         whole, small = (
             t(texts, add_special_tokens=False)["input_ids"] for t in (model.tokenizer, folded)
@@ -260,7 +256,7 @@ def test_a_tokenizer_folded_into_fewer_words(model: LanguageModel) -> None:
 
 
 def test_the_large_pool_is_made_row_by_row() -> None:
-    pool = benchmark_memory.LazyPool(1_000_000)
+    pool = memory.LazyPool(1_000_000)
     assert len(pool) == 1_000_000 and pool[-1] == pool[999_999]
     assert [e.index for e in pool[3:9:2]] == [3, 5, 7]
     assert len({pool[i].prompt for i in range(2601)}) == 2601
@@ -269,36 +265,36 @@ def test_the_large_pool_is_made_row_by_row() -> None:
 
 
 def test_the_large_pool_can_be_scored() -> None:
-    found = benchmark_memory.score_pool(40)
+    found = memory.score_pool(40)
     assert found["tokens"] > 40 and found["seconds"] > 0 and found["bytes"] > 2**20
 
 
 def test_the_peak_is_this_process_s_own() -> None:
     held = np.ones(2**25)  # 256 MiB that the child must not be charged with
     script = "import resource, sys\nfrom pathlib import Path\n"
-    script += inspect.getsource(benchmark_memory.peak_bytes) + "print(peak_bytes())"
+    script += inspect.getsource(memory.peak_bytes) + "print(peak_bytes())"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < held.nbytes < benchmark_memory.peak_bytes()
+    assert int(done.stdout) < held.nbytes < memory.peak_bytes()
 
 
 @pytest.mark.slow
 def test_one_command_measures_every_ratio(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_memory, "POOLS", (300, 100))
+    monkeypatch.setattr(memory, "POOLS", (300, 100))
     file = tmp_path / "ratios.json"
-    words = ["--only", ",".join(benchmark.MEASURED), "--rows", "2", "--repeats", "1"]
-    assert benchmark.main([*words, "--device", "cpu", "--json", str(file)]) == 0
+    words = ["--only", ",".join(command.MEASURED), "--rows", "2", "--repeats", "1"]
+    assert command.main([*words, "--device", "cpu", "--json", str(file)]) == 0
     found = json.loads(file.read_text())
-    assert list(found) == list(benchmark.MEASURED)
+    assert list(found) == list(command.MEASURED)
     for one in found.values():
         assert list(one) == ["median", "low", "high"]
         assert all(math.isfinite(value) and value > 0 for value in one.values())
         assert one["low"] <= one["median"] <= one["high"]
     out = capsys.readouterr().out
-    assert all(f"| {name} |" in out for name in benchmark.MEASURED)
+    assert all(f"| {name} |" in out for name in command.MEASURED)
     assert "equal: losses" in out and "UNEQUAL" not in out
 
 
@@ -307,5 +303,5 @@ def test_random_weights_run(capsys: pytest.CaptureFixture[str]) -> None:
     words = (
         "--random-weights smollm2-135m --device cpu --rows 2 --repeats 1 --only scoring_over_bare"
     )
-    assert benchmark.main(words.split()) == 0
+    assert command.main(words.split()) == 0
     assert "smollm2-135m" in capsys.readouterr().out

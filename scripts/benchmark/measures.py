@@ -7,13 +7,12 @@ from itertools import zip_longest
 from statistics import mean
 from typing import Any
 
-import benchmark_baselines as slow
-from benchmark_baselines import Work, ratio
-from benchmark_bench import Bench, Question
-from benchmark_flops import forward, judging_work, training_work
-from benchmark_lines import Line, Side
-from benchmark_training import BATCH, TRAIN, fit, updates_of
-
+from benchmark import baselines as slow
+from benchmark.baselines import Work, ratio
+from benchmark.bench import Bench, Question
+from benchmark.flops import forward, judging_work, training_work
+from benchmark.lines import Line, Side
+from benchmark.training import BATCH, TRAIN, fit, updates_of
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.uncertainty import from_logits
 from star.config.schema import AcquisitionConfig, McDropoutConfig

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from benchmark_baselines import Ratio
-from benchmark_bench import Bench
-from benchmark_lines import Line, Side, say
-
+from benchmark.baselines import Ratio
+from benchmark.bench import Bench
+from benchmark.lines import Line, Side, say
 from star.acquisition.pool_scorer import PoolScorer
 from star.config.schema import AcquisitionConfig, ModelConfig
 from star.data.pool import Oracle
@@ -23,7 +22,7 @@ from star.models import loading as models
 from star.models.truncation import Limits, encode_choices
 
 POOLS = (1_000_000, 10_000)
-COMMAND = Path(__file__).with_name("benchmark.py")  # a fresh process of it scores one pool
+COMMAND = Path(__file__).parent  # python scripts/benchmark: a fresh process of it scores one pool
 
 
 class LazyPool(Sequence[Example]):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark_bench import Bench, Question
-
+from benchmark.bench import Bench, Question
 from star.evaluation.evaluate import Evaluation
 from star.experiments.estimate import costs
 from star.models.encoding import TokenRow

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
-import benchmark_baselines as slow
 import torch
-from benchmark_baselines import Work
-from benchmark_lines import Side
-from benchmark_models import load_model, random_model
-from benchmark_training import BATCH, TUNE_UPDATES, Tuned, tune
 
+from benchmark import baselines as slow
+from benchmark.baselines import Work
+from benchmark.lines import Side
+from benchmark.models import load_model, random_model
+from benchmark.training import BATCH, TUNE_UPDATES, Tuned, tune
 from star import seeding
 from star.config.schema import AdapterConfig, TaskConfig
 from star.data import loading as tasks

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmark_lines import say
 
+from benchmark.lines import say
 from star import seeding
 from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
 from star.data.task import Example

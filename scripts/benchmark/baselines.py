@@ -1,4 +1,4 @@
-"""What ``benchmark.py`` compares with and measures by: the slow ways, and seconds.
+"""What the benchmark compares with and measures by: the slow ways, and seconds.
 
 The baselines are written from what the paper's released code does and from the usual ways with PEFT
 and transformers: one example at a time with gradients on; whole batches through PEFT's dropout;

