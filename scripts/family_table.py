@@ -1,4 +1,4 @@
-"""Collect the result files of reproduce_families.sh; write the README's table and curves.
+"""Collect the result files of reproduce_families.sh; write the families' table and curves.
 
 python scripts/family_table.py RUNS OUTPUT
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's table of the embedded families, and its learning curves.
+# The embedded families' table and learning curves, of star/data/tasks/embedded/README.md.
 #
 #   ./scripts/reproduce_families.sh              5 seeds; 3 took 17 minutes on 2 busy cores
 #   SEEDS="0 1 2" ./scripts/reproduce_families.sh

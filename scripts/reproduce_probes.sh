@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# README's "What the paper argues, probed": probes (a) to (e) on the embedded families.
+# Probes (a) to (e) on the embedded families, as scripts/results/probes/README.md discusses them.
 #
 #   ./scripts/reproduce_probes.sh [--seeds N] [--workers N]
 #   ./scripts/reproduce_probes.sh --only gap,beta,weights   # (a), (b), and (c) from the runs of (a)
