@@ -126,7 +126,8 @@ def value_of(source: str, results: Path) -> Value:
             place, scale = place.removesuffix(unit), factor
     if not place or not (results / name).exists():
         raise Misquoted(f"no record {name} in {results.name}, of '{source}'")
-    read = _of_markdown if name.endswith(".md") else _of_table
+    kinds = {".md": _of_markdown, ".json": _of_probe}
+    read = kinds.get(Path(name).suffix, _of_table)
     found = read(results / name, place, scale)
     return Value(-found.mean, found.half, found.marked) if negated else found
 
@@ -197,6 +198,24 @@ def _of_markdown(path: Path, place: str, scale: float | None) -> Value:
     factor = scale or 1.0
     value = factor * float(mean) * (-1 if sign == "−" else 1)
     return Value(value, None if half is None else factor * float(half), "↑" in text or "↓" in text)
+
+
+def _of_probe(path: Path, place: str, scale: float | None) -> Value:
+    """Return the mean of probe (a)'s rows of a task and label count, or of a paired difference."""
+    match = re.fullmatch(r"(\w+) (\d+) (\w+)(?: - (\w+))?", place)
+    if match is None:
+        raise Misquoted(f"'{place}' is not TASK LABELS KEY")
+    task, labels, *keys = match.groups()
+    rows = [
+        row
+        for row in json.loads(path.read_text(encoding="utf-8"))["gap"]
+        if (row["task"], str(row["labeled"])) == (task, labels)
+    ]
+    if not rows or any(key not in rows[0] for key in keys if key):
+        raise Misquoted(f"{path.parent.name} has no {place}")
+    one, two = keys
+    of_seeds = [Fraction(row[one]) - Fraction(row[two] if two else 0) for row in rows]
+    return _interval(vars(compare(of_seeds)), scale or 1.0, marked=False)
 
 
 def _compare(shown: str, value: Value, source: str) -> None:

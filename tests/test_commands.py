@@ -1,8 +1,10 @@
-"""The commands that README shows do run.
+"""The commands that READMEs show do run.
 
-A fenced ``bash`` block is run if the line above it is ``<!-- test -->``, or with ``--slow`` only if
-it is ``<!-- test: slow -->``. The blocks run one after the other in the README's order in one copy
-of the repository with a virtual environment of its own, so nothing they write lands here.
+Every fenced ``bash`` block of a README says in the line above what becomes of it: it is run under
+``<!-- test -->``, with ``--slow`` only under ``<!-- test: slow -->``, and not run under ``<!-- not
+run: why -->``; there each ``star run CONFIG …`` is tried with ``--print-config``, so that its keys
+exist. The blocks run one after the other, the main README's first, in one copy of the repository
+with a virtual environment of its own, so nothing they write lands here.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,28 +21,56 @@ import venv
 from pathlib import Path
 
 import pytest
+from readmes import READMES, ROOT
 
-ROOT = Path(__file__).parents[1]
-MARK = re.compile(r"<!--\s*test\s*(:.*?)?-->[ \t]*\n(?P<rest>.*)", re.DOTALL)
+from star.cli.main import main
+
+MARK = re.compile(
+    r"<!-- (?P<kind>test|test: slow|not run: [^\n]+) -->[ \t]*\n(?P<rest>.*)", re.DOTALL
+)
 BLOCK = re.compile(r"```bash\n(?P<command>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 # Not the user's data, and nothing that a clone would not have.
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info")
 
 
-def marked(text: str) -> list[tuple[str, bool]]:
-    """Return (command, slow) of every marked block.
+def marked(text: str) -> list[tuple[str, str]]:
+    """Return (command, kind) of every bash block: ``test``, ``test: slow`` or ``not run: why``.
 
     Raises:
-        ValueError: A mark that is misspelt or has no bash block right below it.
+        ValueError: A block without a mark, or a mark that is misspelt or has no block below it.
     """
-    found = []
-    for comment in re.finditer(r"<!--\s*tests?\b", text):
+    found, places = [], set()
+    for comment in re.finditer(r"<!--\s*(?:tests?|not run)\b", text):
         mark = MARK.match(text, comment.start())
         block = mark and BLOCK.match(mark["rest"])
-        if not mark or not block or (mark[1] or ":slow").replace(" ", "") != ":slow":
+        if not mark or not block:
             raise ValueError(f"no ```bash block below the mark {text[comment.start() :][:40]!r}")
-        found.append((block["command"], mark[1] is not None))
+        places.add(mark.start("rest") + block.start("command"))
+        found.append((block["command"], mark["kind"]))
+    for block in BLOCK.finditer(text):
+        if block.start("command") not in places:
+            raise ValueError(f"no mark above the ```bash block {block['command'][:40]!r}")
     return found
+
+
+BLOCKS = [
+    (path.relative_to(ROOT).as_posix(), command, kind)
+    for path in READMES
+    for command, kind in marked(path.read_text(encoding="utf-8"))
+]
+RUN = [
+    pytest.param(command, id=f"{name}: {command.strip().splitlines()[0]}", marks=slow)
+    for name, command, kind in BLOCKS
+    if kind.startswith("test")
+    for slow in [[pytest.mark.slow] if kind == "test: slow" else []]
+]
+SHOWN = [
+    (name, words[2:])
+    for name, command, kind in BLOCKS
+    if kind.startswith("not run")
+    for line in command.replace("\\\n", " ").splitlines()
+    if (words := shlex.split(line, comments=True))[:2] == ["star", "run"]
+]
 
 
 def run(command: str, folder: Path) -> str:
@@ -80,17 +111,23 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(command, id=command.strip().splitlines()[0], marks=[pytest.mark.slow] * slow)
-        for command, slow in marked((ROOT / "README.md").read_text(encoding="utf-8"))
-    ]
-    # Never empty, so that a README without a marked block is no skipped test.
-    + [pytest.param("star --version\n", id="star --version", marks=pytest.mark.slow)],
-)
-def test_a_command_of_the_readme(command: str, copy: Path) -> None:
+@pytest.mark.parametrize("command", RUN)
+def test_a_command_of_a_readme(command: str, copy: Path) -> None:
     run(command, copy)
+
+
+@pytest.mark.parametrize("name, words", SHOWN)
+def test_a_run_that_is_shown_is_one_that_can_be_asked_for(
+    name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert (main(["run", *words, "--print-config"]), name) == (0, name)
+    assert "acquisition:" in capsys.readouterr().out
+
+
+def test_the_main_readme_runs_something() -> None:
+    assert any(name == "README.md" and kind == "test: slow" for name, _, kind in BLOCKS)
+    assert SHOWN
 
 
 @pytest.mark.slow
@@ -129,10 +166,14 @@ def test_the_quickstart_says_how_to_go_on(copy: Path) -> None:
 
 def test_marks_are_found() -> None:
     text = (
-        "a\n```bash\nnot run\n```\n<!-- test -->\n```bash\nfirst \\\n  x\nsecond\n```\n"
-        "text\n<!-- test: slow -->\n```bash\nthird\n```\n```python\nnone\n```\n"
+        "a\n<!-- not run: long -->\n```bash\nnot run\n```\n<!-- test -->\n```bash\nfirst \\\n"
+        "  x\nsecond\n```\ntext\n<!-- test: slow -->\n```bash\nthird\n```\n```python\nnone\n```\n"
     )
-    assert marked(text) == [("first \\\n  x\nsecond\n", False), ("third\n", True)]
+    assert marked(text) == [
+        ("not run\n", "not run: long"),
+        ("first \\\n  x\nsecond\n", "test"),
+        ("third\n", "test: slow"),
+    ]
     assert marked("nothing") == []
 
 
@@ -143,12 +184,19 @@ def test_marks_are_found() -> None:
         "<!-- test -->\n```python\nx\n```\n",
         "<!-- test: fast -->\n```bash\nx\n```\n",
         "<!-- tests -->\n```bash\nx\n```\n",
+        "<!-- not run -->\n```bash\nx\n```\n",
+        "<!-- not run: -->\n```bash\nx\n```\n",
         "<!-- test -->\n```bash\nx\n",
     ],
 )
 def test_a_mark_that_marks_nothing_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="no ```bash block"):
         marked(text)
+
+
+def test_a_command_without_a_mark_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no mark above the ```bash block 'second"):
+        marked("<!-- test -->\n```bash\nfirst\n```\ntext\n```bash\nsecond\n```\n")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda p: p.name)

@@ -14,31 +14,45 @@ A line is the figure as it is printed, two blanks or more, and its place: ``TABL
 FIELD[.PART]`` of ``scripts/results/TABLE/table.json``, in percent or points (``fraction`` behind
 it: 0.099), ``minus`` before it for the other sign; ``TABLE: COLUMN/ROW - OTHER auc`` (or
 ``accuracy``, the final one), a difference paired by seed; ``FOLDER/table.md: cell | cell | HEAD``,
-in the row that has these cells (``percent`` behind it: times 100); ``given: why``, of no record.
-``rows of FOLDER/table.md``: the rows of the Markdown table above stand there as they are. With its
+in the row that has these cells (``percent`` behind it: times 100); ``FOLDER/probes.json: TASK
+LABELS KEY - KEY``, of probe (a), paired by seed; ``given: why``, of no record. ``rows of
+FOLDER/table.md``: the rows of the Markdown table above stand there as they are. With its
 interval a difference has a star just where it is significant. Numbers may be rounded as wished.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from made import cell, record
-from quoting import CHECKED, Misquoted, check, figures
+from quoting import BLOCK, CHECKED, Misquoted, check, figures
+from readmes import READMES, ROOT
 
 from star.experiments.report.results import write_record
 from star.experiments.report.tables import json as to_json
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "scripts" / "results"
-DOCUMENTS = ("tests/quoted/sample.md",)
+DOCUMENTS = (
+    "tests/quoted/sample.md",
+    *(
+        path.relative_to(ROOT).as_posix()
+        for path in READMES
+        if BLOCK.search(path.read_text(encoding="utf-8"))
+    ),
+)
 GAINS = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]  # 12.5 ± 2.0 points
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_quoted_figure_is_what_its_record_says(name: str) -> None:
     assert check((ROOT / name).read_text(encoding="utf-8"), RESULTS) > 0
+
+
+def test_the_pages_with_results_are_among_them() -> None:
+    pages = {"README.md", "scripts/results/README.md", "scripts/results/probes/README.md"}
+    assert pages <= set(DOCUMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +73,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "main" / "table.md").write_text(f"{table}\nand\n\n{table}", encoding="utf-8")
     (folder / "once").mkdir()
     (folder / "once" / "table.md").write_text(table, encoding="utf-8")
+    gap = [{"task": "a", "labeled": 20, "one": 0.5 + x, "two": 0.25} for x in (0.0, 0.25, 0.5)]
+    (folder / "once" / "probes.json").write_text(json.dumps({"gap": gap}), encoding="utf-8")
     return folder
 
 
@@ -86,6 +102,8 @@ RIGHT = [
     ("0.27", "main: task/star ece fraction"),
     ("−0.83 ± 0.16", "once/table.md: x | 1 | c"),
     ("50 %", "once/table.md: x | 2 | c percent"),
+    ("0.75", "once/probes.json: a 20 one"),
+    ("+0.50 ± 0.62", "once/probes.json: a 20 one - two"),
 ]
 
 
@@ -118,6 +136,10 @@ def test_a_figure_is_found_where_it_says(results: Path, shown: str, place: str) 
         ("0.5", "once/table.md: x | 3 | c", "has 0 cells"),
         ("0.5", "once/table.md: x | c", "has 2 cells"),
         ("0.5", "main/table.md: x | 2 | c", "has 2 cells"),
+        ("0.6", "once/probes.json: a 20 one - two", "is 0.5"),
+        ("0.5", "once/probes.json: a 21 one", "once has no a 21 one"),
+        ("0.5", "once/probes.json: a 20 three", "once has no a 20 three"),
+        ("0.5", "once/probes.json: a", "is not TASK LABELS KEY"),
         ("0.5 points", "main: task/star auc", "is not FIGURE"),
     ],
 )
