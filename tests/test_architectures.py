@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from star.cli import main
+from star.cli.main import main
 from star.config import ModelConfig
 from star.models import loading as models
 from star.models.score_texts import score_texts
@@ -168,6 +168,6 @@ def test_two_rounds(name: str, folder_of: Any, tmp_path: Path) -> None:
     }  # fmt: skip
     quickstart = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
     told = [f"{key}={value}" for key, value in words.items()]
-    assert main.main(["run", str(quickstart), *told]) == 0
+    assert main(["run", str(quickstart), *told]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["status"] == "done" and len(result["rounds"]) == 2

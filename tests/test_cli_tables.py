@@ -15,8 +15,6 @@ import yaml
 
 import star
 from star.cli.main import main
-from star.cli.tables import _seeds
-from star.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +136,20 @@ def test_bad_words(
 
 
 @pytest.mark.parametrize(
-    "text, seeds", [(None, None), ("2", (4, 5)), ("4,", (4,)), ("7,1", (7, 1))]
+    "words, seeds",
+    [([], [0, 1]), (["1"], [0]), (["1,"], [1]), (["7,1"], [7, 1])],
 )
-def test_seeds(text: str | None, seeds: Any) -> None:
-    assert _seeds(text, (4, 5, 6)) == seeds
+def test_seeds(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], seeds: list[int]
+) -> None:
+    every = ["--output-dir", "afresh", *(["--seeds", *words] if words else [])]
+    assert main(["sweep", "small.yaml", "--executor", "print", "--rows", "star", *every]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(f"seed={seed}" in line.split() for seed, line in zip(seeds, lines, strict=True))
 
 
-@pytest.mark.parametrize("text", ["0", "4", "a", "", "1,b", "-1"])
-def test_seeds_that_are_none(text: str) -> None:
-    with pytest.raises(InputError, match="--seeds"):
-        _seeds(text, (4, 5, 6))
+@pytest.mark.parametrize("text", ["0", "3", "a", "", "1,b", "-1"])
+def test_seeds_that_are_none(place: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert main(["sweep", "small.yaml", "--executor", "print", "--seeds", text]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: --seeds") and err.count("\n") == 1

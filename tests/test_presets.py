@@ -16,7 +16,7 @@ import yaml
 
 from star.acquisition.pool_scorer import PoolScorer, continuation_of
 from star.active_learning.loop import run
-from star.cli import main
+from star.cli.main import main
 from star.config import (
     PRESETS,
     AcquisitionConfig,
@@ -126,11 +126,11 @@ def test_what_reads_labels() -> None:
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["run", "-", "--preset", "best"]) == 2
+    assert main(["run", "-", "--preset", "best"]) == 2
     out, err = capsys.readouterr()
     assert err == "error: --preset must be one of paper, released, star, got 'best'\n" and not out
     words = ["run", "-", "--preset", "released", "--print-config", "acquisition.reduction=mean"]
-    assert main.main(words) == 0
+    assert main(words) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["acquisition"]["reduction"] == "mean"
     assert shown["acquisition"]["continuation"] == "gold"

@@ -139,7 +139,7 @@ def test_an_interrupt_at_the_start(delay: float, tmp_path: Path) -> None:
 
 LOADED = """
 import sys
-from star.cli import main
+from star.cli.main import main
 import star
 try:
     main(sys.argv[1:])

@@ -14,7 +14,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from star.cli import main
+from star.cli.main import main
 from star.config import load as configured
 from star.errors import InputError
 from star.experiments.estimate import estimate as estimating
@@ -116,7 +116,7 @@ def test_what_is_not_whole_is_refused_in_one_line(
     rows.write_text(json.dumps(ROWS[0]))
     capfd.readouterr()
     out = tmp_path / "out.jsonl"
-    assert main.main(["score", str(folder), str(rows), "-o", str(out)]) == 2
+    assert main(["score", str(folder), str(rows), "-o", str(out)]) == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and str(folder) in lines[0]
     with pytest.raises(InputError, match=message):
@@ -164,7 +164,7 @@ def test_score_goes_on_with_eager_attention_and_says_so(
 
     def score(*more: str) -> int:
         out = tmp_path / f"out{len(more)}{more[-1:]}"
-        return main.main(["score", str(folder), str(rows), "-o", str(out), "--device=cpu", *more])
+        return main(["score", str(folder), str(rows), "-o", str(out), "--device=cpu", *more])
 
     note = "bloom has no sdpa attention; going on with eager"
     assert score() == 0 and note in caplog.text
@@ -176,7 +176,7 @@ def test_score_goes_on_with_eager_attention_and_says_so(
     assert "(star score: --attn eager)" in capfd.readouterr().err
     told = ["model.name_or_path=" + str(folder), "model.device=cpu", f"output_dir={tmp_path}"]
     quickstart = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
-    assert main.main(["run", str(quickstart), *told]) == 2
+    assert main(["run", str(quickstart), *told]) == 2
     assert "set model.attn_implementation=eager" in capfd.readouterr().err
 
 

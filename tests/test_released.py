@@ -26,7 +26,7 @@ from star.active_learning import loop, setup
 from star.active_learning.first_round import FirstRound
 from star.active_learning.rounds import Query
 from star.active_learning.run_folder import RunFolder
-from star.cli import main
+from star.cli.main import main
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example
 from star.models.loading import LanguageModel
@@ -225,7 +225,7 @@ ASK = "\nAnswer the above question. First think step by step and then answer the
 @pytest.mark.slow
 @NEEDS_SMOLLM2
 def test_star_score_gives_the_released_codes_scores(tmp_path: Path) -> None:
-    assert main.main(["score", SMOLLM2, str(GOLDEN), "-o", str(tmp_path / "scored.jsonl")]) == 0
+    assert main(["score", SMOLLM2, str(GOLDEN), "-o", str(tmp_path / "scored.jsonl")]) == 0
     scored = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     golden = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
     assert len(golden) == 18 and {row["dataset"] for row in golden} == {

@@ -147,7 +147,7 @@ def test_nothing_to_do_is_said_without_torch(tiny_llama: Path, data: Path, tmp_p
     words = ("pool.rounds=1", "acquisition.select=random")
     folder = runs.go(tiny_llama, data, tmp_path, *words)
     look = (
-        "import sys; from star.cli import main; status = main(['run', *sys.argv[1:]]); "
+        "import sys; from star.cli.main import main; status = main(['run', *sys.argv[1:]]); "
         "sys.exit(status or 3 * bool({'torch', 'transformers'} & {*sys.modules}))"
     )
 

@@ -22,7 +22,7 @@ import pytest
 import runs
 
 from star.active_learning import contents
-from star.cli import main
+from star.cli.main import main
 from star.config import config_hash
 from star.errors import InputError
 from star.experiments.sweep import cell_run, on_slurm, progress, slurm
@@ -397,7 +397,7 @@ def test_commands_are_shell_words_of_star_run(
             ["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
         ).stdout.split("\0")[:-1]
         assert shown == shlex.split(line) == ["star", "run", *one.arguments(root)]
-        assert main.main([*shown[1:], "--print-config"]) == 0
+        assert main([*shown[1:], "--print-config"]) == 0
         from star.config import to_yaml
 
         assert capsys.readouterr().out == to_yaml(one.load(root))

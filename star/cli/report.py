@@ -1,0 +1,93 @@
+"""``star report``: tables and figures from results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from star.errors import InputError
+
+DESCRIPTION = """\
+Tables of results, with intervals over seeds and corrected comparisons, from result files alone: of
+a table file, its run folders in OUTPUT_DIR (where none is given, runs, or else the record under
+scripts/results); of a record (results.json, or its folder); of run folders, or all finished ones
+below a folder.
+"""
+
+NOTES = """\
+examples:
+  star report configs/tables/main.yaml
+  star report configs/tables/main.yaml --format latex > main.tex
+  star report configs/tables/main.yaml --output scripts/results/main
+  star report runs
+  star report runs/arithmetic/random/seed0-1a2b3c4d runs/arithmetic/star-max_entropy/seed0-5e6f7a8b
+
+--output writes everything into a folder: the record results.json, from which all of it can be had
+again, table.md, table.tex, table.csv, table.json, and the figures.
+"""
+
+FORMATS = ("md", "latex", "csv", "json")
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "report",
+        help="tables and figures from results",
+        description=DESCRIPTION,
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("sources", metavar="TABLE|RUN|FOLDER", nargs="+")
+    verb.add_argument("--format", choices=FORMATS, default="md", help="on stdout; default: md")
+    verb.add_argument("--output", metavar="DIR", help="write record, tables and figures there")
+    verb.add_argument(
+        "--figures", choices=("png", "pdf", "svg"), help="with --output; default: png"
+    )
+    verb.add_argument("--output-dir", metavar="DIR", help="of a table's run folders")
+    verb.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the tables, or write all into a folder and print that."""
+    from star.experiments.report import results, tables
+
+    if options.figures is not None and options.output is None:
+        raise InputError(
+            f"--figures {options.figures} writes no picture without --output DIR; add it"
+        )
+    root = None if options.output_dir is None else Path(options.output_dir).expanduser()
+    records = results.find_all(options.sources, root=root)
+    if options.output is not None:
+        if len(records) > 1:
+            raise InputError(f"--output is for one table, got {len(records)}")
+        from star.experiments.report.plots import draw
+
+        folder = Path(options.output).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            results.write_record(folder / results.FILE, records[0])
+            for name, text in _texts(tables, records[0]).items():
+                (folder / f"table.{name}").write_text(text, encoding="utf-8")
+            draw(records[0], folder, ending=options.figures or "png")
+        except OSError as error:
+            raise InputError(f"cannot write {options.output}: {error.strerror}") from None
+        print(folder)
+        return 0
+    if len(records) > 1 and options.format in ("csv", "json"):
+        raise InputError(f"--format {options.format} is for one table, got {len(records)}")
+    ending = "tex" if options.format == "latex" else options.format
+    sys.stdout.write("\n".join(_texts(tables, record)[ending] for record in records))
+    return 0
+
+
+def _texts(tables: Any, record: Any) -> dict[str, str]:
+    """Return a record's tables by their files' endings."""
+    return {
+        "md": tables.markdown(record),
+        "tex": tables.latex(record),
+        "csv": tables.csv(record),
+        "json": tables.json(record),
+    }

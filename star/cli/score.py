@@ -1,0 +1,69 @@
+"""``star score``: score texts with a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "score",
+        help="score prompts and continuations with a model",
+        description="Read rows {prompt, continuation} and write num_tokens, nll and entropy (nats, "
+        "summed over the continuation) and perplexity; order kept. A row without a "
+        "continuation is scored on the model's own greedy one. With --mc-passes the mean "
+        "and standard deviation over the passes are added.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("model", metavar="MODEL", help="as model.name_or_path of a configuration")
+    verb.add_argument("input", metavar="INPUT.jsonl")
+    verb.add_argument("-o", "--output", required=True, metavar="OUT.jsonl")
+    verb.add_argument("--force", action="store_true", help="replace OUT.jsonl if it is there")
+    verb.add_argument("--adapter", metavar="DIR", help="a PEFT LoRA adapter folder")
+    verb.add_argument("--mc-passes", type=int, default=0, metavar="S", help="MC-dropout passes")
+    verb.add_argument("--masks", choices=("consistent", "token"), default="consistent")
+    verb.add_argument("--seed", type=int, default=0, help="of the dropout masks")
+    verb.add_argument("--batch-size", type=int, default=16)
+    verb.add_argument("--max-new-tokens", type=int, default=256)
+    verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    verb.add_argument("--device", default="auto")
+    verb.add_argument("--revision", help="of a model on the Hub: branch, tag or commit")
+    verb.add_argument("--quantization", choices=("none", "nf4"), default="none")
+    verb.add_argument(
+        "--attn",
+        choices=("sdpa", "eager", "flash_attention_2"),
+        help="attention kernel; without it sdpa, or eager where the model has no other",
+    )
+    verb.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Write the scores of a file's rows."""
+    from star.models.text_rows import read_rows
+
+    read_rows(Path(options.input))  # what is wrong with them is said before torch is loaded
+    from star.models.score_texts import score_file
+
+    score_file(
+        options.model,
+        options.input,
+        output=options.output,
+        force=options.force,
+        adapter=options.adapter,
+        mc_passes=options.mc_passes,
+        masks=options.masks,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        max_new_tokens=options.max_new_tokens,
+        dtype=options.dtype,
+        device=options.device,
+        revision=options.revision,
+        quantization=options.quantization,
+        attn=options.attn,
+        progress=sys.stderr.isatty(),
+    )
+    return 0
