@@ -1,6 +1,8 @@
 """The run folder: atomic files, kills, foreign folders, the lock, provenance."""
 
 import dataclasses
+import errno
+import io
 import json
 import math
 import os
@@ -9,7 +11,9 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,6 +358,84 @@ def test_the_lock_holds_within_a_process_and_is_given_back(config: Config) -> No
         raise RuntimeError
     RunFolder.open(config).close()
     run.close()  # twice is harmless
+
+
+def _lock_is_a_folder(path: Path, patch: pytest.MonkeyPatch) -> None:
+    (path / ".lock").mkdir()
+
+
+def _lock_is_a_link(path: Path, patch: pytest.MonkeyPatch) -> None:
+    (path.parent / "precious").write_text("precious")
+    (path / ".lock").symlink_to(path.parent / "precious")
+
+
+def _lock_leads_to_a_full_device(path: Path, patch: pytest.MonkeyPatch) -> None:
+    (path / ".lock").symlink_to("/dev/full")
+
+
+def _lock_cannot_be_opened(number: int) -> Callable[[Path, pytest.MonkeyPatch], None]:
+    real = os.open
+
+    def refuse(place: Any, *arguments: Any, **options: Any) -> int:
+        if Path(place).name == ".lock":
+            raise OSError(number, os.strerror(number), str(place))
+        return real(place, *arguments, **options)
+
+    return lambda path, patch: patch.setattr(os, "open", refuse)
+
+
+def _lock_cannot_be_written(path: Path, patch: pytest.MonkeyPatch) -> None:
+    real = os.fdopen
+
+    class Full(io.BytesIO):
+        def __init__(self, file: Any) -> None:
+            super().__init__()
+            self.file, self.fileno = file, file.fileno  # type: ignore[method-assign]
+
+        def close(self) -> None:
+            self.file.close()
+            super().close()
+
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(os, "fdopen", lambda *given: Full(real(*given)))
+
+
+FAILURES = {
+    "a folder": _lock_is_a_folder,
+    "a link": _lock_is_a_link,
+    "a full device": _lock_leads_to_a_full_device,
+    "no room for its content": _lock_cannot_be_written,
+    **{errno.errorcode[n]: _lock_cannot_be_opened(n) for n in (28, 122, 13, 30, 24)},
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("state", ["new", "begun", "interrupted", "finished"])
+def test_a_folder_that_cannot_be_locked_keeps_all_its_files(
+    config: Config, state: str, failure: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = folder_of(config)
+    if state != "new":
+        with RunFolder.open(config) as run:
+            run.write_initial([1, 2])
+            if state != "begun":
+                with run.new_round(0) as place:
+                    (place / "metrics.json").write_text("{}")
+            if state == "finished":
+                run.write_result({"accuracy": 1.0})
+        (path / ".lock").unlink()
+    elif failure.startswith("a "):
+        path.mkdir(parents=True)
+    FAILURES[failure](path, monkeypatch)
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError, match=rf"cannot write {path}/\.lock: "):
+        RunFolder.open(config)
+    monkeypatch.undo()
+    assert snapshot(tmp_path) == before
+    if state == "new":  # nor is what was made for it left behind
+        assert (tmp_path / "runs").exists() == failure.startswith("a ")
 
 
 # --- provenance --------------------------------------------------------------------------------

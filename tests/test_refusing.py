@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -240,6 +241,15 @@ def test_a_real_disk_that_is_full(
     assert list(tiny_disk.glob("out/*/*/*/initial.json"))
     filler.unlink()
     assert main(["run", "-", *words]) == 0
+    (folder,) = (path.parent for path in tiny_disk.glob("out/*/*/*/result.json"))
+    capsys.readouterr()
+    (folder / ".lock").unlink()
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:  # to the last byte
+            file.write(b"x" * 4096)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    refused(capsys, words, f"cannot write {folder}/.lock: No space left on device")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO])

@@ -25,14 +25,14 @@ def lock(path: Path) -> IO[bytes] | None:
 
     Raises:
         InputError: Another live process holds it.
-        OSError: The folder is not there or cannot be written to.
+        OSError: The folder is not there or cannot be written to, or something other than a file
+            has the lock's name. A lock's file that was made here is gone then.
     """
     if fcntl is None:
         logger.warning("no file locks on this system: do not start the same run twice at once")
         return None
     while True:
-        # Append mode, so that a process that is refused doesn't wipe the owner's number.
-        file = (path / NAME).open("ab+")
+        file, made = _opened(path / NAME)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,10 +57,24 @@ def lock(path: Path) -> IO[bytes] | None:
         file.write(f"{os.getpid()}\n".encode())
         file.flush()
     except OSError:
+        if made:
+            (path / NAME).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             file.close()
         raise
     return file
+
+
+def _opened(path: Path) -> tuple[IO[bytes], bool]:
+    """Return the lock's file, and whether it was made here; a link is not followed."""
+    # Append mode, so that a process that is refused doesn't wipe the owner's number.
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.fdopen(os.open(path, flags), "ab+"), False
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):
+            return os.fdopen(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), "ab+"), True
+    return _opened(path)  # another process has made it in between
 
 
 def unlock(file: IO[bytes]) -> None:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from star import checksums
-from star.active_learning import locking
+from star.active_learning import locking, new_folder
 from star.active_learning.run_checks import check_run, complete_rounds
 from star.active_learning.run_names import folder_of
 from star.config import NOT_IN_HASH, Config, as_said, config_hash, fields_of, get, load, to_yaml
@@ -39,6 +39,7 @@ ROOM = (
     "make room, or let it be written, and start the same command again: complete rounds stay, and "
     "it goes on after the last one"
 )
+LOCK = "make room, let it be written, or set output_dir: no run goes without its lock"
 
 
 @dataclass
@@ -54,6 +55,7 @@ class RunFolder:
     write: bool = True
     _lock: IO[bytes] | None = field(default=None, repr=False, compare=False)
     _made: list[Path] = field(default_factory=list, repr=False, compare=False)
+    _wrote: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def open(cls, config: Config, *, write: bool = True) -> RunFolder:
@@ -66,15 +68,16 @@ class RunFolder:
         path = folder_of(config)
         if not write:
             return cls(path, write=False)
-        with writing(path, "set output_dir"):
-            _refuse_foreign(path, config)
-            made = [place for place in (path, *path.parents) if not place.exists()]
-            try:
-                path.mkdir(parents=True, exist_ok=True)
+        made: list[Path] = []
+        try:
+            with writing(path, "set output_dir"):
+                _refuse_foreign(path, config)
+                new_folder.make(path, made)
+            with writing(path / locking.NAME, LOCK):
                 lock = locking.lock(path)
-            except OSError:
-                _remove(path, made)
-                raise
+        except InputError:
+            new_folder.remove(path, made, ())
+            raise
         run = cls(path, _lock=lock, _made=made)
         try:
             # Again, now that nobody else can have written it in between.
@@ -101,6 +104,7 @@ class RunFolder:
     def put(self, name: str, content: bytes) -> None:
         """Write a file beside the rounds, its checksum first."""
         with writing(self.path, ROOM):
+            self._wrote |= {name, checksums.NAME}
             checksums.announce(self.path, name, content)
             with atomic_write(self.path / name) as file:
                 file.write(content)
@@ -123,8 +127,8 @@ class RunFolder:
     ) -> None:
         # A run that was refused before its first round leaves nothing behind.
         refused = isinstance(error, (InputError, MemoryError))
-        if refused and self._made and not (self.path / "rounds").exists():
-            _remove(self.path, self._made)
+        if refused:
+            new_folder.remove(self.path, self._made, (*self._wrote, locking.NAME))
         self.close()
 
     @property
@@ -274,15 +278,3 @@ def _refuse_foreign(path: Path, config: Config) -> None:
     ]
     shown = "; ".join(differing[:3]) + ("; ..." if len(differing) > 3 else "")
     raise InputError(f"{path} holds a run of another configuration ({shown}); {mend}")
-
-
-def _remove(path: Path, made: Sequence[Path]) -> None:
-    """Remove a run folder in which no run has begun, and the folders made for it, if still empty.
-
-    The lock's file goes last: whoever opens the folder from then on begins it anew.
-    """
-    with contextlib.suppress(OSError):
-        for name in (*checksums.RUN_FILES, checksums.NAME, locking.NAME):
-            (path / name).unlink(missing_ok=True)
-        for place in made:  # the innermost first
-            place.rmdir()
