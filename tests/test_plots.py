@@ -128,7 +128,7 @@ def test_same_bytes_from_processes_of_other_hashes(tmp_path: Path) -> None:
     record = make_record(("random", "me", "pe", "star", "more"), seeds=2)
     (tmp_path / "record.json").write_text(json.dumps(record))
     code = (
-        "import json, sys; from pathlib import Path; from star.reporting import plots; "
+        "import json, sys; from pathlib import Path; from star.experiments.report import plots; "
         "record = json.loads(Path('record.json').read_text()); "
         "plots.draw(record, Path(sys.argv[1]), kinds=('gap', 'compute'), ending='svg')"
     )

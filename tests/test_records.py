@@ -312,7 +312,7 @@ KILLED = """
     import os, signal, sys
     from star.config import load
     from star.files import write_json
-    from star.records import RunFolder
+    from star.active_learning.run_folder import RunFolder
     run = RunFolder.open(load(None, [f"output_dir={sys.argv[1]}", "run_name=x"]))
     run.write_initial([3, 5])
     with run.new_round(0) as folder:

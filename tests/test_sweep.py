@@ -323,7 +323,7 @@ import sys
 sys.path[:0] = {path!r}
 import test_sweep
 from pathlib import Path
-from star.sweeping.sweep import sweep
+from star.experiments.sweep.sweep import sweep
 
 if __name__ == "__main__":
     cells = [test_sweep.cell("slow", seed) for seed in range(8)]

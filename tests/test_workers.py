@@ -141,7 +141,7 @@ SLEEPERS = """
 import sys, time
 sys.path[:0] = {path!r}
 from test_workers import sleep
-from star.sweeping.workers import Workers
+from star.experiments.sweep.workers import Workers
 
 if __name__ == "__main__":
     with Workers(sleep, [{{}}, {{}}]) as workers:
@@ -200,7 +200,7 @@ BARRED = """
 import sys
 sys.path[:0] = {path}
 from test_workers import with_a_bar
-from star.sweeping.workers import Workers
+from star.experiments.sweep.workers import Workers
 
 if __name__ == "__main__":
     with Workers(with_a_bar, [{{}}]) as workers:
