@@ -86,6 +86,22 @@ def test_it_sees_what_the_built_in_ones_see(runner: Runner) -> None:
     assert picks(runner(own("by_hand"))) == picks(runner(*plain, *alone))
 
 
+def test_nothing_it_is_told_can_be_changed(runner: Runner) -> None:
+    given = np.arange(3.0)
+    pool = components([1, 2, 3], blended=given)
+    for array in (*vars(pool).values(), *pool.base.values(), *pool.full.values()):
+        if isinstance(array, np.ndarray):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 9
+    with pytest.raises(TypeError):
+        pool.full["margin"] = given  # type: ignore[index]
+    pool.blended.setflags(write=True)  # even so: it is a copy
+    pool.blended[0] = 9
+    assert given[0] == 0
+    with pytest.raises(InputError, match=r"in_place.*read-only"):
+        runner(own("in_place"))
+
+
 def test_draws_belong_to_seed_and_round(runner: Runner) -> None:
     first, again = (picks(runner(own("drawn"), f"tracking.progress={p}")) for p in (False, "false"))
     assert first == again != picks(runner(own("drawn"), "seed=1"))

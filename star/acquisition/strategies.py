@@ -24,6 +24,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,8 @@ PACKAGE = __name__.partition(".")[0]
 @dataclass(frozen=True)
 class Components:
     """What a strategy is told of the N unlabelled examples after round t, in pool order.
+
+    The arrays are read-only copies: what the run goes on with and writes is what it scored.
 
     Attributes:
         index: (N,) pool indices, ascending.
@@ -71,6 +75,16 @@ class Components:
     base_weight: float
     random: np.random.Generator
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                kept: Any = _read_only(value)
+            elif isinstance(value, Mapping):
+                kept = MappingProxyType({key: _read_only(a) for key, a in value.items()})
+            else:
+                continue
+            object.__setattr__(self, name, kept)
+
     def score(self, view: str, measure: str, reduction: str = "mean") -> Array:
         """Return (N,) scores of a view, the mean over its passes.
 
@@ -85,6 +99,12 @@ class Components:
 
 
 Strategy = Callable[[Components], Array]
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
 
 
 def resolve(name: str) -> Strategy:
