@@ -172,6 +172,48 @@ def test_what_is_refused(write: Any, changed: Any, said: str) -> None:
         table_file.read_table(write(**changed))
 
 
+def test_a_table_takes_the_rows_of_another(write: Any) -> None:
+    shared = table_file.read_table(write().rename("tables/shared.yaml"))
+    assert table_file.read_table(write(SMALL | {"rows_of": "shared.yaml"})).rows == shared.rows
+    own = {
+        "plain": {"about": "new", "columns": ["one"]},
+        "star": {"naive": None},
+        "random": False,
+        "added": None,
+    }
+    table = table_file.read_table(write(rows_of="shared.yaml", preset="released", rows=own))
+    _, star, plain = shared.rows
+    assert table.rows == (
+        dataclasses.replace(star, preset="released", naive=()),
+        dataclasses.replace(plain, about="new", columns=("one",)),
+        grid.Row("added", preset="released"),
+    )
+    content = {key: value for key, value in SMALL.items() if key != "rows"}
+    assert table_file.read_table(write(content | {"rows_of": "shared.yaml"})).rows == shared.rows
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"rows_of": 3}, "rows_of must be the path of a table file beside it, got 3"),
+        ({"rows_of": "absent.yaml"}, "absent.yaml cannot be read: No such file"),
+        ({"rows_of": "plain.yaml"}, "plain.yaml needs rows, a mapping"),
+        ({"rows_of": "taker.yaml"}, "taker.yaml takes the rows of shared.yaml; name that one"),
+        ({"rows": {"rnadom": False}}, "rows: no 'rnadom'; did you mean 'random'"),
+        ({"rows": {"plain": False}}, "rows.star.naive: no 'plain'"),
+        ({"rows": {"star": {"colour": 1}}}, "rows.star: unknown key 'colour'"),
+        ({"rows": {"star": 3}}, "rows.star must be a mapping, got 3"),
+        ({"rows": {"Random": {}}}, "random and Random are one folder where case"),
+        ({"rows": ["star"]}, "needs rows, a mapping"),
+    ],
+)
+def test_rows_of_another_table_that_are_refused(write: Any, changed: Any, said: str) -> None:
+    write().rename("tables/shared.yaml")
+    write(rows_of="shared.yaml").rename("tables/taker.yaml")
+    with pytest.raises(InputError, match=said):
+        table_file.read_table(write({**SMALL, "rows": None, "rows_of": "shared.yaml", **changed}))
+
+
 @pytest.mark.parametrize(
     "text, said",
     [

@@ -13,6 +13,15 @@ A table file (``configs/tables/*.yaml``) is a grid of runs::
       random: {settings: {acquisition.select: random}}
       star: {naive: me}          # or a list: the first that is run in a column
       me: {settings: {acquisition.combine: none}}
+
+``rows_of: main.yaml`` takes the rows of another table file, in their order, so that tables that ask
+the same at other sizes cannot drift apart. Under ``rows``, the keys of a row of the same name
+replace those taken, ``false`` leaves it out, and rows of other names are added::
+
+    rows_of: main.yaml
+    rows:
+      me: {columns: [arithmetic]}  # its settings are the other's
+      random: false
 """
 
 from __future__ import annotations
@@ -40,12 +49,14 @@ def read_table(path: str | Path) -> Table:
             f"table file {path}: {path.stem!r} is not a plain name, which a folder gets"
         )
     content = _read_yaml(path)
-    known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows")
+    known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows", "rows_of")
     _refuse_unknown(content, known, f"{path}")
     columns = tuple(
         _column(path, name, part or {}) for name, part in _named(path, content, "columns")
     )
     preset = content.get("preset")
+    if "rows_of" in content:
+        content["rows"] = _shared_rows(path, content["rows_of"], content.get("rows"))
     rows = tuple(
         _row(path, name, part or {}, preset) for name, part in _named(path, content, "rows")
     )
@@ -99,6 +110,34 @@ def _row(path: Path, name: str, part: Mapping[str, Any], preset: str | None) -> 
         naive=_naive(where, part.get("naive")),
         curve=part.get("curve", True),
     )
+
+
+def _shared_rows(path: Path, other: Any, own: Any) -> Any:
+    """Return the rows of another table file, a table's own over them."""
+    if not isinstance(other, str):
+        raise InputError(
+            f"{path}: rows_of must be the path of a table file beside it, got {other!r}"
+        )
+    source = path.parent / other
+    content = _read_yaml(source)
+    if "rows_of" in content:
+        raise InputError(
+            f"{path}: rows_of: {other} takes the rows of {content['rows_of']}; name that one"
+        )
+    rows = dict(_named(source, content, "rows"))
+    if own is None:
+        return rows
+    if not isinstance(own, dict):
+        return own  # which is refused like any other rows
+    for name, part in own.items():
+        if part is False:
+            require(list(rows), [name], f"{path}: rows")
+            del rows[name]
+        elif part is None or isinstance(part, dict):
+            rows[name] = {**(rows.get(name) or {}), **(part or {})}
+        else:
+            rows[name] = part
+    return rows
 
 
 def _naive(where: str, value: Any) -> tuple[str, ...]:
