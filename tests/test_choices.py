@@ -185,9 +185,9 @@ def test_choices_that_are_the_same_tokens_are_refused_before_any_work(
 ) -> None:
     # Words that the tiny model does not know are one and the same token to it.
     for work in (
-        "star.models.loading.training.fit",
-        "star.models.loading.likelihood._run",
-        "star.models.loading.generation._generate",
+        "star.models.training.fit",
+        "star.models.likelihood._run",
+        "star.models.generation._generate",
     ):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("work"))
     data = runs.write_data(tmp_path / "data", choices=True)

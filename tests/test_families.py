@@ -17,7 +17,7 @@ from star.data.task import Task
 from star.data.tasks.embedded import choice, families, truefalse
 from star.errors import InputError
 
-ASSET = Path(families.__file__).parents[1] / "assets" / "tiny"
+ASSET = Path(tasks.__file__).parents[1] / "models" / "assets" / "tiny"
 FAMILIES = {name: kind.family for name, kind in tasks.TASKS.items() if kind.family is not None}
 OPERATIONS = {
     "+": lambda a, b: a + b,

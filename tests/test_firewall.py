@@ -194,30 +194,37 @@ def functions_with(path: str, attribute: str) -> set[str]:
 
 def test_all_labels_are_asked_for_in_one_place() -> None:
     [(path, call)] = calls("label_all")
-    assert path == "scoring.py"
+    assert path == "acquisition/pool_scorer.py"
     [reason] = [word.value for word in call.keywords if word.arg == "reason"]
     assert isinstance(reason, ast.Constant) and reason.value == "continuation=gold"
     # Without the call's parentheses either: no getattr, no reference handed on.
-    assert mentions("label_all") == {"scoring.py", "pool.py"}
-    assert {path for path, _ in calls("label")} == {"active_learning.py"}
-    assert functions_with("active_learning.py", "label") == {"_start", "_buy"}
+    assert mentions("label_all") == {"acquisition/pool_scorer.py", "data/pool.py"}
+    # One probe asks for unlabelled rows' answers, after a run and marked so.
+    asking = {"active_learning/loop.py", "experiments/error_ranking.py"}
+    assert {path for path, _ in calls("label")} == asking
+    assert functions_with("active_learning/loop.py", "label") == {"_start", "_buy"}
 
 
 def test_nobody_reaches_past_the_oracle() -> None:
-    assert mentions("__answers") == {"pool.py"}
+    assert mentions("__answers") == {"data/pool.py"}
     # The rows' answers go into the oracle and into the test; no later function sees the pool's.
-    assert functions_with("active_learning.py", "answers") == set()
-    assert functions_with("world.py", "answers") == {"prepare"}
-    assert functions_with("world.py", "oracle") == set()
-    assert functions_with("active_learning.py", "oracle") == {"_start", "_buy"}
-    loop = {n.name: n for n in TREES["active_learning.py"].body if isinstance(n, ast.FunctionDef)}
+    assert functions_with("active_learning/loop.py", "answers") == set()
+    assert functions_with("active_learning/setup.py", "answers") == {"prepare"}
+    assert functions_with("active_learning/setup.py", "oracle") == set()
+    assert functions_with("active_learning/loop.py", "oracle") == {"_start", "_buy"}
+    tree = TREES["active_learning/loop.py"]
+    loop = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
     names = {n.attr for n in ast.walk(loop["_query"]) if isinstance(n, ast.Attribute)}
     assert not names & {"data", "answers", "oracle", "test_answers", "target", "gold", "stored"}
     # What scores and chooses knows of answers only where gold is asked for.
-    for path in ("acquisition.py", "uncertainty.py", "likelihood.py", "generation.py"):
+    for path in (
+        *("acquisition/blending.py", "acquisition/uncertainty.py"),
+        *("models/likelihood.py", "models/generation.py"),
+    ):
         found = {n.attr for n in ast.walk(TREES[path]) if isinstance(n, ast.Attribute)}
         assert not found & {"target", "gold", "stored"}, path
-    targets = [n for n in ast.walk(TREES["scoring.py"]) if isinstance(n, ast.Attribute)]
+    scorer = TREES["acquisition/pool_scorer.py"]
+    targets = [n for n in ast.walk(scorer) if isinstance(n, ast.Attribute)]
     assert [n.attr for n in targets if n.attr in ("target", "gold", "stored")] == ["target"]
 
 

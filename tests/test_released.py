@@ -30,6 +30,7 @@ from star.cli.main import main
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example
 from star.models.loading import LanguageModel
+from star.models.traits import Traits
 from star.models.truncation import Limits
 
 HERE = Path(__file__).parent
@@ -76,10 +77,11 @@ class Lookup:
     pad_id, max_length, fingerprint, tokenizer = 0, 64, "by hand", Words()
     causal = SimpleNamespace(
         get_output_embeddings=lambda: SimpleNamespace(weight=torch.zeros(len(LETTERS), 1)),
+        get_input_embeddings=lambda: SimpleNamespace(weight=torch.zeros(10**6, 1)),
         named_modules=lambda: iter(()),
     )
-    packable = False
-    lay_out, predict = LanguageModel.lay_out, LanguageModel.predict
+    packable, traits = False, Traits()
+    lay_out, predict, packs = LanguageModel.lay_out, LanguageModel.predict, LanguageModel.packs
 
     def __init__(self) -> None:
         self.view: str | int = "base"  # or a round: its full view
@@ -115,7 +117,7 @@ def drive(found: config.Config) -> list[tuple[Query, list[int]]]:
     pool = Pool(list(answers))
     pool.query([HAND["initial"]])
     world: Any = SimpleNamespace(
-        pool=pool, scorer=scorer, first=FirstRound(found, {}), strategy=None
+        pool=pool, scorer=scorer, first=FirstRound(found, {}), strategy=None, rounds=10
     )
     adapted: Any = None  # without dropout nothing asks for it
     out = []

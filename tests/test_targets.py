@@ -198,6 +198,7 @@ def test_a_run_keeps_what_a_word_meant(
     (out / "result.json").unlink()
     text = (out / "config.yaml").read_text().replace("query_key_value", "dense")
     (out / "config.yaml").write_text(text)
+    runs.earlier(out)
     with pytest.raises(InputError, match=r"was started with .*dense"):
         run(load(None, said))
 
