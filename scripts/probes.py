@@ -24,7 +24,11 @@ from typing import Any
 
 from cells import Cell, carry_out, options
 
-FAMILIES = ("arithmetic", "truefalse", "choice")
+FAMILIES = {  # to their configurations
+    "arithmetic": "configs/quickstart.yaml",
+    "truefalse": "configs/tiny/truefalse.yaml",
+    "choice": "configs/tiny/choice.yaml",
+}
 SIZES = ("pool.rounds=5", "pool.query_size=45")
 # The gap is asked on a continuation both views share; the choices are one, own answers are not.
 SHARED = {"arithmetic": ("acquisition.continuation=base",)}
@@ -76,8 +80,8 @@ def cells(seeds: int) -> list[Cell]:
     """Return all cells of the embedded families, seed by seed."""
     found = []
     for seed in range(seeds):
-        for family in FAMILIES:
-            config, shared = f"configs/tiny/{family}.yaml", SHARED.get(family, ())
+        for family, config in FAMILIES.items():
+            shared = SHARED.get(family, ())
             rows = {f"picks-{name}": (*SIZES, *shared, *words) for name, words in PICKS.items()}
             rows["picks-star"] += (KEPT,)
             rows |= {f"beta-{name}": (*TRAINED_ONCE, *beta(name)) for name in BETAS}
@@ -114,7 +118,7 @@ def smollm2_cells(folder: Path, seeds: int) -> list[Cell]:
 
 def acquired_file(cell: Cell, root: Path) -> Path:
     """Return where ``acquired`` puts what it has measured."""
-    return root / "acquired" / Path(cell.config).stem / f"seed{cell.seed}.json"
+    return root / "acquired" / cell.task / f"seed{cell.seed}.json"
 
 
 def acquired(cell: Cell, root: Path) -> None:
@@ -160,7 +164,7 @@ def gather(done: list[Cell], root: Path) -> dict[str, Any]:
     for cell in done:
         run = cell.folder(root)
         kind, _, name = cell.name.partition("-")
-        mark = {"task": Path(cell.config).stem, "name": name, "seed": cell.seed}
+        mark = {"task": cell.task, "name": name, "seed": cell.seed}
         mark["draw"] = "seeded" if DRAWN in cell.words else "fixed"
         if kind == "picks":
             result = read_json(run / "result.json")

@@ -15,8 +15,7 @@ export OMP_NUM_THREADS=1
 out=${OUTPUT_DIR:-runs/families}
 
 {
-    for family in arithmetic truefalse choice; do
-        config="configs/tiny/$family.yaml"
+    for config in configs/quickstart.yaml configs/tiny/truefalse.yaml configs/tiny/choice.yaml; do
         quiet="tracking.progress=false tracking.save_adapters=none output_dir=$out"
         # No training at all: the adapter starts at zero, so this is the base model's accuracy.
         echo "$config $quiet pool.rounds=1 acquisition.select=random train.max_steps=0 acquisition.name=base"

@@ -28,6 +28,7 @@ def test_every_cell_is_a_configuration_and_a_folder_of_its_own(tmp_path: Path) -
     grid = probes.cells(2)
     folders = [cell.folder(tmp_path) for cell in grid]
     assert len(set(folders)) == len(folders)
+    assert {cell.task for cell in grid} == {"arithmetic", "truefalse", "choice"}
     for cell in grid[: len(grid) // 2 : 7]:  # a load takes a while, the words are alike
         config = cell.load(tmp_path)
         assert config.seed == 0 and config.task.draw == "seeded"

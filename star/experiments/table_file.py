@@ -8,7 +8,7 @@ A table file (``configs/tables/*.yaml``) is a grid of runs::
     settings: {pool.rounds: 5}   # of every cell
     baseline: random             # the row that the others are compared with
     columns:
-      arithmetic: {config: ../tiny/arithmetic.yaml}
+      arithmetic: {config: ../quickstart.yaml}
     rows:
       random: {settings: {acquisition.select: random}}
       star: {naive: me}          # or a list: the first that is run in a column
