@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from star.config import (
-    LLAMA_PROJECTIONS,
     AdapterConfig,
     McDropoutConfig,
     ModelConfig,
@@ -31,6 +30,7 @@ from star.models import adapter, saved_adapter
 from star.models import loading as models
 from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
+from star.models.targets import LLAMA_PROJECTIONS
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24]])
 

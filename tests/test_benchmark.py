@@ -29,7 +29,7 @@ from benchmark.baselines import Ratio
 from benchmark.lines import Line, Side
 
 from star.acquisition import uncertainty
-from star.config.schema import TrainConfig
+from star.config import TrainConfig
 from star.data.task import Answer, Example
 from star.models import adapter, likelihood
 from star.models.loading import LanguageModel

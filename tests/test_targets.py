@@ -14,12 +14,13 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from star.active_learning.loop import run
-from star.config import LLAMA_PROJECTIONS, AdapterConfig, ModelConfig, config_hash, load
+from star.config import AdapterConfig, ModelConfig, config_hash, load
 from star.errors import InputError
 from star.experiments.estimate import estimate as estimating
 from star.models import adapter, targets
 from star.models import loading as models
 from star.models.loading import LanguageModel
+from star.models.targets import LLAMA_PROJECTIONS
 
 FUSED = ["query_key_value"]
 NEOX = [*FUSED, "dense", "dense_h_to_4h", "dense_4h_to_h"]

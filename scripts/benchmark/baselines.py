@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from star.acquisition import uncertainty
-from star.config.schema import RegularizerConfig, TrainConfig
+from star.config import RegularizerConfig, TrainConfig
 from star.data.task import Answer, Example, Task
 from star.models import adapter, likelihood
 from star.models.batching import length_batches

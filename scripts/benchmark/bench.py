@@ -16,7 +16,7 @@ from benchmark.lines import Side
 from benchmark.models import load_model, random_model
 from benchmark.training import BATCH, TUNE_UPDATES, Tuned, tune
 from star import seeding
-from star.config.schema import AdapterConfig, TaskConfig
+from star.config import AdapterConfig, TaskConfig
 from star.data import loading as tasks
 from star.data.task import Answer, Example
 from star.errors import InputError

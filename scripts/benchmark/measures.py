@@ -15,7 +15,7 @@ from benchmark.lines import Line, Side
 from benchmark.training import BATCH, TRAIN, fit, updates_of
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.uncertainty import from_logits
-from star.config.schema import AcquisitionConfig, McDropoutConfig
+from star.config import AcquisitionConfig, McDropoutConfig
 from star.data.pool import Oracle
 from star.evaluation.evaluate import Evaluation, evaluate
 from star.models import likelihood

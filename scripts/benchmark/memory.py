@@ -15,7 +15,7 @@ from benchmark.baselines import Ratio
 from benchmark.bench import Bench
 from benchmark.lines import Line, Side, say
 from star.acquisition.pool_scorer import PoolScorer
-from star.config.schema import AcquisitionConfig, ModelConfig
+from star.config import AcquisitionConfig, ModelConfig
 from star.data.pool import Oracle
 from star.data.task import Example
 from star.models import loading as models

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from star import seeding
-from star.config.schema import ModelConfig
+from star.config import ModelConfig
 from star.errors import InputError
 from star.models import loading as models
 from star.models.loading import LanguageModel

@@ -10,7 +10,7 @@ import torch
 
 from benchmark.lines import say
 from star import seeding
-from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
+from star.config import AdapterConfig, RegularizerConfig, TrainConfig
 from star.data.task import Example
 from star.errors import InputError
 from star.models import adapter, training

@@ -1,10 +1,20 @@
-"""What a run is asked to do: names, types and ranges, how words become a configuration, presets."""
+"""What a run is asked to do: names, types and ranges, how words become a configuration, presets.
 
-from star.config.reading import check, describe, hash_of_file, load, preset_path, to_yaml
-from star.config.schema import (
-    LLAMA_PROJECTIONS,
+The imports are the list of what is handed on.
+"""
+
+from star.config.checks import check
+from star.config.derived import (
     NOT_IN_HASH,
-    PRESETS,
+    as_said,
+    config_hash,
+    label_free,
+    scored_continuation,
+    strategy_name,
+)
+from star.config.keys import describe, fields_of, get
+from star.config.reading import PRESETS, hash_of_file, load, preset_path, to_yaml
+from star.config.schema import (
     AcquisitionConfig,
     AdapterConfig,
     BaseWeightConfig,
@@ -17,42 +27,4 @@ from star.config.schema import (
     TaskConfig,
     TrackingConfig,
     TrainConfig,
-    as_said,
-    config_hash,
-    fields_of,
-    get,
-    label_free,
-    scored_continuation,
-    strategy_name,
 )
-
-__all__ = [
-    "LLAMA_PROJECTIONS",
-    "NOT_IN_HASH",
-    "PRESETS",
-    "AcquisitionConfig",
-    "AdapterConfig",
-    "BaseWeightConfig",
-    "Config",
-    "EvaluationConfig",
-    "McDropoutConfig",
-    "ModelConfig",
-    "PoolConfig",
-    "RegularizerConfig",
-    "TaskConfig",
-    "TrackingConfig",
-    "TrainConfig",
-    "as_said",
-    "check",
-    "config_hash",
-    "describe",
-    "fields_of",
-    "get",
-    "hash_of_file",
-    "label_free",
-    "load",
-    "preset_path",
-    "scored_continuation",
-    "strategy_name",
-    "to_yaml",
-]

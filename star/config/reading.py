@@ -8,25 +8,20 @@ runs without it.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, TextIO, get_args, get_type_hints
+from typing import Any, TextIO
 
-from star.config.schema import (
-    PRESETS,
-    AcquisitionConfig,
-    Config,
-    fields_of,
-    get,
-    hash_of,
-)
-from star.config.words import MODULE_WORDS, MODULES, meant, spell
-from star.errors import InputError, nearest
+from star.config.checks import check, check_modules
+from star.config.derived import hash_of
+from star.config.keys import fields_of
+from star.config.schema import Config
+from star.config.words import MODULES, meant, spell
+from star.errors import InputError
+
+PRESETS = ("paper", "released", "star")
+"""Names of the committed deltas in ``star/config/presets``."""
 
 
 def load(
@@ -137,7 +132,7 @@ def _refuse_unknown(part: Any, source: str) -> None:
 def _check_leaf(name: str, value: Any, kind: str) -> None:
     """Raise ``InputError`` for what OmegaConf would take, but not as it was meant."""
     if name.endswith(MODULES):
-        _check_modules(name, value)
+        check_modules(name, value)
     if "list[" in kind and not isinstance(value, (list, NoneType)):
         raise InputError(f"{name} is a list; write it whole, [a, b], got {value!r}")
     if "dict[" in kind and not isinstance(value, (dict, NoneType)):
@@ -172,128 +167,6 @@ def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
-
-_BOUNDS = {
-    "ge": (lambda v, b: v >= b, "at least"),
-    "gt": (lambda v, b: v > b, "greater than"),
-    "le": (lambda v, b: v <= b, "at most"),
-    "lt": (lambda v, b: v < b, "less than"),
-}
-
-
-def check(config: Config) -> None:
-    """Raise ``InputError`` for a value out of range or settings that contradict each other."""
-    for key, item in fields_of(Config):
-        value = get(config, key)
-        if value is None or isinstance(value, (str, bool)):
-            continue
-        for name, (holds, words) in _BOUNDS.items():
-            bound = item.metadata.get(name)
-            if bound is not None and not (math.isfinite(value) and holds(value, bound)):
-                raise InputError(f"{key} must be {words} {bound}, got {value}")
-    _check_acquisition(config)
-    _check_modules(MODULES, config.adapter.target_modules)
-    if config.train.keep == "best" and config.task.validation_size == 0:
-        raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
-    scored = config.acquisition.select != "random" and config.pool.rounds > 1
-    if config.train.max_steps == 0 and scored and config.acquisition.mc_dropout.passes > 0:
-        raise InputError(
-            "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
-            "set pool.rounds=1 or acquisition.mc_dropout.passes=0"
-        )
-    unknown = [view for view in config.evaluation.views if view not in ("base", "full", "mc")]
-    if unknown:
-        raise InputError(f"evaluation.views holds base, full and mc, got '{unknown[0]}'")
-    t = config.train
-    if t.schedule_from == "test" and t.lr_scheduler_type != "linear":
-        raise InputError(
-            "train.schedule_from=test is the released code's linear schedule; set "
-            f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
-        )
-    if config.task.name != "jsonl":
-        for key in ("columns", "choices"):
-            if getattr(config.task, key) is not None:
-                raise InputError(f"task.{key} belongs to task.name=jsonl, got {config.task.name}")
-
-
-def _check_modules(key: str, modules: Any) -> None:
-    """Raise ``InputError`` unless ``adapter.target_modules`` is a word, a list, or a record."""
-    if isinstance(modules, str) and modules in MODULE_WORDS:
-        return
-    if isinstance(modules, dict) and len(modules) == 1 and set(modules) <= set(MODULE_WORDS):
-        modules = next(iter(modules.values()))
-    if not isinstance(modules, list):
-        raise InputError(
-            f"{key} must be {', '.join(MODULE_WORDS)}, or a list; write it whole, "
-            f"[q_proj, v_proj], got {modules!r}"
-        )
-    if not modules:
-        raise InputError(f"{key} is empty; name at least one module")
-    for module in modules:
-        if not isinstance(module, str):
-            raise InputError(f"{key} must be text, got {module!r} as YAML reads it; quote it")
-        if not module.strip("."):
-            raise InputError(f"{key} holds {module!r}, which names no module")
-
-
-def _check_acquisition(config: Config) -> None:
-    a = config.acquisition
-    if a.strategy is not None:
-        _check_own(a.strategy)
-    if a.strategy is not None and a.select != "top_k":
-        raise InputError(
-            f"acquisition.strategy={a.strategy} scores the pool; set acquisition.select=top_k, got "
-            f"{a.select}"
-        )
-    if a.select == "random":  # nothing is scored
-        return
-    scheduled = a.base_weight.rounds
-    if scheduled is not None and config.pool.rounds > scheduled:
-        raise InputError(
-            f"acquisition.base_weight.rounds={scheduled} ends before pool.rounds="
-            f"{config.pool.rounds}; raise it, or null for the run's own"
-        )
-    if a.mc_dropout.passes > 0 and config.adapter.lora_dropout == 0:
-        raise InputError(
-            "acquisition.mc_dropout.passes > 0 with adapter.lora_dropout=0: all passes would be "
-            "equal; set lora_dropout > 0 or passes=0"
-        )
-    if a.combine == "subtract" and a.continuation == "model":
-        raise InputError(
-            "acquisition.combine=subtract needs one continuation for both views; set "
-            "acquisition.continuation to base, choices or gold, got model"
-        )
-    if a.measure == "bald":
-        if a.combine != "none":
-            raise InputError(
-                f"acquisition.measure=bald has no base view; set acquisition.combine=none, "
-                f"got {a.combine}"
-            )
-        if a.mc_dropout.passes < 2:
-            raise InputError(
-                "acquisition.measure=bald needs acquisition.mc_dropout.passes >= 2, "
-                f"got {a.mc_dropout.passes}"
-            )
-
-
-def _check_own(strategy: str) -> None:
-    """Raise ``InputError`` unless ``acquisition.strategy`` names a function."""
-    if re.fullmatch(r"\w+(\.\w+)*:\w+", strategy):
-        return
-    if strategy in SELECTIONS:
-        mend = f"set acquisition.select={strategy}"
-    elif re.fullmatch(r"\w+(\.\w+)+", strategy):
-        module, _, function = strategy.rpartition(".")
-        mend = f"did you mean '{module}:{function}'?"
-    else:
-        mend = f"acquisition.name is the name of a row{nearest(strategy, SELECTIONS)}"
-    raise InputError(
-        f"acquisition.strategy must be module:function, a strategy of your own, got '{strategy}'; "
-        f"{mend}"
-    )
-
-
 def to_yaml(config: Config) -> str:
     """Return the resolved configuration as YAML, as ``config.yaml`` holds it."""
     from omegaconf import OmegaConf
@@ -317,19 +190,3 @@ def hash_of_file(path: Path) -> str:
     if isinstance(adapter, dict) and isinstance(adapter.get("target_modules"), dict):
         adapter["target_modules"] = next(iter(adapter["target_modules"]), None)
     return hash_of(tree)
-
-
-def describe() -> str:
-    """Return one line a key: name, type, default and help; for ``star run --help``."""
-    lines = []
-    for key, item in fields_of(Config):
-        default = item.default
-        if default is dataclasses.MISSING:
-            default = item.default_factory()  # type: ignore[misc]
-        shown = "null" if default is None else json.dumps(default)
-        allowed = str(item.type)
-        if allowed.startswith("Literal["):
-            words = allowed[len("Literal[") : -1].replace("'", "").replace(",", " |").split()
-            shown += f"  ({' '.join(words)})"
-        lines.append(f"  {key}={shown}\n      {item.metadata.get('help', '')}")
-    return "\n".join(lines)

@@ -1,24 +1,15 @@
 """The schema of a run: names, types, defaults, allowed ranges, and one line of help a key.
 
-Plain frozen dataclasses; how a YAML file and ``key=value`` words become one, and what is refused,
-is in ``config``, from where everything here is to be had too.
+Plain frozen dataclasses and nothing else: what follows from their values is in ``derived``, what is
+refused in ``checks``, how a file and words become one in ``reading``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
 # OmegaConf reads these annotations at run time; it wants Optional[...] and plain list/dict.
-
-LLAMA_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")
-NOT_IN_HASH = ("output_dir", "run_name", "tracking")
-PRESETS = ("paper", "released", "star")
-"""Names of the committed deltas in ``star/config/presets``."""
 
 
 def _key(default: Any, text: str, **bounds: float) -> Any:
@@ -256,7 +247,7 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run. See :func:`load`."""
+    """One run. See :func:`star.config.load`."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -270,83 +261,3 @@ class Config:
     seed: int = _key(0, "root of every random stream", ge=0, lt=2**63)
     output_dir: str = _key("runs", "where run folders go")
     run_name: Optional[str] = _key(None, "folder name instead of <task>/<strategy>/seed<k>-<hash>")
-
-
-def fields_of(kind: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """Yield every leaf of the schema as (dotted key, field)."""
-    for item in dataclasses.fields(kind):
-        nested = item.default_factory
-        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
-            yield from fields_of(nested, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}", item
-
-
-def get(config: Any, key: str) -> Any:
-    """Return the value at a dotted key."""
-    for name in key.split("."):
-        config = getattr(config, name)
-    return config
-
-
-def strategy_name(config: Config) -> str:
-    """Return ``acquisition.name``, or a name derived from what the strategy does.
-
-    A function of one's own is called by its ``module:function``. Derived: ``random``; a
-    measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
-    two combinations; ``-gold`` behind what reads labels.
-    """
-    a = config.acquisition
-    if a.name is not None:
-        return a.name
-    if a.strategy is not None:
-        return a.strategy
-    if a.select == "random":
-        return "random"
-    prefix = {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
-    suffix = "-gold" if a.continuation == "gold" else ""
-    return f"{prefix}{a.measure}{suffix}"
-
-
-def label_free(config: Config) -> bool:
-    """Whether no score of the run reads an answer that was not bought."""
-    return config.acquisition.select == "random" or config.acquisition.continuation != "gold"
-
-
-def scored_continuation(acquisition: AcquisitionConfig, choices: bool) -> str:
-    """Return what is scored, ``auto`` resolved by the task and the views that are compared.
-
-    With ``choices``, these. Else, where two views meet, one answer under both: a difference or a
-    blend is then of two opinions on the same text (measured: scripts/results/continuation). It is
-    the base's, which is generated once. The full model alone scores the answer it gives itself.
-    """
-    if acquisition.continuation != "auto":
-        return acquisition.continuation
-    if choices:
-        return "choices"
-    return "model" if acquisition.combine == "none" else "base"
-
-
-def as_said(config: Config) -> Config:
-    """Return a configuration as its user wrote it, without what a run's config.yaml adds to it."""
-    said = config.adapter.target_modules
-    if not isinstance(said, dict):
-        return config
-    adapter = dataclasses.replace(config.adapter, target_modules=next(iter(said)))
-    return dataclasses.replace(config, adapter=adapter)
-
-
-def config_hash(config: Config) -> str:
-    """Return 16 hex digits of all that decides a run's result.
-
-    Where the output goes and what is kept (``output_dir``, ``run_name``, ``tracking``) is left out.
-    What ``auto`` means follows from the model: a run's own ``config.yaml``, which has it, is the
-    same configuration.
-    """
-    return hash_of(dataclasses.asdict(as_said(config)))
-
-
-def hash_of(tree: Mapping[str, Any]) -> str:
-    """Return ``config_hash`` of a configuration's keys and values."""
-    tree = {k: v for k, v in tree.items() if k not in NOT_IN_HASH}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from star.config.schema import Config, ModelConfig, as_said
+from star.config import Config, ModelConfig, as_said
 from star.errors import InputError
 from star.files import atomic_write
 from star.provenance import installed

@@ -24,10 +24,12 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from star.config import LLAMA_PROJECTIONS, AdapterConfig
+from star.config import AdapterConfig
 from star.config.words import MODULE_WORDS
 from star.config.words import MODULES as KEY
 from star.errors import InputError, nearest
+
+LLAMA_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")
 
 
 def resolve(causal: nn.Module, config: AdapterConfig) -> list[str]:

@@ -1,0 +1,133 @@
+"""What a configuration must keep to: ranges, and settings that do not contradict each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, get_args, get_type_hints
+
+from star.config.keys import fields_of, get
+from star.config.schema import AcquisitionConfig, Config
+from star.config.words import MODULE_WORDS, MODULES
+from star.errors import InputError, nearest
+
+SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
+
+_BOUNDS = {
+    "ge": (lambda v, b: v >= b, "at least"),
+    "gt": (lambda v, b: v > b, "greater than"),
+    "le": (lambda v, b: v <= b, "at most"),
+    "lt": (lambda v, b: v < b, "less than"),
+}
+
+
+def check(config: Config) -> None:
+    """Raise ``InputError`` for a value out of range or settings that contradict each other."""
+    for key, item in fields_of(Config):
+        value = get(config, key)
+        if value is None or isinstance(value, (str, bool)):
+            continue
+        for name, (holds, words) in _BOUNDS.items():
+            bound = item.metadata.get(name)
+            if bound is not None and not (math.isfinite(value) and holds(value, bound)):
+                raise InputError(f"{key} must be {words} {bound}, got {value}")
+    _check_acquisition(config)
+    check_modules(MODULES, config.adapter.target_modules)
+    if config.train.keep == "best" and config.task.validation_size == 0:
+        raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
+    scored = config.acquisition.select != "random" and config.pool.rounds > 1
+    if config.train.max_steps == 0 and scored and config.acquisition.mc_dropout.passes > 0:
+        raise InputError(
+            "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
+            "set pool.rounds=1 or acquisition.mc_dropout.passes=0"
+        )
+    unknown = [view for view in config.evaluation.views if view not in ("base", "full", "mc")]
+    if unknown:
+        raise InputError(f"evaluation.views holds base, full and mc, got '{unknown[0]}'")
+    t = config.train
+    if t.schedule_from == "test" and t.lr_scheduler_type != "linear":
+        raise InputError(
+            "train.schedule_from=test is the released code's linear schedule; set "
+            f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
+        )
+    if config.task.name != "jsonl":
+        for key in ("columns", "choices"):
+            if getattr(config.task, key) is not None:
+                raise InputError(f"task.{key} belongs to task.name=jsonl, got {config.task.name}")
+
+
+def check_modules(key: str, modules: Any) -> None:
+    """Raise ``InputError`` unless ``adapter.target_modules`` is a word, a list, or a record."""
+    if isinstance(modules, str) and modules in MODULE_WORDS:
+        return
+    if isinstance(modules, dict) and len(modules) == 1 and set(modules) <= set(MODULE_WORDS):
+        modules = next(iter(modules.values()))
+    if not isinstance(modules, list):
+        raise InputError(
+            f"{key} must be {', '.join(MODULE_WORDS)}, or a list; write it whole, "
+            f"[q_proj, v_proj], got {modules!r}"
+        )
+    if not modules:
+        raise InputError(f"{key} is empty; name at least one module")
+    for module in modules:
+        if not isinstance(module, str):
+            raise InputError(f"{key} must be text, got {module!r} as YAML reads it; quote it")
+        if not module.strip("."):
+            raise InputError(f"{key} holds {module!r}, which names no module")
+
+
+def _check_acquisition(config: Config) -> None:
+    a = config.acquisition
+    if a.strategy is not None:
+        _check_own(a.strategy)
+    if a.strategy is not None and a.select != "top_k":
+        raise InputError(
+            f"acquisition.strategy={a.strategy} scores the pool; set acquisition.select=top_k, got "
+            f"{a.select}"
+        )
+    if a.select == "random":  # nothing is scored
+        return
+    scheduled = a.base_weight.rounds
+    if scheduled is not None and config.pool.rounds > scheduled:
+        raise InputError(
+            f"acquisition.base_weight.rounds={scheduled} ends before pool.rounds="
+            f"{config.pool.rounds}; raise it, or null for the run's own"
+        )
+    if a.mc_dropout.passes > 0 and config.adapter.lora_dropout == 0:
+        raise InputError(
+            "acquisition.mc_dropout.passes > 0 with adapter.lora_dropout=0: all passes would be "
+            "equal; set lora_dropout > 0 or passes=0"
+        )
+    if a.combine == "subtract" and a.continuation == "model":
+        raise InputError(
+            "acquisition.combine=subtract needs one continuation for both views; set "
+            "acquisition.continuation to base, choices or gold, got model"
+        )
+    if a.measure == "bald":
+        if a.combine != "none":
+            raise InputError(
+                f"acquisition.measure=bald has no base view; set acquisition.combine=none, "
+                f"got {a.combine}"
+            )
+        if a.mc_dropout.passes < 2:
+            raise InputError(
+                "acquisition.measure=bald needs acquisition.mc_dropout.passes >= 2, "
+                f"got {a.mc_dropout.passes}"
+            )
+
+
+def _check_own(strategy: str) -> None:
+    """Raise ``InputError`` unless ``acquisition.strategy`` names a function."""
+    if re.fullmatch(r"\w+(\.\w+)*:\w+", strategy):
+        return
+    if strategy in SELECTIONS:
+        mend = f"set acquisition.select={strategy}"
+    elif re.fullmatch(r"\w+(\.\w+)+", strategy):
+        module, _, function = strategy.rpartition(".")
+        mend = f"did you mean '{module}:{function}'?"
+    else:
+        mend = f"acquisition.name is the name of a row{nearest(strategy, SELECTIONS)}"
+    raise InputError(
+        f"acquisition.strategy must be module:function, a strategy of your own, got '{strategy}'; "
+        f"{mend}"
+    )

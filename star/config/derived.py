@@ -1,0 +1,76 @@
+"""What follows from a configuration's values: a strategy's name, what ``auto`` scores, the hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from star.config.schema import AcquisitionConfig, Config
+
+NOT_IN_HASH = ("output_dir", "run_name", "tracking")
+
+
+def strategy_name(config: Config) -> str:
+    """Return ``acquisition.name``, or a name derived from what the strategy does.
+
+    A function of one's own is called by its ``module:function``. Derived: ``random``; a
+    measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
+    two combinations; ``-gold`` behind what reads labels.
+    """
+    a = config.acquisition
+    if a.name is not None:
+        return a.name
+    if a.strategy is not None:
+        return a.strategy
+    if a.select == "random":
+        return "random"
+    prefix = {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
+    suffix = "-gold" if a.continuation == "gold" else ""
+    return f"{prefix}{a.measure}{suffix}"
+
+
+def label_free(config: Config) -> bool:
+    """Whether no score of the run reads an answer that was not bought."""
+    return config.acquisition.select == "random" or config.acquisition.continuation != "gold"
+
+
+def scored_continuation(acquisition: AcquisitionConfig, choices: bool) -> str:
+    """Return what is scored, ``auto`` resolved by the task and the views that are compared.
+
+    With ``choices``, these. Else, where two views meet, one answer under both: a difference or a
+    blend is then of two opinions on the same text (measured: scripts/results/continuation). It is
+    the base's, which is generated once. The full model alone scores the answer it gives itself.
+    """
+    if acquisition.continuation != "auto":
+        return acquisition.continuation
+    if choices:
+        return "choices"
+    return "model" if acquisition.combine == "none" else "base"
+
+
+def as_said(config: Config) -> Config:
+    """Return a configuration as its user wrote it, without what a run's config.yaml adds to it."""
+    said = config.adapter.target_modules
+    if not isinstance(said, dict):
+        return config
+    adapter = dataclasses.replace(config.adapter, target_modules=next(iter(said)))
+    return dataclasses.replace(config, adapter=adapter)
+
+
+def config_hash(config: Config) -> str:
+    """Return 16 hex digits of all that decides a run's result.
+
+    Where the output goes and what is kept (``output_dir``, ``run_name``, ``tracking``) is left out.
+    What ``auto`` means follows from the model: a run's own ``config.yaml``, which has it, is the
+    same configuration.
+    """
+    return hash_of(dataclasses.asdict(as_said(config)))
+
+
+def hash_of(tree: Mapping[str, Any]) -> str:
+    """Return ``config_hash`` of a configuration's keys and values."""
+    tree = {k: v for k, v in tree.items() if k not in NOT_IN_HASH}
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
