@@ -12,6 +12,7 @@ import tiny
 from star.acquisition import uncertainty
 from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
 from star.models import adapter, training
+from star.models.batching import Batching
 from star.models.distributed import collect, is_main, leave, share, state
 from star.models.generation import generate
 from star.models.likelihood import choice_log_probs, token_scores
@@ -23,27 +24,25 @@ ROWS = tiny.random_rows(7, seed=6)
 
 def results(folder: str, *, processes: int) -> dict[str, object]:
     model = tiny.load(folder)
+    model.batching = Batching(rows=2)
     choices = [[replace(row, continuation=(c,)) for c in (20, 30)] for row in ROWS]
     with tiny.learned(model) as adapted:
-        plain = token_scores(model, ROWS, uncertainty.from_logits, batch_size=2)
+        plain = token_scores(model, ROWS, uncertainty.from_logits)
         config = McDropoutConfig(passes=2, masks="token")
         with Passes(adapted, config, seed=0, round_=0).installed() as passes:
             noisy = token_scores(
                 model,
                 ROWS,
                 uncertainty.from_logits,
-                batch_size=3,
                 passes=passes,
                 over_passes=lambda logs: {"bald": uncertainty.bald(logs)},
             )
         found: dict[str, object] = {
             "plain": {name: value.tolist() for name, value in plain.items()},
             "noisy": {name: value.tolist() for name, value in noisy.items()},
-            "choices": choice_log_probs(model, choices, batch_size=2).tolist(),
-            "answers": generate(
-                model, [row.prompt for row in ROWS], max_new_tokens=6, batch_size=2
-            ),
-            "one row": token_scores(model, ROWS[:1], uncertainty.from_logits, batch_size=2)[
+            "choices": choice_log_probs(model, choices).tolist(),
+            "answers": generate(model, [row.prompt for row in ROWS], max_new_tokens=6),
+            "one row": token_scores(model, ROWS[:1], uncertainty.from_logits)[
                 "max_entropy"
             ].tolist(),
         }

@@ -204,7 +204,7 @@ def test_no_training_at_all_evaluates_the_base_model(tiny_llama, tmp_path):
     config = load(None, runs.words(tiny_llama, data, tmp_path, *words))
     task = tasks.load(config.task)
     model = models.load(config.model)
-    limits = Limits(max_new_tokens=6, batch_size=64)
+    limits = Limits(max_new_tokens=6)
     base = evaluate(
         model, task.task, task.test.examples, task.test.answers, limits=limits,
         by_likelihood=True, bins=15,

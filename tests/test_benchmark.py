@@ -121,7 +121,7 @@ def test_the_bare_forward_applies_the_head_at_the_continuations(model: LanguageM
 @pytest.mark.parametrize("way", ["dropout", "single"])
 def test_the_slow_ways_score_the_same(model: LanguageModel, way: str) -> None:
     with tiny.learned(model, DRY) as adapted:
-        wanted = likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=4)
+        wanted = likelihood.token_scores(model, ROWS, uncertainty.from_logits)
         if way == "single":
             found = slow.score_single(model, adapted, ROWS, passes=2)
         else:

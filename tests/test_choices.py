@@ -28,7 +28,7 @@ from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, admit, encode_choices
 
-LIMITS = Limits(max_new_tokens=4, batch_size=3)
+LIMITS = Limits(max_new_tokens=4)
 NESTED = ["eggs", "eggs then red", "eggs then"]
 LONGER = ["blue pens", "red"]
 END = 2  # the tiny model's end-of-sequence token
@@ -90,9 +90,9 @@ def test_each_question_decides_for_itself(model: LanguageModel) -> None:
     assert encode_choices(model, [nested, free, other]) == alone
     ends = [[row.continuation[-1] == END for row in group] for group in alone]
     assert ends == [[True, True], [False, False], [False, False]]
-    together = likelihood.choice_log_probs(model, alone[:2], batch_size=4)
+    together = likelihood.choice_log_probs(model, alone[:2])
     for i in (0, 1):
-        once = likelihood.choice_log_probs(model, [alone[i]], batch_size=4)
+        once = likelihood.choice_log_probs(model, [alone[i]])
         np.testing.assert_allclose(together[i], once[0], rtol=1e-4, atol=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_without_an_end_token_they_are_refused(model: LanguageModel) -> None:
 
 def test_room_is_kept_for_the_end_too(model: LanguageModel) -> None:
     examples = [Example(0, "what is the answer", (" 1", " 1 2 3"))]
-    options: dict[str, Any] = {"limits": Limits(100, 4), "where": "test", "overlong": "error"}
+    options: dict[str, Any] = {"limits": Limits(100), "where": "test", "overlong": "error"}
     length = len(encode_choices(model, examples)[0][0].prompt)
     assert admit(replace(model, max_length=length + 4), examples, **options) == (examples, None)
     with pytest.raises(InputError, match="row 0"):

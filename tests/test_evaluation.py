@@ -15,11 +15,12 @@ from star.data.task import Answer, Example
 from star.data.tasks.own_data import Jsonl
 from star.evaluation import calibration
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
+from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.loading import LanguageModel
 from star.models.truncation import Limits, encode_choices, encode_rows
 
-LIMITS = Limits(max_new_tokens=4, batch_size=3)
+LIMITS = Limits(max_new_tokens=4)
 LABELS = ["true", "false", "red"]
 
 
@@ -160,12 +161,8 @@ def test_a_choice_task_judged_by_what_is_written(model: LanguageModel) -> None:
 def test_batches_change_nothing(model: LanguageModel, by_likelihood: bool) -> None:
     task = Jsonl(TaskConfig(name="jsonl", choices=LABELS))
     rows = questions(["true", "false", "red", "red", "true"])
-    one, *_ = judged(
-        model, task, rows, limits=replace(LIMITS, batch_size=1), by_likelihood=by_likelihood
-    )
-    all_, *_ = judged(
-        model, task, rows, limits=replace(LIMITS, batch_size=9), by_likelihood=by_likelihood
-    )
+    one, *_ = judged(replace(model, batching=Batching(1)), task, rows, by_likelihood=by_likelihood)
+    all_, *_ = judged(replace(model, batching=Batching(9)), task, rows, by_likelihood=by_likelihood)
     assert one.tokens == all_.tokens
     for name, value in one.metrics.items():
         assert value == pytest.approx(all_.metrics[name], rel=1e-4, abs=1e-6)
@@ -207,8 +204,8 @@ def test_the_base_models_results_are_kept_by_content(
     forward = LanguageModel.predict
     with monkeypatch.context() as no_more:
         no_more.setattr(LanguageModel, "predict", lambda *_: pytest.fail("a forward pass"))
-        smaller = replace(LIMITS, batch_size=1)  # changes nothing
-        again = evaluate_once(cache, model, task, examples, answers, limits=smaller, **options)
+        other = replace(model, batching=Batching(1))  # changes nothing
+        again = evaluate_once(cache, other, task, examples, answers, limits=LIMITS, **options)
     assert again == first and LanguageModel.predict is forward
     changes = [
         (examples[::-1], answers[::-1], LIMITS, options),

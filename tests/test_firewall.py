@@ -299,7 +299,7 @@ ANSWERS = {e.index: Answer(" 1 2 3 4 5 pens", "5 pens", stored="#### 5") for e i
 
 def scorer_of(model: LanguageModel, oracle: Oracle[Answer], continuation: str) -> PoolScorer:
     config = AcquisitionConfig(continuation=continuation)  # type: ignore[arg-type]
-    limits = Limits(max_new_tokens=3, batch_size=4)
+    limits = Limits(max_new_tokens=3)
     return PoolScorer(model, EXAMPLES, config=config, limits=limits, oracle=oracle)
 
 

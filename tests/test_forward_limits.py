@@ -12,6 +12,7 @@ import tiny
 import torch
 
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.generation import generate_scored
 from star.models.score_texts import score_texts
 
@@ -79,11 +80,13 @@ def test_prompts_in_parts_have_the_answers_they_have_at_once(
 ) -> None:
     model = tiny.load(tiny_llama)
     prompts = [row.prompt for row in tiny.random_rows(12, seed=3)]
-    options: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 12}
+    options: dict[str, Any] = {"max_new_tokens": 8}
+    model.batching = Batching(12)
     tokens, log_probs = generate_scored(model, prompts, **options)
     assert max(sizes) > 20
     for most in (20, 5):
         sizes.clear()
-        again, likelihoods = generate_scored(model, prompts, forward_tokens=most, **options)
+        model.batching = Batching(12, most)
+        again, likelihoods = generate_scored(model, prompts, **options)
         assert again == tokens and likelihoods == pytest.approx(log_probs, rel=1e-5)
         assert max(sizes) <= max(most, *map(len, prompts))

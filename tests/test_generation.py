@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
+from star.models.batching import Batching
 from star.models.generation import generate, text_of
 from star.models.loading import LanguageModel
 
@@ -36,16 +38,17 @@ def test_equals_a_naive_loop(model: LanguageModel, batch_size: int) -> None:
     # Both ends are met, or the test would not see the one it misses.
     assert any(e[-1] in model.stop_ids for e in expected)
     assert any(len(e) == 8 and e[-1] not in model.stop_ids for e in expected)
-    assert generate(model, PROMPTS, max_new_tokens=8, batch_size=batch_size) == expected
+    model = replace(model, batching=Batching(batch_size))
+    assert generate(model, PROMPTS, max_new_tokens=8) == expected
 
 
 def test_the_adapter_in_view_answers(model: LanguageModel) -> None:
-    before = generate(model, PROMPTS, max_new_tokens=4, batch_size=4)
+    before = generate(model, PROMPTS, max_new_tokens=4)
     with tiny.learned(model):
-        found = generate(model, PROMPTS, max_new_tokens=4, batch_size=4)
+        found = generate(model, PROMPTS, max_new_tokens=4)
         assert found == [naive(model, prompt, 4) for prompt in PROMPTS]
     assert found != before
-    assert generate(model, PROMPTS, max_new_tokens=4, batch_size=4) == before
+    assert generate(model, PROMPTS, max_new_tokens=4) == before
 
 
 def test_advice_in_the_models_folder_changes_nothing(
@@ -58,16 +61,16 @@ def test_advice_in_the_models_folder_changes_nothing(
     path.write_text(json.dumps({**json.loads(path.read_text()), **advice}))
     advised = tiny.load(folder)
     assert advised.stop_ids == model.stop_ids
-    expected = generate(model, PROMPTS, max_new_tokens=8, batch_size=4)
-    assert generate(advised, PROMPTS, max_new_tokens=8, batch_size=4) == expected
+    expected = generate(model, PROMPTS, max_new_tokens=8)
+    assert generate(advised, PROMPTS, max_new_tokens=8) == expected
 
 
 def test_every_stop_token_ends_an_answer(model: LanguageModel) -> None:
-    plain = generate(model, PROMPTS, max_new_tokens=6, batch_size=4)
+    plain = generate(model, PROMPTS, max_new_tokens=6)
     usual, more = model.stop_ids, next(p[1] for p in plain if p[1] not in model.stop_ids)
     try:
         model.stop_ids = usual | {more}
-        found = generate(model, PROMPTS, max_new_tokens=6, batch_size=4)
+        found = generate(model, PROMPTS, max_new_tokens=6)
         assert found == [naive(model, prompt, 6) for prompt in PROMPTS] and found != plain
     finally:
         model.stop_ids = usual
@@ -81,4 +84,4 @@ def test_text_leaves_the_stop_token_out(model: LanguageModel) -> None:
 
 
 def test_nothing_to_do(model: LanguageModel) -> None:
-    assert generate(model, [], max_new_tokens=3, batch_size=2) == []
+    assert generate(model, [], max_new_tokens=3) == []

@@ -23,6 +23,7 @@ from star.data.task import Answer
 from star.errors import InputError
 from star.models import identity, isolation, likelihood, sources
 from star.models import loading as models
+from star.models.batching import Batching
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -376,7 +377,9 @@ def test_near_ties_are_as_wide_as_rounding(tiny_llama: Path, dtype: str) -> None
     model, rows = load(tiny_llama, dtype=dtype), tiny.random_rows(64, longest=40)
     model.packable = False  # padded, so that a batch's width decides how it is rounded
     one, many = (
-        likelihood.token_scores(model, rows, uncertainty.from_logits, batch_size=size)
+        likelihood.token_scores(
+            replace(model, batching=Batching(size)), rows, uncertainty.from_logits
+        )
         for size in (1, 64)
     )
     moved = [float(np.abs(one[k] - many[k]).max() / np.ptp(one[k])) for k in one]

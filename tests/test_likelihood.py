@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from star.data import loading as tasks
 from star.errors import InputError
 from star.models import adapter, likelihood
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
@@ -67,8 +69,9 @@ def close(found: Any, expected: Any) -> None:
 def test_equals_a_naive_loop_in_row_order(
     model: LanguageModel, batch_size: int, full: bool
 ) -> None:
+    model = replace(model, batching=Batching(batch_size))
     with tiny.learned(model) if full else nullcontext():
-        found = likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=batch_size)
+        found = likelihood.token_scores(model, ROWS, uncertainty.from_logits)
         expected = [naive(model, row) for row in ROWS]
     assert set(found) == set(MEASURES)
     for name in MEASURES:
@@ -77,8 +80,8 @@ def test_equals_a_naive_loop_in_row_order(
 
 
 def test_the_likelihood_alone_is_to_the_bit_that_beside_the_measures(model: LanguageModel) -> None:
-    measures = likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=4)
-    found = likelihood.nll(model, ROWS, batch_size=4)
+    measures = likelihood.token_scores(model, ROWS, uncertainty.from_logits)
+    found = likelihood.nll(model, ROWS)
     np.testing.assert_array_equal(found, measures["predictive_entropy"])
 
 
@@ -86,10 +89,10 @@ def test_chunks_change_nothing(
     model: LanguageModel, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = likelihood.token_scores(
-        model, ROWS, uncertainty.from_logits, batch_size=4, passes=passes, over_passes=over_passes
+        model, ROWS, uncertainty.from_logits, passes=passes, over_passes=over_passes
     )
     groups = choices_of("last")
-    chosen = likelihood.choice_log_probs(model, groups, batch_size=4, passes=passes)
+    chosen = likelihood.choice_log_probs(model, groups, passes=passes)
     seen = []
 
     def watched(log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -98,17 +101,17 @@ def test_chunks_change_nothing(
 
     monkeypatch.setattr(likelihood, "CHUNK_ELEMENTS", 58 * 3 * 2)  # two positions, three passes
     parts = likelihood.token_scores(
-        model, ROWS, uncertainty.from_logits, batch_size=4, passes=passes, over_passes=watched
+        model, ROWS, uncertainty.from_logits, passes=passes, over_passes=watched
     )
     assert max(seen) == 2
     for name in whole:
         close(parts[name], whole[name])
-    close(likelihood.choice_log_probs(model, groups, batch_size=4, passes=passes), chosen)
+    close(likelihood.choice_log_probs(model, groups, passes=passes), chosen)
 
 
 def test_bald_over_the_passes(model: LanguageModel, passes: Passes) -> None:
     found = likelihood.token_scores(
-        model, ROWS, uncertainty.from_logits, batch_size=4, passes=passes, over_passes=over_passes
+        model, ROWS, uncertainty.from_logits, passes=passes, over_passes=over_passes
     )
     assert found["bald"].shape == (9, 1) and found["max_entropy"].shape == (9, 3)
     for i, row in enumerate(ROWS):
@@ -126,9 +129,7 @@ def test_bald_over_the_passes(model: LanguageModel, passes: Passes) -> None:
 
 
 def test_bald_needs_passes_that_differ(model: LanguageModel) -> None:
-    found = likelihood.token_scores(
-        model, ROWS, uncertainty.from_logits, batch_size=4, over_passes=over_passes
-    )
+    found = likelihood.token_scores(model, ROWS, uncertainty.from_logits, over_passes=over_passes)
     assert np.abs(found["bald"]).max() < 1e-5
 
 
@@ -155,12 +156,12 @@ def naive_choices(model: LanguageModel, group: list[TokenRow]) -> np.ndarray:
 def test_choices_equal_a_naive_loop(
     model: LanguageModel, kind: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    groups = choices_of(kind)
-    found = likelihood.choice_log_probs(model, groups, batch_size=batch_size)
+    groups, model = choices_of(kind), replace(model, batching=Batching(batch_size))
+    found = likelihood.choice_log_probs(model, groups)
     assert found.shape == (5, 1, 3)
     close(found[:, 0], [naive_choices(model, group) for group in groups])
     monkeypatch.setattr(likelihood, "_differ_in_last_token", lambda group: False)
-    close(likelihood.choice_log_probs(model, groups, batch_size=batch_size), found)
+    close(likelihood.choice_log_probs(model, groups), found)
 
 
 @pytest.mark.parametrize("masks", ["consistent", "token"])
@@ -173,9 +174,9 @@ def test_one_pass_for_all_choices_has_the_same_masks(
         Passes(adapted, config, seed=0, round_=0).installed() as passes,
     ):
         groups = choices_of("last")
-        once = likelihood.choice_log_probs(model, groups, batch_size=2, passes=passes)
+        once = likelihood.choice_log_probs(model, groups, passes=passes)
         monkeypatch.setattr(likelihood, "_differ_in_last_token", lambda group: False)
-        close(likelihood.choice_log_probs(model, groups, batch_size=2, passes=passes), once)
+        close(likelihood.choice_log_probs(model, groups, passes=passes), once)
     assert once.shape == (5, 2, 3) and not np.allclose(once[:, 0], once[:, 1], atol=1e-3)
 
 
@@ -211,18 +212,18 @@ def test_a_score_that_is_not_finite_names_its_row(
 
     monkeypatch.setattr(model, "hidden", broken)
     with pytest.raises(InputError, match=rf"of row {bad.index} is nan"):
-        likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=3)
+        likelihood.token_scores(model, ROWS, uncertainty.from_logits)
 
 
 def test_nothing_to_score(model: LanguageModel) -> None:
-    assert likelihood.token_scores(model, [], uncertainty.from_logits, batch_size=3) == {}
-    assert likelihood.choice_log_probs(model, [], batch_size=3).shape == (0, 1, 0)
+    assert likelihood.token_scores(model, [], uncertainty.from_logits) == {}
+    assert likelihood.choice_log_probs(model, []).shape == (0, 1, 0)
 
 
 def test_no_gradient_and_no_random_numbers(model: LanguageModel) -> None:
     before = torch.get_rng_state()
     with tiny.learned(model) as adapted:
-        likelihood.token_scores(model, ROWS, uncertainty.from_logits, batch_size=3)
+        likelihood.token_scores(model, ROWS, uncertainty.from_logits)
         assert all(p.grad is None for p in adapted.parameters())
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -239,13 +240,12 @@ def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyP
     assert fast.packable
 
     def scored(batch_size: int, reduction: likelihood.Reduction) -> dict[str, Any]:
+        fast.batching = Batching(batch_size)
         with (
             tiny.learned(fast, AdapterConfig(r=8, lora_alpha=8), scale=0.05) as adapted,
             Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=0).installed() as passes,
         ):
-            return likelihood.token_scores(
-                fast, rows, reduction, batch_size=batch_size, passes=passes
-            )
+            return likelihood.token_scores(fast, rows, reduction, passes=passes)
 
     found = scored(64, uncertainty.from_logits)
     fast.packable = False

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from star.config import McDropoutConfig
 from star.errors import InputError
 from star.models import adapter, likelihood
-from star.models.batching import Batch, lay_out
+from star.models.batching import Batch, Batching, lay_out
 from star.models.encoding import TokenRow
 from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
@@ -48,7 +48,7 @@ def passes_of(
 def score(
     model: LanguageModel, passes: Passes | None, rows: list[TokenRow] = ROWS, batch_size: int = 3
 ) -> np.ndarray:
-    return likelihood.nll(model, rows, batch_size=batch_size, passes=passes)
+    return likelihood.nll(replace(model, batching=Batching(batch_size)), rows, passes=passes)
 
 
 # --- guard and restoration ---------------------------------------------------------------------

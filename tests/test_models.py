@@ -245,18 +245,14 @@ def test_a_compiled_model_computes_the_same(tiny_llama: Path) -> None:
                 seed=0, round_=0,
             ).log  # fmt: skip
             scores.append(
-                likelihood.token_scores(model, rows, uncertainty.from_logits, batch_size=4)[
-                    "max_entropy"
-                ]
+                likelihood.token_scores(model, rows, uncertainty.from_logits)["max_entropy"]
             )
         mc = McDropoutConfig(passes=2)
         with tiny.learned(model) as adapted:  # a second adapter in the compiled layers
             with Passes(adapted, mc, seed=0, round_=0).installed() as passes:
-                one = likelihood.token_scores(
-                    model, rows, uncertainty.from_logits, batch_size=4, passes=passes
-                )
+                one = likelihood.token_scores(model, rows, uncertainty.from_logits, passes=passes)
             scores.append(one["max_entropy"])
-            answers = generate(model, [r.prompt for r in rows], max_new_tokens=5, batch_size=4)
+            answers = generate(model, [r.prompt for r in rows], max_new_tokens=5)
         found.append((np.concatenate(scores, axis=1), [e["loss"] for e in log], answers))
     (plain, losses, answers), (compiled_scores, compiled_losses, compiled_answers) = found
     np.testing.assert_allclose(compiled_scores, plain, rtol=1e-4, atol=1e-4)

@@ -61,27 +61,25 @@ def test_packed_rows_do_not_see_each_other(kind: str, tiny_llama: Path, tmp_path
     kept = sum(len(row.continuation) for row in ROWS[:-1])
     torch.testing.assert_close(changed[:kept], together[:kept], rtol=1e-4, atol=1e-4)
     prompts = [row.prompt for row in ROWS]
-    answers = generate(model, prompts, max_new_tokens=8, batch_size=4)
+    answers = generate(model, prompts, max_new_tokens=8)
     model.packable = False
-    assert generate(model, prompts, max_new_tokens=8, batch_size=4) == answers
+    assert generate(model, prompts, max_new_tokens=8) == answers
 
 
 def test_rows_that_a_window_cuts_are_padded(tiny_llama: Path, tmp_path: Path) -> None:
     model = load("Mistral", {"sliding_window": 10}, tiny_llama, tmp_path / "model")
     laid = {bool(model.lay_out([row]).runs) for row in ROWS}
     assert laid == {True, False} and not model.lay_out(ROWS).runs
-    found = likelihood.nll(model, ROWS, batch_size=3)[:, 0]
+    found = likelihood.nll(model, ROWS)[:, 0]
     logs = [tiny.naive_log_probs(model, row) for row in ROWS]
     expected = [
         -float(log[range(len(log)), row.continuation].sum())
         for row, log in zip(ROWS, logs, strict=True)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    tokens, log_probs = generate_scored(
-        model, [r.prompt for r in ROWS], max_new_tokens=2, batch_size=3
-    )
+    tokens, log_probs = generate_scored(model, [r.prompt for r in ROWS], max_new_tokens=2)
     made = [TokenRow(0, r.prompt, t) for r, t in zip(ROWS, tokens, strict=True)]
-    nll = likelihood.nll(model, made, batch_size=3)[:, 0]
+    nll = likelihood.nll(model, made)[:, 0]
     np.testing.assert_allclose(log_probs, -nll, rtol=1e-5)
 
 
@@ -125,8 +123,8 @@ def test_likelihoods_come_with_the_answers(tiny_llama: Path) -> None:
     prompts = [row.prompt for row in ROWS]
     for adapted in (False, True):
         with tiny.learned(model) if adapted else adapter.folded(model.causal):
-            options: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 4}
+            options: dict[str, Any] = {"max_new_tokens": 6}
             tokens, log_probs = generate_scored(model, prompts, **options)
             rows = [TokenRow(0, p, t) for p, t in zip(prompts, tokens, strict=True)]
-            nll = likelihood.nll(model, rows, batch_size=2)[:, 0]
+            nll = likelihood.nll(model, rows)[:, 0]
         np.testing.assert_allclose(log_probs, -nll, rtol=1e-5, atol=1e-5)

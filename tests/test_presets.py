@@ -275,7 +275,7 @@ def test_answers_in_words_are_none_and_right(
         digits: evaluate.evaluate(
             model, task, [task.example(r, i) for i, r in enumerate(rows)],
             [task.answer(r, i) for i, r in enumerate(rows)],
-            limits=Limits(4, 4), by_likelihood=False, bins=5, digits=digits,
+            limits=Limits(4), by_likelihood=False, bins=5, digits=digits,
         )
         for digits in (True, False)
     }  # fmt: skip
@@ -294,7 +294,7 @@ def test_long_test_prompts_lose_their_beginning_and_say_so(model: LanguageModel)
     assert [len(row.prompt) for row in whole.rows] == [4, 8, 2]
     assert [row.prompt for row in cut.rows] == [row.prompt[-4:] for row in whole.rows]
     assert (whole.truncated, cut.truncated) == ([], [1])
-    limits = Limits(max_new_tokens=3, batch_size=2, max_prompt_length=4)
+    limits = Limits(max_new_tokens=3, max_prompt_length=4)
     answers = [task.answer(row, i) for i, row in enumerate(rows)]
     options: dict[str, Any] = {"limits": limits, "by_likelihood": False, "bins": 5}
     found = evaluate.evaluate(model, task, examples, answers, **options).predictions
@@ -348,7 +348,7 @@ def test_clipping_is_the_full_views_under_dynamic_alone(
             continuation=continuation, combine=combine, entropy_floor=floor,
             mc_dropout=McDropoutConfig(passes=0),
         )  # fmt: skip
-        scorer = PoolScorer(model, examples, config=config, limits=Limits(3, 2), oracle=oracle)
+        scorer = PoolScorer(model, examples, config=config, limits=Limits(3), oracle=oracle)
         base = scorer.base()
         with adapter.fresh(model, tiny.ADAPTER, seed=0, round_=0):  # B = 0: the base model's scores
             views.append((base, scorer.full([0, 1, 2], None)))

@@ -29,6 +29,7 @@ from star.active_learning.run_folder import RunFolder
 from star.cli.main import main
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example
+from star.models.batching import Batching
 from star.models.loading import LanguageModel
 from star.models.traits import Traits
 from star.models.truncation import Limits
@@ -39,7 +40,7 @@ HAND = json.loads(POOL_FILE.read_text(encoding="utf-8"))
 ROWS: dict[int, dict[str, Any]] = {row["index"]: row for row in HAND["pool"]}
 RUNS = [pytest.param(run, id=f"{run['combine']}-{run['measure']}") for run in HAND["runs"]]
 LETTERS = "abcdef"
-LIMITS = Limits(max_new_tokens=4, batch_size=5)
+LIMITS = Limits(max_new_tokens=4)
 
 
 def script() -> ModuleType:
@@ -80,7 +81,7 @@ class Lookup:
         get_input_embeddings=lambda: SimpleNamespace(weight=torch.zeros(10**6, 1)),
         named_modules=lambda: iter(()),
     )
-    packable, traits = False, Traits()
+    packable, traits, batching = False, Traits(), Batching(rows=5)
     lay_out, predict, packs = LanguageModel.lay_out, LanguageModel.predict, LanguageModel.packs
 
     def __init__(self) -> None:

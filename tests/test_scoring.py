@@ -19,13 +19,14 @@ from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models import adapter, likelihood
+from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, admit, encode_choices, encode_rows
 
-LIMITS = Limits(max_new_tokens=5, batch_size=4)
+LIMITS = Limits(max_new_tokens=5)
 WORDS = ("eggs", "pens", "blue", "many", "then", "she", "buys")
 
 
@@ -110,7 +111,7 @@ def test_each_view_scores_its_own_answer(model: LanguageModel) -> None:
     examples = pool()
     made = scorer(model, examples)
     prompts = [r.prompt for r in encode_rows(model, examples, None).rows]
-    options = {"max_new_tokens": 5, "batch_size": 4}
+    options = {"max_new_tokens": 5}
     assert list(made.base().continuations) == generate(model, prompts, **options)
     with tiny.learned(model) as adapted:
         full = made.full([e.index for e in examples], None)
@@ -131,7 +132,7 @@ def test_the_bases_answer_is_scored_by_both(model: LanguageModel) -> None:
         rows = encode_rows(model, examples, None).rows
         pairs = zip(rows, base.continuations, strict=True)
         given = [TokenRow(row.index, row.prompt, answer) for row, answer in pairs]
-        expected = likelihood.token_scores(model, given, uncertainty.from_logits, batch_size=4)
+        expected = likelihood.token_scores(model, given, uncertainty.from_logits)
         with adapter.base_model(adapted):
             again = made.full([e.index for e in examples], None)
     assert full.continuations[:] == base.continuations[:]
@@ -161,7 +162,7 @@ def test_gold_scores_the_targets_and_others_never_ask(model: LanguageModel) -> N
 def test_choices_are_one_position(model: LanguageModel) -> None:
     examples = pool((" 1", " 2", " 3"))
     view = scorer(model, examples, "choices").base()
-    log_probs = likelihood.choice_log_probs(model, encode_choices(model, examples), batch_size=3)
+    log_probs = likelihood.choice_log_probs(model, encode_choices(model, examples))
     best = log_probs[:, 0].max(-1)
     np.testing.assert_allclose(view.score("predictive_entropy", "sum"), -best, rtol=1e-4)
     np.testing.assert_allclose(view.score("least_confidence", "mean"), 1 - np.exp(best), rtol=1e-4)
@@ -185,8 +186,8 @@ def test_the_base_view_is_made_once(
     second.base_at([e.index for e in examples[:3]])
     # Another measure, blend or batch size needs no other base view.
     settings = {"measure": "margin", "reduction": "mean", "combine": "none"}
-    limits = replace(LIMITS, batch_size=1)
-    other = scorer(model, examples, continuation, cache=tmp_path, limits=limits, **settings)
+    smaller = replace(model, batching=Batching(1))
+    other = scorer(smaller, examples, continuation, cache=tmp_path, **settings)
     same(other.base(), view)
     assert not forwards
     same(second.base(), view)
@@ -209,7 +210,7 @@ def test_the_key_is_the_content(model: LanguageModel, tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
     # The base's own answer is scored for both; and it bounds no gold answer and no choice.
     assert scorer(model, examples, "base")._key() == keys[0]
-    few = replace(LIMITS, max_new_tokens=4, batch_size=1)
+    few = replace(LIMITS, max_new_tokens=4)
     for place, continuation in ((5, "choices"), (7, "gold")):
         assert scorer(model, examples, continuation, limits=few)._key() == keys[place]
 
@@ -280,7 +281,7 @@ def test_admission(model: LanguageModel) -> None:
 def test_choice_tasks_keep_room_for_the_longest_choice(model: LanguageModel) -> None:
     examples = [Example(0, "what is the answer", (" 1", " 2 3 4"))]
     length = len(encode_rows(model, examples, None).rows[0].prompt)
-    options = {"limits": Limits(100, 4), "where": "test", "overlong": "error"}
+    options = {"limits": Limits(100), "where": "test", "overlong": "error"}
     assert admit(replace(model, max_length=length + 3), examples, **options) == (examples, None)
     with pytest.raises(InputError, match="row 0"):
         admit(replace(model, max_length=length + 2), examples, **options)

@@ -301,7 +301,7 @@ def test_a_training_without_a_gradient_is_refused(
 def test_the_best_epoch_is_kept(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     values, seen = iter([2.0, 1.0, 3.0]), []
 
-    def scripted(model: Any, adapted: Any, rows: Any, batch_size: int) -> float:
+    def scripted(model: Any, adapted: Any, rows: Any) -> float:
         seen.append({n: p.detach().clone() for n, p in adapted.named_parameters()})
         return next(values)
 

@@ -21,7 +21,7 @@ from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_choices
 
-LIMITS = Limits(max_new_tokens=4, batch_size=3)
+LIMITS = Limits(max_new_tokens=4)
 LABELS = ["true", "false", "red"]
 GOLD = ["true", "false", "red", "red", "true", "false", "red", "true"]
 CONFIG = replace(tiny.ADAPTER, lora_dropout=0.4)

@@ -12,6 +12,7 @@ import torch
 from star.config import AdapterConfig, ModelConfig
 from star.models import adapter
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.loading import LanguageModel
 
@@ -20,7 +21,10 @@ ADAPTER = AdapterConfig(r=4, lora_alpha=8, lora_dropout=0.3)
 
 
 def load(folder: Path | str) -> LanguageModel:
-    return models.load(ModelConfig(name_or_path=str(folder), device="cpu"))
+    """Return the model, with few rows in a forward pass, so that there is more than one."""
+    return models.load(
+        ModelConfig(name_or_path=str(folder), device="cpu"), batching=Batching(rows=4)
+    )
 
 
 def random_rows(count: int, *, seed: int = 0, longest: int = 9) -> list[TokenRow]:

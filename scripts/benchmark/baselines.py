@@ -171,7 +171,7 @@ def bare(model: LanguageModel, rows: Sequence[TokenRow], *, batch_size: int) -> 
     """
     step = max(1, likelihood.CHUNK_ELEMENTS // head_of(model).shape[0])
     lengths = [len(row) for row in rows]
-    for places in length_batches(lengths, batch_size, likelihood.BATCH_TOKENS):
+    for places in length_batches(lengths, batch_size, model.batching.tokens):
         hidden = model.predict(model.lay_out([rows[i] for i in places]))
         for start in range(0, len(hidden), step):
             model.logits(hidden[start : start + step])

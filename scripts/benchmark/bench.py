@@ -23,6 +23,7 @@ from star.errors import InputError
 from star.experiments.estimate.shapes import shape_of
 from star.models import adapter
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.truncation import Limits, encode_rows
 
@@ -40,11 +41,12 @@ class Bench:
     def __init__(self, options: argparse.Namespace, names: Sequence[str]) -> None:
         self.options, self.names = options, names
         self.model = random_model(options) if options.random_weights else load_model(options)
+        self.model.batching = Batching(options.batch_size)
         self.shape = shape_of(self.model.causal, AdapterConfig())
         self.dtype = models.DTYPES[options.dtype]
         self.products = slow.Products(self.model.device, self.dtype)
         new = min(slow.NEW_TOKENS, self.model.max_length // 2)
-        self.limits = Limits(max_new_tokens=new, batch_size=options.batch_size)
+        self.limits = Limits(max_new_tokens=new)
         self._data: dict[str, tasks.TaskData] = {}
         self.scored: dict[str, dict[str, Side]] = {}  # a task's sides, by name
 

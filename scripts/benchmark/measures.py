@@ -45,9 +45,7 @@ def drawn(bench: Bench, adapted: Any) -> Passes:
 def score(bench: Bench, adapted: Any, rows: Sequence[TokenRow]) -> dict[str, Any]:
     """Return the scores of all passes."""
     with drawn(bench, adapted).installed() as passes:
-        return likelihood.token_scores(
-            bench.model, rows, from_logits, batch_size=bench.limits.batch_size, passes=passes
-        )
+        return likelihood.token_scores(bench.model, rows, from_logits, passes=passes)
 
 
 def judge(bench: Bench, data: str, questions: Sequence[Question]) -> Evaluation:
@@ -62,7 +60,7 @@ def judge(bench: Bench, data: str, questions: Sequence[Question]) -> Evaluation:
 def judge_fixed(bench: Bench, data: str, questions: Sequence[Question]) -> list[bool]:
     """Return the same by answers of a fixed length."""
     examples, answers = zip(*questions, strict=True)
-    options = {"new_tokens": bench.limits.max_new_tokens, "batch_size": bench.limits.batch_size}
+    options = {"new_tokens": bench.limits.max_new_tokens, "batch_size": bench.model.batching.rows}
     return slow.evaluate_fixed(bench.model, bench.data(data).task, examples, answers, **options)
 
 
@@ -78,7 +76,7 @@ def scored_sides(bench: Bench, task: str) -> dict[str, Side]:
     rows, passes = bench.rows(task, count), bench.options.passes
     # One example at a time gains nothing by more examples.
     few = slice(None, None, max(1, count // bench.options.rows))
-    options = {"passes": passes, "batch_size": bench.limits.batch_size}
+    options = {"passes": passes, "batch_size": bench.model.batching.rows}
     sides: dict[str, Work] = {
         "ours": lambda adapted, rows: score(bench, adapted, rows),
         "bare": lambda _, rows: slow.bare(bench.model, rows, batch_size=options["batch_size"]),

@@ -19,6 +19,7 @@ from star.config import AcquisitionConfig, ModelConfig
 from star.data.pool import Oracle
 from star.data.task import Example
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.truncation import Limits, encode_choices
 
 POOLS = (1_000_000, 10_000)
@@ -48,12 +49,12 @@ class LazyPool(Sequence[Example]):
 
 def score_pool(count: int) -> dict[str, float]:
     """Score a pool of short rows with the embedded model, S = 1, in this process."""
-    model, pool = models.load(ModelConfig()), LazyPool(count)
+    model, pool = models.load(ModelConfig(), batching=Batching(256)), LazyPool(count)
     longest = max(len(row) for group in encode_choices(model, pool[:2601]) for row in group)
     if longest > 16:
         raise AssertionError(f"short rows have at most 16 tokens, got {longest}")
     config = AcquisitionConfig(continuation="choices")
-    limits = Limits(max_new_tokens=1, batch_size=256)
+    limits = Limits(max_new_tokens=1)
     start = time.perf_counter()
     scorer = PoolScorer(model, pool, config=config, limits=limits, oracle=Oracle({}))
     tokens = scorer.base().tokens

@@ -73,7 +73,7 @@ def tune(
         model: The model, without an adapter.
         rows: What it is tuned on, ``TUNE_UPDATES`` updates.
         asked: The questions that it is asked after every few updates.
-        limits: How long its answers may be, and how many are generated at once.
+        limits: How long its answers may be.
     """
     prompts = encode_rows(model, asked, None, reserve=limits.max_new_tokens).rows
     best: Tuned | None = None
@@ -83,10 +83,7 @@ def tune(
         for part in range(TUNE_UPDATES // each):
             fit(model, adapted, rows[part :: TUNE_UPDATES // each], TUNE, round_=part)
             made = generate(
-                model,
-                [row.prompt for row in prompts],
-                max_new_tokens=limits.max_new_tokens,
-                batch_size=limits.batch_size,
+                model, [row.prompt for row in prompts], max_new_tokens=limits.max_new_tokens
             )
             stopping = [i for i, answer in enumerate(made) if answer[-1] in model.stop_ids]
             updates = (part + 1) * each

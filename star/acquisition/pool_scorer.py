@@ -82,10 +82,9 @@ class PoolScorer:
         examples: All examples of the pool, labelled ones too: the base view then depends on the
             pool alone, not on what a strategy bought.
         config: ``acquisition``.
-        limits: ``max_new_tokens`` and the sizes of batches.
+        limits: ``max_new_tokens``.
         oracle: Asked for answers by ``continuation: gold`` alone.
         cache: Folder of base scores; ``None`` keeps none on disk.
-        progress: Show bars.
     """
 
     def __init__(
@@ -97,11 +96,10 @@ class PoolScorer:
         limits: Limits,
         oracle: Oracle[Answer],
         cache: Path | None = None,
-        progress: bool = False,
     ) -> None:
         config = replace(config, continuation=continuation_of(config, examples))
         self._model, self._config, self._limits = model, config, limits
-        self._cache, self._progress = cache, progress
+        self._cache = cache
         self._base: View | None = None
         if config.continuation == "choices" and any(e.choices is None for e in examples):
             raise InputError(
@@ -185,19 +183,14 @@ class PoolScorer:
         return self._order[found].tolist()  # type: ignore[no-any-return]
 
     def _score(self, places: Sequence[int], passes: Passes | None, name: str) -> View:
-        options: dict[str, Any] = {
-            "batch_size": self._limits.batch_size,
-            "batch_tokens": self._limits.batch_tokens,
-            "progress": self._progress,
-            "desc": f"score {name}",
-        }
+        desc = f"score {name}"
         work = passes.count if passes else 1
         # The released code clips under its dynamic strategies alone, and there the full view alone.
         clipped = name == "full" and self._config.combine == "dynamic"
         floor = self._config.entropy_floor if clipped else 0.0
         count = len(places)
         if self._config.continuation == "choices":
-            sums, tokens = self._score_choices(places, passes, floor, options)
+            sums, tokens = self._score_choices(places, passes, floor, desc)
             return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), work * tokens)
         rows = self._continued(places, name)
         continuations = Ragged(row.continuation for row in rows)
@@ -210,13 +203,13 @@ class PoolScorer:
         with passes.installed() if passes else nullcontext():
             sums = likelihood.token_scores(
                 self._model, rows, partial(from_logits, entropy_floor=floor), passes=passes,
-                over_passes=_mutual_information if bald else None, **options,
+                over_passes=_mutual_information if bald else None, desc=desc,
             )  # fmt: skip
         tokens = work * int(rows.lengths.sum()) + generated
         return View(sums, continuations.lengths, continuations, tokens)
 
     def _score_choices(
-        self, places: Sequence[int], passes: Passes | None, floor: float, options: dict[str, Any]
+        self, places: Sequence[int], passes: Passes | None, floor: float, desc: str
     ) -> tuple[dict[str, Array], int]:
         """Return the measures of the choices, and the tokens of all of them."""
         sums: dict[str, Array] = {}
@@ -225,7 +218,7 @@ class PoolScorer:
             for start in range(0, len(places), AT_ONCE):
                 part = slice(start, start + AT_ONCE)
                 groups = [self._group(place) for place in places[part]]
-                found = likelihood.choice_log_probs(self._model, groups, passes=passes, **options)
+                found = likelihood.choice_log_probs(self._model, groups, passes=passes, desc=desc)
                 measures = choice_measures(found, entropy_floor=floor)
                 for name, values in measures.items():
                     table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
@@ -250,9 +243,6 @@ class PoolScorer:
                 self._model,
                 [self._rows[i].prompt for i in places],
                 max_new_tokens=self._limits.max_new_tokens,
-                batch_size=self._limits.batch_size,
-                forward_tokens=self._limits.batch_tokens,
-                progress=self._progress,
                 desc=f"generate {name}",
             )
         asked = zip(places, answers, strict=True)

@@ -171,9 +171,6 @@ def _train(
         round_=t,
         validation=rows(world.validation).rows if held else (),
         schedule_rows=len(world.test) if config.train.schedule_from == "test" else None,
-        eval_batch_size=world.limits.batch_size,
-        eval_batch_tokens=world.limits.batch_tokens,
-        progress=config.tracking.progress,
     )
 
 
@@ -195,7 +192,6 @@ def evaluate_on(
         bins=config.evaluation.ece_bins,
         choice_score=config.evaluation.choice_score,
         digits=config.evaluation.extraction == "digits",
-        progress=config.tracking.progress,
     )
 
 
@@ -224,7 +220,6 @@ def _compare(
         passes=passes_of(config, adapted, t) if "mc" in config.evaluation.views else None,
         base=world.base,
         validation=validation,
-        progress=config.tracking.progress,
     )
     parts = [world.base if t == 0 else None, validation]
     tokens = tested.tokens + found.tokens + sum(part.tokens for part in parts if part)

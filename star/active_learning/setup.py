@@ -19,6 +19,7 @@ from star.errors import InputError
 from star.evaluation.evaluate import Evaluation
 from star.models import distributed, mc_dropout, sources, targets
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.loading import LanguageModel
 from star.models.truncation import Limits, admit, closes_choices
 
@@ -60,7 +61,9 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
     with (
         distributed.state().main_process_first()
     ):  # one process converts and caches, the others read
-        model = models.load(config.model, cache_dir=config.tracking.cache_dir)
+        model = models.load(
+            config.model, cache_dir=config.tracking.cache_dir, batching=Batching.of(config)
+        )
     if not distributed.equal([data.fingerprint, model.info["revision"]]):
         raise InputError(
             "the processes of this job have read different data or models; give all of them the "
@@ -81,8 +84,6 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
         folder.describe(model.info, told | {"counts": data.counts}, **own)
     limits = Limits(
         max_new_tokens=config.evaluation.max_new_tokens,
-        batch_size=config.evaluation.per_device_eval_batch_size,
-        batch_tokens=config.evaluation.max_batch_tokens,
         max_prompt_length=config.evaluation.max_prompt_length,
     )
     rule = {"limits": limits, "overlong": config.task.overlong}
@@ -110,7 +111,6 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
             limits=limits,
             oracle=oracle,
             cache=sources.cache_root(config.tracking.cache_dir),
-            progress=config.tracking.progress,
         )
         scorer.base()  # now, while no adapter is there
     return World(

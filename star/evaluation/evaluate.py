@@ -64,7 +64,6 @@ def evaluate(
     bins: int,
     choice_score: str = "sum",
     digits: bool = False,
-    progress: bool = False,
 ) -> Evaluation:
     """Return the results on ``examples``.
 
@@ -85,7 +84,7 @@ def evaluate(
         if choices
         else partial(_by_generation, digits=digits)
     )
-    found = judge(model, task, examples, answers, limits, progress)
+    found = judge(model, task, examples, answers, limits)
     rows = found.predictions
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
     metrics = {
@@ -145,10 +144,8 @@ def evaluate_once(
         answers: Their answers.
         **options: The keywords of :func:`evaluate`.
     """
-    asked = {name: value for name, value in options.items() if name != "progress"}
-    asked["limits"] = replace(asked["limits"], batch_size=0, batch_tokens=0)  # change nothing
     of_task = {"name": task.name, "version": task.version, "labels": task.labels}
-    content = [VERSION, model.fingerprint, of_task, asked, list(examples), list(answers)]
+    content = [VERSION, model.fingerprint, of_task, options, list(examples), list(answers)]
     path = cache / f"{identity.digest(content)[:32]}.json"
     stored = _read(path)
     if everyone(stored is not None):  # all processes read, or all evaluate
@@ -188,17 +185,13 @@ def _by_likelihood(
     examples: Sequence[Example],
     answers: Sequence[Answer],
     limits: Limits,
-    progress: bool,
     *,
     by: str,
 ) -> Evaluation:
     labels = list(task.labels or ())
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     cut = _cut_prompts(model, examples, limits)
-    scores = likelihood.choice_scores(
-        model, groups, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
-        progress=progress, desc="evaluate",
-    )  # fmt: skip
+    scores = likelihood.choice_scores(model, groups, desc="evaluate")
     lengths = np.array([[len(row.continuation) for row in group] for group in groups])  # (N, C)
     kinds = {
         "sum": likelihood.normalised(scores)[:, 0],
@@ -240,7 +233,6 @@ def _by_generation(
     examples: Sequence[Example],
     answers: Sequence[Answer],
     limits: Limits,
-    progress: bool,
     *,
     digits: bool,
 ) -> Evaluation:
@@ -251,18 +243,12 @@ def _by_generation(
         model,
         [p.prompt for p in prompts],
         max_new_tokens=limits.max_new_tokens,
-        batch_size=limits.batch_size,
-        forward_tokens=limits.batch_tokens,
-        progress=progress,
         desc="evaluate",
     )
     own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
     wanted = encode_rows(model, examples, [a.target for a in answers], **cut_to)
     gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
-    gold_nll = likelihood.nll(
-        model, gold, batch_size=limits.batch_size, batch_tokens=limits.batch_tokens,
-        progress=progress,
-    )[:, 0]  # fmt: skip
+    gold_nll = likelihood.nll(model, gold)[:, 0]
     rows = []
     for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
         text = text_of(model, new[i])

@@ -70,7 +70,6 @@ def compare(
     passes: Passes | None = None,
     base: Evaluation | None = None,
     validation: Evaluation | None = None,
-    progress: bool = False,
 ) -> Compared:
     """Return the calibration of each view; add ``confidence_mc``, ``confidence_base`` to rows.
 
@@ -87,25 +86,21 @@ def compare(
         passes: The round's MC-dropout passes; ``None`` leaves ``mc`` out.
         base: The base model's evaluation of the same questions; ``None`` leaves it out.
         validation: The full view's evaluation of held-out rows; ``None`` = no temperature.
-        progress: Show bars.
     """
     rows, tokens = tested.predictions, 0
-    options: dict[str, Any] = {"batch_size": limits.batch_size, "progress": progress}
-    options["batch_tokens"] = limits.batch_tokens
     found = {"full": _summary(tested, bins)}
     if passes is not None:
         if tested.own:
-            mc, work = _generated_mc(model, tested, passes, bins, options)
+            mc, work = _generated_mc(model, tested, passes, bins)
         else:
-            options["by"] = choice_score
-            mc, work = _choices_mc(model, examples, tested, passes, bins, limits, **options)
+            mc, work = _choices_mc(model, examples, tested, passes, bins, limits, by=choice_score)
         found["mc"] = mc
         tokens += work
     if base is not None:
         found["base"] = _summary(base, bins)
         if tested.own:
             with base_model(adapted):
-                nll = likelihood.nll(model, tested.own, **options)[:, 0]
+                nll = likelihood.nll(model, tested.own)[:, 0]
             for row, value, own in zip(rows, -nll, tested.own, strict=True):
                 row |= confidences(value, len(own.continuation), "base")
             tokens += sum(len(r) for r in tested.own)
@@ -162,11 +157,10 @@ def _choices_mc(
     limits: Limits,
     *,
     by: str,
-    **options: Any,
 ) -> tuple[dict[str, Any], int]:
     groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
     with passes.installed():
-        scores = likelihood.choice_scores(model, groups, passes=passes, **options)
+        scores = likelihood.choice_scores(model, groups, passes=passes)
     lengths = np.array([[len(row.continuation) for row in group] for group in groups])
     log_probs = likelihood.normalised(scores, lengths if by == "mean" else None)
     p = np.exp(log_probs).mean(axis=1)  # (N, C)
@@ -188,12 +182,10 @@ def _generated_mc(
     tested: Evaluation,
     passes: Passes,
     bins: int,
-    options: dict[str, Any],
 ) -> tuple[dict[str, Any], int]:
     with passes.installed():
         own, gold = (
-            likelihood.nll(model, rows, passes=passes, **options)
-            for rows in (tested.own, tested.gold)
+            likelihood.nll(model, rows, passes=passes) for rows in (tested.own, tested.gold)
         )
     for row, value, answer in zip(tested.predictions, _log_mean(-own), tested.own, strict=True):
         row |= confidences(value, len(answer.continuation), "mc")

@@ -62,7 +62,6 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
         limits=world.limits,
         oracle=Oracle(dict(zip(places, world.test_answers, strict=True))),
         cache=sources.cache_root(config.tracking.cache_dir),
-        progress=config.tracking.progress,
     )
     base = np.full(len(places), np.nan)
     if a.measure != "bald":  # which has no base view

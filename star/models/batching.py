@@ -20,12 +20,36 @@ from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 
+from star.config import Config, EvaluationConfig
 from star.errors import InputError
 from star.models.encoding import TokenRow, pad
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """What goes through a model at once, but in training: of memory and speed, not of results.
+
+    Attributes:
+        rows: In a forward pass at most.
+        tokens: Likewise, padding counted; a single row may have more.
+        progress: Whether bars are shown.
+    """
+
+    rows: int = EvaluationConfig.per_device_eval_batch_size
+    tokens: int = EvaluationConfig.max_batch_tokens
+    progress: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> Batching:
+        """Return what a run's configuration asks for."""
+        asked = config.evaluation
+        return cls(
+            asked.per_device_eval_batch_size, asked.max_batch_tokens, config.tracking.progress
+        )
 
 
 class Ragged(Sequence[tuple[int, ...]]):

@@ -55,10 +55,7 @@ def generate_scored(
     Args:
         model: In whichever view.
         prompts: N token sequences.
-        **options: ``max_new_tokens`` of an answer; ``batch_size`` and ``batch_tokens``, the rows of
-            a batch and its tokens, of prompts and longest answers, at most (one row may have more;
-            they change no answer beyond rounding); ``forward_tokens`` in a forward pass at most,
-            likewise; ``progress``, ``desc`` of the bar.
+        **options: ``max_new_tokens`` of an answer; ``desc``, what the bar says, if there is one.
 
     Returns:
         N continuations in the order of ``prompts``, each ending with its stop token or after
@@ -68,9 +65,7 @@ def generate_scored(
     tokens = [made.tokens for made in found]
     if any(made.log_prob is None for made in found):
         rows = [TokenRow(0, tuple(p), t) for p, t in zip(prompts, tokens, strict=True)]
-        most = options.get("forward_tokens", likelihood.BATCH_TOKENS)
-        nll = likelihood.nll(model, rows, batch_size=options["batch_size"], batch_tokens=most)
-        return tokens, -nll[:, 0]
+        return tokens, -likelihood.nll(model, rows)[:, 0]
     return tokens, np.array([made.log_prob for made in found], dtype=np.float64)
 
 
@@ -80,29 +75,29 @@ def _generate(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    batch_size: int,
-    batch_tokens: int = BATCH_TOKENS,
-    forward_tokens: int = likelihood.BATCH_TOKENS,
-    progress: bool = False,
     desc: str = "generate",
 ) -> list[Made]:
-    mine = share(len(prompts))
+    mine, most = share(len(prompts)), model.batching
     done: dict[int, Made] = {}
 
     def work(places: list[int]) -> int:
         rows = [mine[i] for i in places]
-        made = _answers(model, [prompts[i] for i in rows], max_new_tokens, forward_tokens)
+        made = _answers(model, [prompts[i] for i in rows], max_new_tokens, most.tokens)
         done.update(zip(rows, made, strict=True))
         return len(rows)
 
     bar = tqdm(
-        total=len(mine), desc=desc, unit="row", leave=False, disable=not progress or not is_main()
+        total=len(mine),
+        desc=desc,
+        unit="row",
+        leave=False,
+        disable=not most.progress or not is_main(),
     )
     lengths = [len(prompts[i]) + max_new_tokens for i in mine]
     with adapter.folded(model.causal):
-        size = min(batch_size, max(1, forward_tokens))  # a step feeds a token of each row
+        size = min(most.rows, max(1, most.tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
-        for count in halving(length_batches(lengths, size, batch_tokens, cuts), work):
+        for count in halving(length_batches(lengths, size, BATCH_TOKENS, cuts), work):
             bar.update(count)
     bar.close()
     return collect(done, len(prompts))

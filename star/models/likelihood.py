@@ -33,8 +33,6 @@ Array = NDArray[np.float64]
 # Logits held at once, in elements: 2^23 float32 are 32 MiB, and still enough rows for a fast
 # matrix product.
 CHUNK_ELEMENTS = 2**23
-# Tokens in a forward pass. More make no product faster and spill more activations out of the cache.
-BATCH_TOKENS = 4096
 
 
 Reduction = Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -45,11 +43,8 @@ def token_scores(
     rows: Sequence[TokenRow],
     reduction: Reduction,
     *,
-    batch_size: int,
-    batch_tokens: int = BATCH_TOKENS,
     passes: Passes | None = None,
     over_passes: Callable[[Tensor], dict[str, Tensor]] | None = None,
-    progress: bool = False,
     desc: str = "score",
 ) -> dict[str, Array]:
     """Return what ``reduction`` makes of each continuation token, summed over a row's tokens.
@@ -59,13 +54,10 @@ def token_scores(
         rows: N rows with a continuation of at least one token.
         reduction: (P, V) logits, which it may overwrite, and the (P,) tokens to names and (P,)
             values.
-        batch_size: Rows in a forward pass at most; changes no ranking.
-        batch_tokens: Tokens in a forward pass at most (one row may have more); changes no ranking.
         passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
         over_passes: Also of all passes at once: (S, P, V) log-probabilities to names and (P,)
             values.
-        progress: Show a bar with tokens per second.
-        desc: What the bar says.
+        desc: What the bar says, if there is one.
 
     Returns:
         Name to (N, S) sums over tokens, (N, 1) of ``over_passes``.
@@ -87,9 +79,8 @@ def token_scores(
             sums.add(place, over_passes(model.log_probs(hidden[:, place])))
         return sums.totals
 
-    limits = (batch_size, batch_tokens)
     together = all_passes if over_passes else None
-    return _run(model, rows, limits, passes, one_pass, together, progress, desc)
+    return _run(model, rows, passes, one_pass, together, desc)
 
 
 def nll(model: LanguageModel, rows: Sequence[TokenRow], **options: Any) -> Array:
@@ -137,10 +128,7 @@ def choice_scores(
     model: LanguageModel,
     rows: Sequence[Sequence[TokenRow]],
     *,
-    batch_size: int,
-    batch_tokens: int = BATCH_TOKENS,
     passes: Passes | None = None,
-    progress: bool = False,
     desc: str = "score",
 ) -> Array:
     """Return the summed log-likelihoods of each example's choices, to compare them: (N, S, C).
@@ -153,15 +141,11 @@ def choice_scores(
     Args:
         model: With the adapter on or off.
         rows: (N, C) rows; the C rows of an example share its prompt.
-        batch_size: Rows in a forward pass at most.
-        batch_tokens: Tokens in a forward pass at most.
         passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
-        progress: Show a bar.
-        desc: What the bar says.
+        desc: What the bar says, if there is one.
     """
     if not rows:
         return np.zeros((0, passes.count if passes else 1, 0))
-    limits = (batch_size, batch_tokens)
     if all(_differ_in_last_token(group) for group in rows):
         # The target of a row stands for its place in `rows`, which is all its candidates hang on.
         heads = [_last_only(group[0], place) for place, group in enumerate(rows)]
@@ -175,13 +159,10 @@ def choice_scores(
             mine = logits.gather(-1, wanted[batch.targets.cpu()].to(logits.device))
             return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
 
-        found = _run(model, heads, limits, passes, candidates, None, progress, desc)
+        found = _run(model, heads, passes, candidates, None, desc)
         return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
     flat = [row for group in rows for row in group]
-    lost = nll(
-        model, flat, batch_size=batch_size, batch_tokens=batch_tokens, passes=passes,
-        progress=progress, desc=desc,
-    )  # fmt: skip  # (N * C, S)
+    lost = nll(model, flat, passes=passes, desc=desc)  # (N * C, S)
     return -lost.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
 
 
@@ -225,11 +206,9 @@ Reduce = Callable[[Batch, Tensor], dict[str, Array]]
 def _run(
     model: LanguageModel,
     rows: Sequence[TokenRow],
-    limits: tuple[int, int],
     passes: Passes | None,
     reduce: Reduce,
     together: Reduce | None,
-    progress: bool,
     desc: str,
 ) -> dict[str, Array]:
     """Run ``reduce`` on batches of like length, shared among processes; results in row order.
@@ -237,13 +216,11 @@ def _run(
     Args:
         model: What computes.
         rows: N rows.
-        limits: Rows, and tokens, in a batch.
         passes: One after the other over all rows, so that a sub-network is made once.
         reduce: A batch and its (P, H) hidden states under one pass to (B,) values.
         together: A batch and its (S, P, H) hidden states under all passes to (B,) values; then all
             passes over a batch come before the next batch.
-        progress: Show a bar.
-        desc: What it says.
+        desc: What the bar says.
 
     Returns:
         Name to (N, S), or (N, 1) for what ``together`` gives.
@@ -276,11 +253,12 @@ def _run(
     bar = tqdm(
         total=int(lengths.sum()) * count,
         desc=desc, unit="tok", unit_scale=True, leave=False,
-        disable=not progress or not is_main(),
+        disable=not model.batching.progress or not is_main(),
     )  # fmt: skip
     with adapter.folded(model.causal) if passes is None else nullcontext():
         for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
-            batches = length_batches(lengths, *limits, model.traits.cuts)
+            most = model.batching
+            batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
             for done in halving(batches, partial(work, columns=columns)):
                 bar.update(done)
     bar.close()

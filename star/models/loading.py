@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.models import identity, isolation, packing
-from star.models.batching import Batch, lay_out
+from star.models.batching import Batch, Batching, lay_out
 from star.models.encoding import TokenRow
 from star.models.reading import DTYPES as DTYPES
 from star.models.reading import device_of, pad_of, read
@@ -52,6 +52,7 @@ class LanguageModel:
         traits: How far its layers look.
         packable: Whether rows that fit its window may be laid end to end (``packing``), or have to
             be padded.
+        batching: What goes through it at once.
     """
 
     causal: nn.Module
@@ -63,6 +64,7 @@ class LanguageModel:
     pad_id: int
     traits: Traits = Traits()
     packable: bool = False
+    batching: Batching = Batching()
 
     @property
     def device(self) -> torch.device:
@@ -168,7 +170,9 @@ class LanguageModel:
         return self.logits(hidden).log_softmax(-1)
 
 
-def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
+def load(
+    config: ModelConfig, *, cache_dir: str | None = None, batching: Batching | None = None
+) -> LanguageModel:
     """Load a model for scoring and fine-tuning: eval mode, all weights frozen.
 
     Raises:
@@ -201,6 +205,7 @@ def load(config: ModelConfig, *, cache_dir: str | None = None) -> LanguageModel:
         stop_ids=frozenset(stops),
         pad_id=pad_of(tokenizer, vocabulary, config.name_or_path),
         traits=traits_of(causal),
+        batching=batching or Batching(),
     )
     if config.torch_compile:
         _compile(causal)

@@ -18,6 +18,7 @@ from star.errors import InputError
 from star.files import refuse_output, write_jsonl
 from star.models import likelihood, saved_adapter
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.distributed import is_main
 from star.models.encoding import TokenRow, encode, fit
 from star.models.generation import generate
@@ -45,7 +46,7 @@ def score_texts(
     revision: str | None = None,
     quantization: str = "none",
     attn: str | None = None,
-    batch_tokens: int = likelihood.BATCH_TOKENS,
+    batch_tokens: int = Batching.tokens,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return each row with the scores of its continuation, order kept.
@@ -93,10 +94,9 @@ def score_texts(
             name_or_path=model, revision=revision, dtype=dtype, device=device,  # type: ignore[arg-type]
             quantization=quantization, attn_implementation=attn or "sdpa",  # type: ignore[arg-type]
         ),
+        Batching(batch_size, batch_tokens, progress),
         any_attention=attn is None,
     )  # fmt: skip
-    options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    scored: dict[str, Any] = {**options, "batch_tokens": batch_tokens}
     with saved_adapter.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
         encoded = _encode(loaded, rows, places)
         missing = [i for i, row in enumerate(encoded) if not row.continuation]
@@ -106,13 +106,10 @@ def score_texts(
             one = fit([row], max_length=loaded.max_length, reserve=reserve, overlong="truncate")
             encoded[i] = one.rows[0]
             cut |= {i} if one.truncated else set()
-        made = generate(
-            loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens,
-            forward_tokens=batch_tokens, **options,
-        )  # fmt: skip
+        made = generate(loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens)
         for i, new in zip(missing, made, strict=True):
             encoded[i] = replace(encoded[i], continuation=new)
-        plain = _measure(likelihood.token_scores(loaded, encoded, _reduced, **scored), encoded)
+        plain = _measure(likelihood.token_scores(loaded, encoded, _reduced), encoded)
         out = [without_scores(row) for row in rows]
         for i, row in enumerate(out):
             row["num_tokens"] = len(encoded[i].continuation)
@@ -124,7 +121,7 @@ def score_texts(
         if mc_passes:
             settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
             with Passes(adapted, settings, seed=seed, round_=0).installed() as passes:
-                found = likelihood.token_scores(loaded, encoded, _reduced, passes=passes, **scored)
+                found = likelihood.token_scores(loaded, encoded, _reduced, passes=passes)
             check_spread(np.concatenate(list(found.values())))
             for name, value in _measure(found, encoded).items():
                 spread = value.std(axis=1, ddof=1) if mc_passes > 1 else np.zeros(len(rows))
@@ -134,15 +131,15 @@ def score_texts(
     return out
 
 
-def _load(config: ModelConfig, *, any_attention: bool) -> models.LanguageModel:
+def _load(config: ModelConfig, batching: Batching, *, any_attention: bool) -> models.LanguageModel:
     """Return the model; with ``any_attention`` by the eager kernel where it has no other."""
     try:
-        return models.load(config)
+        return models.load(config, batching=batching)
     except NoSuchAttention:
         if not any_attention:
             raise
     logger.warning("%s has no sdpa attention; going on with eager", config.name_or_path)
-    return models.load(replace(config, attn_implementation="eager"))
+    return models.load(replace(config, attn_implementation="eager"), batching=batching)
 
 
 def _encode(

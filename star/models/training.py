@@ -63,9 +63,6 @@ def fit(
     round_: int,
     validation: Sequence[TokenRow] = (),
     schedule_rows: int | None = None,
-    eval_batch_size: int = 64,
-    eval_batch_tokens: int = likelihood.BATCH_TOKENS,
-    progress: bool = False,
 ) -> Fit:
     """Train the adapter in place on ``rows``, answers only in the loss; leave it in eval mode.
 
@@ -99,12 +96,11 @@ def fit(
         if schedule_rows is None
         else config.num_train_epochs * (schedule_rows // batch_size + 1),
     )
-    limits = (eval_batch_size, eval_batch_tokens)
     result = Fit()
     best: dict[str, Tensor] | None = None
     bar = tqdm(
         total=total, desc=f"train {round_}", unit="update", leave=False,
-        disable=not progress or not is_main(),
+        disable=not model.batching.progress or not is_main(),
     )  # fmt: skip
     # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
     with seeding.forked(seed, "train", round_, state.process_index), _training(adapted, config):
@@ -143,7 +139,7 @@ def fit(
                     break
             result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
             if validation:
-                value = _validate(model, adapted, validation, limits)
+                value = _validate(model, adapted, validation)
                 if config.keep == "best" and value < min(result.validation, default=math.inf):
                     best, result.kept_epoch = _copy(adapted), epoch
                 result.validation.append(value)
@@ -206,13 +202,10 @@ def _answer_nll(model: LanguageModel, batch: Batch) -> Tensor:
     return cross_entropy(model.logits(model.predict(batch)), batch.targets, reduction="sum")
 
 
-def _validate(
-    model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow], limits: tuple[int, int]
-) -> float:
+def _validate(model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow]) -> float:
     adapted.eval()
-    size, tokens = limits
     try:
-        nll = likelihood.nll(model, rows, batch_size=size, batch_tokens=tokens)
+        nll = likelihood.nll(model, rows)
     finally:
         _learning_mode(adapted)
     return float(nll.sum() / sum(len(r.continuation) for r in rows))

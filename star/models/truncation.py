@@ -14,11 +14,9 @@ from star.models.loading import LanguageModel
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds an answer and a batch, from ``evaluation``."""
+    """What bounds an answer and a prompt, from ``evaluation``."""
 
     max_new_tokens: int
-    batch_size: int
-    batch_tokens: int = 4096
     max_prompt_length: int | None = None  # of test prompts; None = what the model allows
 
 

@@ -92,7 +92,7 @@ def training_rows(
 
     The answer of a choice task is one of the choices: their mean, exact where all are equally long.
     """
-    asked = questions(model, examples, targets, Limits(max_new_tokens=1, batch_size=1))
+    asked = questions(model, examples, targets, Limits(max_new_tokens=1))
     answers, prompts = asked.targets, asked.whole
     if asked.choices.size:
         answers = asked.tails.mean(axis=1).round().astype(np.int64)

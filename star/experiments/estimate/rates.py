@@ -18,6 +18,7 @@ from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Work
 from star.experiments.estimate.workload import Workload
 from star.models import adapter, training
+from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.likelihood import token_scores
@@ -83,13 +84,12 @@ def measure(load: Workload, model: LanguageModel, examples: Sequence[Example]) -
         examples: Of the pool; no answer is needed.
     """
     config, work = load.config, load.total()
-    limit = config.evaluation.per_device_eval_batch_size
-    most = config.evaluation.max_batch_tokens
+    model.batching = replace(Batching.of(config), progress=False)
     scored, trained = _sample(load, model, examples)
 
     def score(count: int, passes: Passes | None) -> float:
         rows = _first(scored, count)
-        token_scores(model, rows, from_logits, batch_size=limit, batch_tokens=most, passes=passes)
+        token_scores(model, rows, from_logits, passes=passes)
         fed, asked = _lengths(rows)
         repeats = passes.count if passes else 0
         once = costs.forward_flops(load.shape, fed, asked, adapter=load.beside(repeats))
@@ -113,7 +113,7 @@ def measure(load: Workload, model: LanguageModel, examples: Sequence[Example]) -
                 sampled = _rate(lambda count: score(count, passes))
         step, new = 0.0, 0.0
         if work.new:
-            size = min(limit, len(load.indices))
+            size = min(model.batching.rows, len(load.indices))
             step, new = solve(*(_decoding(load, model, scored, rows) for rows in (1, size)))
         if work.train:
             train = _rate(update, start=config.train.per_device_train_batch_size)
@@ -201,7 +201,7 @@ def _decoding(
     limit, first = 1, 0.0
     while True:
         begin = time.perf_counter()
-        found = generate(model, prompts, max_new_tokens=limit, batch_size=size)
+        found = generate(model, prompts, max_new_tokens=limit)
         seconds = time.perf_counter() - begin
         first = seconds if limit == 1 else first
         most = load.config.evaluation.max_new_tokens

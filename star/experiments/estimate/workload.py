@@ -214,7 +214,6 @@ def plan(
     """
     limits = Limits(
         max_new_tokens=config.evaluation.max_new_tokens,
-        batch_size=config.evaluation.per_device_eval_batch_size,
         max_prompt_length=config.evaluation.max_prompt_length,
     )
     rule = config.task.overlong
