@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a binary file that becomes ``path`` at a clean exit and leaves no trace otherwise.
 
-    It is written beside ``path`` (a rename is atomic within one file system only) under a name of
-    its own, so that several processes may write the same cache file at once: the last one wins.
+    It is written beside ``path`` (a rename is atomic within one file system only) under a short
+    name of its own, so that a long one fits and several processes may write the same cache file at
+    once: the last one wins.
     """
     path = Path(path)
-    # Of a long name its beginning: with the rest behind it, it would be too long.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -174,33 +174,6 @@ def refuse_half_characters(text: str, where: str) -> None:
             f"{where} holds {half}, half of a character (a surrogate without its partner), at "
             f"character {error.start}; mend or remove it"
         ) from None
-
-
-def refuse_output(path: str | Path, *, force: bool, sources: Iterable[str | Path] = ()) -> None:
-    """Refuse an output, before any work for it, that would replace a file or cannot be written.
-
-    Args:
-        path: Of the output.
-        force: A file that is there may be replaced.
-        sources: Files that are read; they are never replaced.
-
-    Raises:
-        InputError: There is a file, a folder or a device; or no folder to write it to.
-    """
-    path = Path(path)
-    kind = kind_of(path)
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if kind is not None and not path.is_file():
-        raise InputError(f"cannot write {path}: it is {kind}")
-    if kind is not None and any(Path(s).exists() and path.samefile(s) for s in sources):
-        raise InputError(f"cannot write {path}: it is the input; name another file")
-    if kind is not None and not force:
-        raise InputError(
-            f"cannot write {path}: it is there already; name another file, or give --force"
-        )
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
 
 
 def kind_of(path: Path) -> str | None:

@@ -86,6 +86,45 @@ def test_the_report_shows_the_gap(place: Path, capsys: pytest.CaptureFixture[str
     assert len(frame) == 8 and set(frame["row"]) == {"random", "star"}
 
 
+@pytest.mark.parametrize("name", ["results.json", "table.csv", "tiny-curve.png"])
+def test_a_report_replaces_its_own_files_alone(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path
+) -> None:
+    report = ["report", "small.yaml", "--output", str(tmp_path)]
+    (tmp_path / "tiny.csv").write_text("no report writes this")
+    dear = tmp_path / name
+    dear.write_text("dear")
+    assert main(report) == 2
+    said = capsys.readouterr().err
+    assert f"{dear} is there already" in said and "give --force" in said
+    assert dear.read_text() == "dear" and len(list(tmp_path.iterdir())) == 2
+    assert main([*report, "--force"]) == 0
+    assert main(report) == 0  # the table's own record is there now
+    assert main(["report", "runs", "--output", str(tmp_path)]) == 2  # another table's
+
+
+@pytest.mark.parametrize("below", ["", "rounds", "new/deep"])
+def test_nothing_is_written_into_a_run_folder(
+    place: Path, capsys: pytest.CaptureFixture[str], below: str
+) -> None:
+    run = Path("runs/small/tiny/star/seed0")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    (place / "texts.jsonl").write_text('{"prompt": "a", "continuation": "b"}\n')
+    file = str(run / below / "x.json") if below else f"{run}/config.yaml"
+    for words in (
+        ["report", "small.yaml", "--output", str(run / below), "--force"],
+        ["replay", str(run), "--json", file, "--force"],
+        ["estimate", f"{run}/config.yaml", "--json", file, "--force"],
+        ["score", "embedded://tiny", "texts.jsonl", "-o", file, "--force"],
+        ["sweep", "small.yaml", "--output-dir", str(run / below)],
+        ["run", "plain.yaml", f"output_dir={run / below}"],
+    ):
+        assert main(words) == 2, words
+        said = capsys.readouterr().err
+        assert "seed0 is a run folder; name another place" in said or "does not exist" in said
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
 def test_single_runs_have_a_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [f"runs/small/tiny/{row}/seed0" for row in ("random", "star")]
     assert main(["report", *folders, "--format", "csv"]) == 0

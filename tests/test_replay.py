@@ -402,6 +402,8 @@ def test_rows_that_cannot_be_written(
     refused(capsys, [str(runner(BASE)), "--json", str(tmp_path / "no" / "x.json")], "x.json")
     (tmp_path / "folder").mkdir()
     refused(capsys, [str(runner(BASE)), "--json", str(tmp_path / "folder")], "it is a folder")
+    refused(capsys, [str(runner(BASE)), "--json", "-"], "cannot write to '-'")
+    refused(capsys, [str(runner(BASE)), "--json", str(tmp_path / ("x" * 256))], "255 bytes")
     dear = tmp_path / "dear.json"
     dear.write_text("[1]")
     refused(capsys, [str(runner(BASE)), "--json", str(dear)], "give --force")

@@ -31,6 +31,7 @@ from star.active_learning.run_names import folder_of
 from star.config import NOT_IN_HASH, Config, as_said, config_hash, fields_of, get, load, to_yaml
 from star.errors import InputError
 from star.files import as_json, atomic_write, read_json, sync, writing
+from star.outputs import refuse_inside_run
 from star.provenance import environment
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,7 @@ class RunFolder:
 
 def _refuse_foreign(path: Path, config: Config) -> None:
     """Raise ``InputError`` if the folder belongs to something other than this configuration."""
+    refuse_inside_run(path.parent)
     if not path.exists():
         return
     if not path.is_dir():

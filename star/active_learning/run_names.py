@@ -9,8 +9,8 @@ from pathlib import Path
 
 from star.config import Config, config_hash, strategy_name
 from star.errors import InputError
+from star.outputs import LONGEST
 
-LONGEST = 255  # bytes of a name, on every common file system
 LONGEST_PATH = 4000  # bytes; Linux takes 4095, and the files inside need some
 
 

@@ -63,7 +63,7 @@ def add(verbs: Any) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print a table of what a run will cost."""
     if options.json is not None:  # before the work for it
-        from star.files import refuse_output  # late: numpy
+        from star.outputs import refuse_output  # late: numpy
 
         refuse_output(options.json, force=options.force, sources=[options.config])
     config = configuration.read(options)

@@ -58,7 +58,7 @@ def add(verbs: Any) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print a table of what would have been picked."""
     if options.json is not None:  # before the work for it
-        from star.files import refuse_output  # late: numpy
+        from star.outputs import refuse_output  # late: numpy
 
         refuse_output(options.json, force=options.force)
     from star.experiments import replay as replaying

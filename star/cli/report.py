@@ -44,6 +44,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--format", choices=FORMATS, default="md", help="on stdout; default: md")
     verb.add_argument("--output", metavar="DIR", help="write record, tables and figures there")
     verb.add_argument(
+        "--force", action="store_true", help="replace files in DIR that are not of this report"
+    )
+    verb.add_argument(
         "--figures", choices=("png", "pdf", "svg"), help="with --output; default: png"
     )
     verb.add_argument("--output-dir", metavar="DIR", help="of a table's run folders")
@@ -66,6 +69,8 @@ def execute(options: argparse.Namespace) -> int:
         from star.experiments.report.plots import draw
 
         folder = Path(options.output).expanduser()
+        endings = _texts(tables, records[0]).keys()
+        results.refuse_others(folder, records[0], [f"table.{e}" for e in endings], options.force)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             results.write_record(folder / results.FILE, records[0])

@@ -66,6 +66,7 @@ def execute(options: argparse.Namespace) -> int:
     from star.experiments import table_file
     from star.experiments.sweep import sweep
     from star.experiments.sweep.slurm import Options
+    from star.outputs import refuse_inside_run
 
     table = table_file.read_table(options.table)
     cells = grid.cells(
@@ -78,6 +79,7 @@ def execute(options: argparse.Namespace) -> int:
     if not cells:
         raise InputError(f"{options.table} has no such cells: --rows and --columns share none")
     root = Path(options.output_dir).expanduser()
+    refuse_inside_run(root)
     if options.executor == "print":
         print("".join(f"{line}\n" for line in sweep.commands(cells, root)), end="")
         return 0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from star.config import McDropoutConfig, ModelConfig
 from star.errors import InputError
-from star.files import refuse_output, write_jsonl
+from star.files import write_jsonl
 from star.models import likelihood, saved_adapter
 from star.models import loading as models
 from star.models.batching import Batching
@@ -26,6 +26,7 @@ from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
 from star.models.reading import NoSuchAttention
 from star.models.text_rows import CUT, IDS, check_rows, read_rows, without_scores
+from star.outputs import refuse_output
 
 logger = logging.getLogger(__name__)
 

@@ -68,7 +68,7 @@ def draw(
     # The user's own matplotlibrc would change the picture.
     with matplotlib.style.context(["default", panels.LOOK]):
         for column in (column["name"] for column in record["columns"]):
-            stem = re.sub(r"[^\w.+-]+", "-", column)  # those of single runs may hold any letter
+            stem = stem_of(column)
             for kind in asked:
                 figures = KINDS[kind](record, column)
                 if not figures:
@@ -82,6 +82,11 @@ def draw(
             f"table {record['table']} has no results to draw {', '.join(asked)} from; run its cells"
         )
     return paths
+
+
+def stem_of(column: str) -> str:
+    """Return what the names of a column's pictures begin with."""
+    return re.sub(r"[^\w.+-]+", "-", column)  # those of single runs may hold any letter
 
 
 def reliability(record: Mapping[str, Any], column: str) -> list[Figure]:

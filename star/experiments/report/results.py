@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file
+from star.experiments.report import plots
 from star.experiments.report.checking import check
 from star.experiments.report.gathering import Record, gather
 from star.experiments.report.single_runs import of_runs
 from star.experiments.sweep.cell_run import read_failure
 from star.files import atomic_write, read_json
+from star.outputs import refuse_inside_run
 
 if TYPE_CHECKING:
     import pandas
@@ -65,6 +68,34 @@ def read_record(path: str | Path) -> Record:
     record = read_json(path)
     check(record, path)
     return cast("Record", record)
+
+
+def refuse_others(folder: Path, record: Record, names: Iterable[str], force: bool) -> None:
+    """Refuse a report where it would replace files of something else, before any is written.
+
+    Args:
+        folder: Of the report. One that holds this table's record is made anew.
+        record: What is reported.
+        names: Files that are written beside the record; pictures are known by its columns.
+        force: Other files may be replaced too, but none of a run folder.
+
+    Raises:
+        InputError: The folder holds such a file, or it is inside a run folder.
+    """
+    refuse_inside_run(folder)
+    if force or not folder.is_dir():
+        return
+    with contextlib.suppress(InputError):
+        if read_record(folder / FILE)["table"] == record["table"]:
+            return
+    stems = tuple(f"{plots.stem_of(column['name'])}-" for column in record["columns"])
+    for path in sorted(folder.iterdir()):
+        picture = path.name.startswith(stems) and path.suffix[1:] in plots.ENDINGS
+        if picture or path.name in (FILE, *names):
+            raise InputError(
+                f"{path} is there already, and {folder} holds no {FILE} of the table "
+                f"{record['table']}; name another folder, or give --force"
+            )
 
 
 def find(source: str | Path, *, root: str | Path | None = None) -> Record:
