@@ -1,5 +1,5 @@
 """The door to two controls: committed tables, and so hashes, name them by it."""
 
-from star.acquisition.strategies import length_matched_random, longest_first
+from star.acquisition.controls import length_matched_random, longest_first
 
 __all__ = ["length_matched_random", "longest_first"]

@@ -37,6 +37,11 @@ def not_a_number(pool):
     return np.full(len(pool.index), np.nan)
 
 
+def batch(pool):
+    """Pick the first examples, the last of them first."""
+    return pool.index[: pool.query_size][::-1]
+
+
 nothing = None
 
 

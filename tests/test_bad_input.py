@@ -145,8 +145,8 @@ WORDS = {
     ),
     "strategy-without-function": run(
         "acquisition.select=top_k",
-        "acquisition.strategy=star.acquisition.strategies:longest_frist",
-        says=("star.acquisition.strategies has no longest_frist", "did you mean 'longest_first'?"),
+        "acquisition.strategy=star.acquisition.controls:longest_frist",
+        says=("star.acquisition.controls has no longest_frist", "did you mean 'longest_first'?"),
     ),
     "no-dropout": run(
         "acquisition.select=top_k",

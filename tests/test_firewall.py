@@ -218,7 +218,8 @@ def test_nobody_reaches_past_the_oracle() -> None:
     assert not names & {"data", "answers", "oracle", "test_answers", "target", "gold", "stored"}
     # What scores and chooses knows of answers only where gold is asked for.
     for path in (
-        *("acquisition/blending.py", "acquisition/uncertainty.py"),
+        *(f"acquisition/{name}.py" for name in ("blending", "decision", "scores", "strategies")),
+        *("acquisition/controls.py", "acquisition/uncertainty.py"),
         *("models/likelihood.py", "models/generation.py"),
     ):
         found = {n.attr for n in ast.walk(TREES[path]) if isinstance(n, ast.Attribute)}
@@ -310,8 +311,8 @@ def test_a_scorer_needs_no_oracle(tiny_llama: Path, continuation: str) -> None:
     scorer.base()
     with tiny.learned(model) as adapted:
         passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
-        scorer.full([e.index for e in EXAMPLES], passes)
-        scorer.base_at([7]), scorer.base_range("margin", "sum")
+        indices = [e.index for e in EXAMPLES]
+        scorer.scores(indices, scorer.full(indices, passes))
     assert not any(one is oracle or isinstance(one, Answer) for one in reachable(scorer, model))
     with pytest.raises(AssertionError, match="the oracle was asked for label_all"):
         scorer_of(model, oracle, "gold")

@@ -24,8 +24,10 @@ def made(folder: Path, *words: str, **arrays: Any) -> Path:
     (folder / "config.yaml").write_text(to_yaml(load(None, [*WORDS, *words])))
     n = len(arrays["full"])
     arrays.setdefault("index", np.arange(100, 100 + n))
-    arrays.setdefault("full_num_tokens", np.ones(n))
     base = arrays.get("base", arrays["full"])
+    for view, scores in (("base", base), ("full", arrays["full"])):
+        arrays.setdefault(f"{view}_num_tokens", np.ones(n))
+        arrays.setdefault(f"{view}_predictive_entropy", scores[:, None])
     limits = np.array([[base.min(), base.max()]] * 2)
     arrays.setdefault("base_range_predictive_entropy", limits)
     np.savez(place / "scores.npz", **arrays)

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from runs import Runner
 
 import star
-from star.acquisition import strategies
+from star.acquisition import controls, user_function
+from star.acquisition.scores import Scores
 from star.acquisition.strategies import Components
+from star.acquisition.uncertainty import MEASURES
 from star.active_learning import loop
 from star.config import load, strategy_name
 from star.errors import InputError
@@ -46,20 +48,24 @@ def picks(run: Path) -> list[list[int]]:
 def components(answers: Any, prompts: Any = None, **changed: Any) -> Components:
     """Return components whose blend prefers the first examples."""
     size = len(answers)
-    table = {"margin": np.arange(2.0 * size).reshape(size, 2)}
+    table = np.arange(2.0 * size).reshape(size, 2)
     told: dict[str, Any] = {
-        "index": np.arange(size) * 3,
-        "base": table,
-        "full": table,
-        "base_num_tokens": np.ones(size, dtype=np.int64),
-        "full_num_tokens": np.asarray(answers),
-        "prompt_tokens": np.asarray([5] * size if prompts is None else prompts),
+        "scores": Scores(
+            {
+                "index": np.arange(size) * 3,
+                **{f"{view}_{name}": table for view in ("base", "full") for name in MEASURES},
+                "base_num_tokens": np.ones(size, dtype=np.int64),
+                "full_num_tokens": np.asarray(answers),
+                "prompt_tokens": np.asarray([5] * size if prompts is None else prompts),
+            }
+        ),
         "blended": -np.arange(size, dtype=np.float64),
         "round": 0,
         "rounds": 3,
         "query_size": 2,
         "base_weight": 0.5,
         "random": np.random.default_rng(0),
+        "seed": 0,
     }
     return Components(**told | changed)
 
@@ -89,10 +95,11 @@ def test_it_sees_what_the_built_in_ones_see(runner: Runner) -> None:
 def test_nothing_it_is_told_can_be_changed(runner: Runner) -> None:
     given = np.arange(3.0)
     pool = components([1, 2, 3], blended=given)
-    for array in (*vars(pool).values(), *pool.base.values(), *pool.full.values()):
-        if isinstance(array, np.ndarray):
-            with pytest.raises(ValueError, match="read-only"):
-                array[0] = 9
+    names = ("index", "blended", "base_num_tokens", "full_num_tokens", "prompt_tokens")
+    told = [getattr(pool, name) for name in names]
+    for array in (*told, *pool.base.values(), *pool.full.values()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 9
     with pytest.raises(TypeError):
         pool.full["margin"] = given  # type: ignore[index]
     pool.blended.setflags(write=True)  # even so: it is a copy
@@ -128,7 +135,8 @@ def test_replay_asks_it_too(runner: Runner) -> None:
         (["acquisition.strategy=absent_module:f"], "No module named 'absent_module'; install it"),
         (
             [own("two_columns")],
-            r"must return 16 numbers, one an example; got float64 of shape \(16, 2\)",
+            r"must return 16 numbers, one an example, or 3 pool indices; got float64 of shape "
+            r"\(16, 2\)",
         ),
         ([own("words")], "must return 16 numbers"),
         ([own("not_a_number")], "are not finite"),
@@ -170,16 +178,16 @@ def test_a_module_that_cannot_be_imported(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
     with pytest.raises(InputError, match=r"acquisition\.strategy=mine_broken:f: ") as caught:
-        strategies.resolve("mine_broken:f")
+        user_function.resolve("mine_broken:f")
     assert "\n" not in str(caught.value) and "has no f" not in str(caught.value)
 
 
 def test_a_fingerprint_is_of_the_source() -> None:
-    assert strategies.fingerprint(None) is None and strategies.fingerprint("my name") is None
+    assert user_function.fingerprint(None) is None and user_function.fingerprint("my name") is None
     sha = hashlib.sha256(Path(own_strategies.__file__).read_bytes()).hexdigest()
-    assert strategies.fingerprint("own_strategies:drawn") == sha
+    assert user_function.fingerprint("own_strategies:drawn") == sha
     with pytest.raises(InputError, match="has no absent"):
-        strategies.fingerprint("own_strategies:absent")
+        user_function.fingerprint("own_strategies:absent")
 
 
 def test_a_fingerprint_is_of_all_that_is_the_users_own(
@@ -197,19 +205,21 @@ def test_a_fingerprint_is_of_all_that_is_the_users_own(
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    first = strategies.fingerprint("mine_all:f")
+    first = user_function.fingerprint("mine_all:f")
     for name, text in files.items():
         (tmp_path / name).write_text(f"{text}# changed\n")
-        assert strategies.fingerprint("mine_all:f") != first, name
+        assert user_function.fingerprint("mine_all:f") != first, name
         (tmp_path / name).write_text(text)
     (tmp_path / "mine_unused.py").write_text("changed = 1\n")
-    assert strategies.fingerprint("mine_all:f") == first
+    assert user_function.fingerprint("mine_all:f") == first
 
 
 def test_a_fingerprint_that_cannot_be_had_is_refused() -> None:
     with pytest.raises(InputError, match="sys has no source file"):
-        strategies.fingerprint("sys:exit")
-    assert strategies.fingerprint("star.strategies:longest_first") is None  # star's version tells
+        user_function.fingerprint("sys:exit")
+    assert (
+        user_function.fingerprint("star.strategies:longest_first") is None
+    )  # star's version tells
 
 
 def test_a_run_does_not_go_on_with_another_function(
@@ -218,7 +228,7 @@ def test_a_run_does_not_go_on_with_another_function(
     name = "own_strategies:drawn"
     run = runner(own("drawn"), "seed=9")
     told = read_json(run / "environment.json")["strategy"]
-    assert told == {"name": name, "sha256": strategies.fingerprint(name)}
+    assert told == {"name": name, "sha256": user_function.fingerprint(name)}
     (run / "result.json").unlink()
     for name in ("01", "02"):
         shutil.rmtree(run / "rounds" / name)
@@ -232,7 +242,7 @@ def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
     pool = components([1, 2])
-    assert strategies.resolve("mine_alone:f")(pool) is pool.blended
+    assert user_function.resolve("mine_alone:f")(pool) is pool.blended
 
 
 # --- the controls ------------------------------------------------------------------------------
@@ -240,7 +250,7 @@ def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_longest_answers_first_then_longest_prompts() -> None:
     pool = components([2, 9, 2, 9], prompts=[8, 1, 900, 7])
-    order = np.argsort(-strategies.longest_first(pool))
+    order = np.argsort(-controls.longest_first(pool))
     assert order.tolist() == [3, 1, 2, 0]
 
 
@@ -249,7 +259,7 @@ def test_matched_picks_are_as_many_and_as_long(answers: list[int], size: int, se
     # Twenty of each length: each can be matched exactly.
     answers = [*answers, *(length for length in range(1, 5) for _ in range(20))]
     pool = components(answers, query_size=size, random=np.random.default_rng(seed))
-    chosen = np.flatnonzero(strategies.length_matched_random(pool))
+    chosen = np.flatnonzero(controls.length_matched_random(pool))
     assert len(chosen) == size  # the blend prefers the first
     assert sorted(pool.full_num_tokens[chosen]) == sorted(answers[:size])
 
@@ -259,11 +269,11 @@ def test_matched_picks_are_random_otherwise() -> None:
         components([1] * 40, query_size=4, random=np.random.default_rng(seed))
         for seed in range(300)
     ]
-    counts = sum(strategies.length_matched_random(pool) for pool in every)
+    counts = sum(controls.length_matched_random(pool) for pool in every)
     # 300 draws of 4 among 40: 30 each, a standard deviation of 5.2.
     assert counts.sum() == 1200 and counts.min() > 8 and counts.max() < 56
 
 
 def test_all_that_are_left() -> None:
     pool = components([1, 7, 3], query_size=3)
-    assert strategies.length_matched_random(pool).tolist() == [1, 1, 1]
+    assert controls.length_matched_random(pool).tolist() == [1, 1, 1]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from star.acquisition import uncertainty
+from star.acquisition.scores import REDUCTIONS, Scores, reduced
 from star.acquisition.uncertainty import choice_measures, from_logits
 from star.config import AcquisitionConfig, scored_continuation
 from star.data.pool import Oracle
@@ -61,8 +62,7 @@ class View:
 
     def score(self, measure: str, reduction: str) -> Array:
         """Return (N,) scores: the mean over the passes, summed or averaged over the tokens."""
-        total = self.sums[measure].mean(axis=1)
-        return total / self.num_tokens if reduction == "mean" else total
+        return reduced(self.sums[measure], self.num_tokens, reduction)
 
     def at(self, places: Sequence[int]) -> View:
         """Return the view of some examples, by their positions."""
@@ -168,14 +168,18 @@ class PoolScorer:
         """Return the base view of the examples with these pool indices."""
         return self.base().at(self._places(indices))
 
-    def base_range(self, measure: str, reduction: str) -> tuple[float, float]:
-        """Return the least and the largest base score over all examples, labelled ones too."""
-        scores = self.base().score(measure, reduction)
-        return float(scores.min()), float(scores.max())
-
-    def prompt_tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
-        """Return (N,) tokens of these examples' prompts."""
-        return self._rows.splits[self._places(indices)].astype(np.int64)
+    def scores(self, indices: Sequence[int], full: View) -> Scores:
+        """Return both views of the examples with these pool indices, ``full`` being theirs."""
+        arrays: dict[str, Any] = {"index": np.asarray(indices, dtype=np.int64)}
+        arrays["prompt_tokens"] = self._rows.splits[self._places(indices)].astype(np.int64)
+        for name, view in (("base", self.base_at(indices)), ("full", full)):
+            arrays[f"{name}_num_tokens"] = view.num_tokens
+            arrays |= {f"{name}_{measure}": sums for measure, sums in view.sums.items()}
+        for measure in uncertainty.MEASURES:  # over all examples, labelled ones too
+            each = [self.base().score(measure, how) for how in REDUCTIONS]
+            ranges = [(float(score.min()), float(score.max())) for score in each]
+            arrays[f"base_range_{measure}"] = np.array(ranges)
+        return Scores(arrays)
 
     def _places(self, indices: Sequence[int]) -> list[int]:
         """Return where the examples with these pool indices stand here."""

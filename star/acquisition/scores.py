@@ -1,7 +1,9 @@
-"""The arrays of a round's ``scores.npz``, each checked when it is asked for."""
+"""What both views say of the unlabelled pool after a round, and the file it is kept in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,49 +13,138 @@ from numpy.typing import NDArray
 
 from star.acquisition import uncertainty
 from star.errors import InputError
-from star.files import read_npz
+from star.files import read_npz, write_npz
 
 Array = NDArray[np.float64]
+REDUCTIONS = ("sum", "mean")  # over the tokens; the rows of base_range_<measure>
+FIRST = ("index", "blended", "full", "prompt_tokens", "base")  # in a file, in this order
 
 
-class StoredScores:
-    """The arrays of one ``scores.npz``.
-
-    Attributes:
-        index: (N,) pool indices.
+def reduced(sums: Array, num_tokens: NDArray[np.int64], reduction: str) -> Array:
+    """Return (N,) scores of (N, S) sums: the mean over the passes, summed or averaged over tokens.
 
     Args:
-        path: The file.
+        sums: Sums over the continuation's tokens, one column a pass.
+        num_tokens: (N,) tokens of the continuation.
+        reduction: ``sum`` or ``mean``.
+    """
+    total: Array = sums.mean(axis=1)
+    return total / num_tokens if reduction == "mean" else total
 
-    Raises:
-        InputError: It cannot be read, or holds nothing.
+
+@dataclass(frozen=True)
+class Scores:
+    """Both views of N unlabelled examples after a round, in pool order.
+
+    Attributes:
+        arrays: By their names in ``scores.npz``: ``index`` (N,) pool indices, ascending;
+            ``<view>_<measure>`` (N, S) sums over the continuation's tokens, one a pass (``bald``:
+            one for all), of the views ``base`` and ``full``; ``<view>_num_tokens`` (N,) tokens of
+            what was scored; ``prompt_tokens`` (N,); ``base_range_<measure>`` (2, 2) least and
+            largest base score of the whole pool, summed and averaged. ``index`` alone where nothing
+            was scored. In a file also what was decided with them.
+        passes: How many passes of the full view count; ``None`` = all.
+        path: The file they were read from.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._arrays = read_npz(path)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        self.index: NDArray[np.int64] = self.array("index", None)
-        if not len(self.index):
-            raise InputError(f"{path} holds no scores")
+    arrays: Mapping[str, NDArray[Any]]
+    passes: int | None = None
+    path: Path | None = None
 
-    def has(self, name: str) -> bool:
-        return name in self._arrays
-
-    def array(self, name: str, *shape: int | None) -> Any:
-        """Return an array. ``shape``: of each axis the length, or ``None`` for any but 0.
+    @classmethod
+    def load(cls, path: Path, *, passes: int | None = None) -> Scores:
+        """Return the scores in a file; all but ``index`` are checked when they are asked for.
 
         Raises:
-            InputError: It is missing, of another shape, or not finite.
+            InputError: It cannot be read, or holds nothing.
         """
-        if not self.has(name):
+        try:
+            arrays = read_npz(path)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise InputError(f"cannot read {path}: {error}") from None
+        scores = cls(_Checked(arrays, path), passes, path)
+        if not len(scores.index):
+            raise InputError(f"{path} holds no scores")
+        return scores
+
+    def save(self, path: Path, **decided: Any) -> None:
+        """Write the arrays, and what was ``decided`` with them, as ``.npz``."""
+        arrays = {**self.arrays, **decided}
+        names = [*(n for n in FIRST if n in arrays), *(n for n in arrays if n not in FIRST)]
+        write_npz(path, **{name: arrays[name] for name in names})
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        return self.arrays["index"]
+
+    def has(self, view: str, measure: str) -> bool:
+        return f"{view}_{measure}" in self.arrays
+
+    def sums(self, view: str, measure: str) -> Array:
+        """Return (N, S) sums over the tokens, of the passes that count.
+
+        Raises:
+            InputError: A file has fewer passes, or see :meth:`load`.
+        """
+        found: Array = self.arrays[f"{view}_{measure}"]
+        if view != "full" or measure == "bald" or self.passes is None:
+            return found
+        if found.shape[1] < self.passes:
+            raise InputError(
+                f"{self.path}: {view}_{measure} has {found.shape[1]} passes, the replay needs "
+                f"{self.passes}"
+            )
+        return found[:, : self.passes]
+
+    def score(self, view: str, measure: str, reduction: str) -> Array:
+        """Return a view's scores (N,), the mean over its passes; see :func:`reduced`."""
+        sums = self.sums(view, measure)
+        tokens = self.arrays[f"{view}_num_tokens"] if reduction == "mean" else np.empty(0)
+        return reduced(sums, tokens, reduction)
+
+    def base_range(self, measure: str, reduction: str) -> tuple[float, float]:
+        """Return the least and the largest base score over the whole pool, labelled ones too."""
+        low, high = self.arrays[f"base_range_{measure}"][REDUCTIONS.index(reduction)]
+        return float(low), float(high)
+
+    def measures(self, view: str) -> dict[str, Array]:
+        """Return a view's measures by name, see :meth:`sums`; ``bald`` if it is of these passes."""
+        found = {measure: self.sums(view, measure) for measure in uncertainty.MEASURES}
+        if self.has(view, "bald"):
+            bald = self.sums(view, "bald")
+            stored = self.arrays[f"{view}_{next(iter(found))}"].shape[1]
+            found |= {"bald": bald} if self.passes in (None, stored) else {}
+        return found
+
+
+class _Checked(Mapping[str, NDArray[Any]]):
+    """The arrays of a file, each checked when it is asked for.
+
+    Raises:
+        InputError: One is missing, of another shape, or not finite.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+        self._arrays, self._path = arrays, path
+        self._size: int | None = None
+        self._size = len(self["index"])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._arrays:
             raise InputError(
                 f"{self._path} has no {name}, which this replay needs; it has "
                 f"{', '.join(sorted(self._arrays))}"
             )
-        found = self._arrays[name]
+        found, shape = self._arrays[name], self._shape(name)
         fits = len(found.shape) == len(shape) and all(
             want in (None, have) for have, want in zip(found.shape, shape, strict=True)
         )
@@ -64,25 +155,10 @@ class StoredScores:
             )
         return found
 
-    def score(self, view: str, measure: str, reduction: str, passes: int) -> Array:
-        """Return a view's scores (N,) over its first ``passes`` passes; as ``scoring.View.score``.
-
-        BALD is one number for all passes.
-        """
-        size, one = len(self.index), measure == "bald"
-        sums = self.array(f"{view}_{measure}", size, 1 if one else None)
-        if not one and sums.shape[1] < passes:
-            raise InputError(
-                f"{self._path}: {view}_{measure} has {sums.shape[1]} passes, the replay needs "
-                f"{passes}"
-            )
-        total = sums[:, :passes].mean(axis=1)
-        return total / self.array(f"{view}_num_tokens", size) if reduction == "mean" else total
-
-    def sums(self, view: str, passes: int) -> dict[str, Array]:
-        """Return a view's measures, each (N, ``passes``), summed over the tokens."""
-        size = len(self.index)
-        return {
-            measure: self.array(f"{view}_{measure}", size, None)[:, :passes]
-            for measure in uncertainty.MEASURES
-        }
+    def _shape(self, name: str) -> tuple[int | None, ...]:
+        """Return of each axis the length, or ``None`` for any."""
+        if name.startswith("base_range_"):
+            return (2, 2)
+        if name in FIRST or name.endswith("_num_tokens"):
+            return (self._size,)
+        return (self._size, 1 if name.endswith("_bald") else None)

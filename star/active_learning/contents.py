@@ -78,7 +78,7 @@ def _model(config: Config) -> str | None:
 
 
 def _strategy(config: Config) -> str | None:
-    from star.acquisition.strategies import fingerprint
+    from star.acquisition.user_function import fingerprint
 
     return fingerprint(config.acquisition.strategy)
 

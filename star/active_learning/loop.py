@@ -20,16 +20,16 @@ import numpy as np
 from peft import PeftModel
 
 from star import seeding
-from star.acquisition import blending, strategies, uncertainty
+from star.acquisition.decision import decide
+from star.acquisition.scores import Scores
 from star.active_learning import contents
-from star.active_learning.rounds import Clock, Query, report, result, write_round
+from star.active_learning.rounds import NO_QUERY, Clock, Query, report, result, write_round
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.setup import World, prepare
 from star.checksums import damaged
-from star.config import Config, label_free
+from star.config import Config
 from star.data.loading import TaskData
 from star.data.task import Answer, Example
-from star.errors import InputError
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
 from star.models import adapter, distributed, sources, training
@@ -76,7 +76,7 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
                 work = partial(_train_and_evaluate, config, world, bought, adapted, t)
                 fitted, tested, seconds = world.first.train(adapted, work) if t == 0 else work()
                 clock = Clock(seconds)
-                query = Query([], {}, {}, 0) if last else _query(config, world, adapted, t)
+                query = NO_QUERY if last else _query(config, world, adapted, t)
                 clock.stop("score", saved=world.first.saved if t == 0 else 0.0)
                 if folder.write:
                     labeled = len(world.pool.labelled)
@@ -238,73 +238,22 @@ def passes_of(config: Config, adapted: PeftModel, t: int) -> Passes | None:
 
 def _query(config: Config, world: World, adapted: PeftModel, t: int) -> Query:
     """Score the whole remaining pool and choose K of it; reads no answer unless gold is asked."""
-    a, indices = config.acquisition, world.pool.unlabelled
-    count = min(config.pool.query_size, len(indices))
-    notes: dict[str, Any] = {"size": count}
-    if count < config.pool.query_size:
-        logger.warning("round %d: %d unlabelled left, all are queried", t, count)
-        notes["exhausted"] = True
-    if world.scorer is None:
-        chosen = world.pool.draw(count, seeding.generator(config.seed, "random", t))
-        return Query(chosen, {}, notes, 0)
-    score = partial(world.scorer.full, indices, passes_of(config, adapted, t))
-    full_view = world.first.full(count=len(indices), work=score) if t == 0 else score()
-    base_view = world.scorer.base_at(indices)
-    full = full_view.score(a.measure, a.reduction)
-    base = None if a.measure == "bald" else base_view.score(a.measure, a.reduction)
-    weight = blending.base_weight(
-        t,
-        a.base_weight.rounds or world.rounds,
-        schedule=a.base_weight.schedule,
-        value=a.base_weight.value,
-        decay=a.base_weight.decay,
+    indices, asked = world.pool.unlabelled, config.pool.query_size
+    if len(indices) < asked:
+        logger.warning("round %d: %d unlabelled left, all are queried", t, len(indices))
+    scores, tokens = Scores({"index": np.asarray(indices, dtype=np.int64)}), 0
+    if world.scorer is not None:
+        score = partial(world.scorer.full, indices, passes_of(config, adapted, t))
+        full = world.first.full(count=len(indices), work=score) if t == 0 else score()
+        scores = world.scorer.scores(indices, full)
+        tokens = full.tokens + (world.scorer.base().tokens if t == 0 else 0)
+    decision = decide(
+        scores,
+        config.acquisition,
+        t=t,
+        rounds=world.rounds,
+        count=asked,
+        seed=config.seed,
+        dtype=config.model.dtype,
     )
-    blended = blending.combine(
-        base,
-        full,
-        how=a.combine,
-        weight=weight,
-        normalization=a.normalization,
-        base_range=None if base is None else world.scorer.base_range(a.measure, a.reduction),
-    )
-    prompt_tokens = world.scorer.prompt_tokens(indices)
-    if world.strategy is not None:
-        pool = strategies.Components(
-            index=np.asarray(indices, dtype=np.int64),
-            base=base_view.sums,
-            full=full_view.sums,
-            base_num_tokens=base_view.num_tokens,
-            full_num_tokens=full_view.num_tokens,
-            prompt_tokens=prompt_tokens,
-            blended=blended,
-            round=t,
-            rounds=world.rounds,
-            query_size=count,
-            base_weight=weight,
-            random=strategies.stream(config.seed, t),
-        )
-        blended = strategies.scores(str(a.strategy), world.strategy, pool)
-    if not np.isfinite(blended).all():
-        wrong = np.asarray(indices)[~np.isfinite(blended)][:5].tolist()
-        whose = "" if world.strategy is None else f" of acquisition.strategy={a.strategy}"
-        raise InputError(f"round {t}: scores{whose} of pool rows {wrong} are not finite")
-    notes |= {
-        "base_weight": weight if a.combine == "dynamic" else None,
-        "effective_weight": blending.effective_weights(base, full, blended),
-        "near_ties": blending.near_ties(
-            blended, count, tolerance=blending.TIE_TOLERANCE[config.model.dtype]
-        ),
-    }
-    scores = {"index": np.asarray(indices, dtype=np.int64), "blended": blended, "full": full}
-    scores["prompt_tokens"] = prompt_tokens  # for replay under a strategy of one's own
-    scores["base"] = np.full(len(full), np.nan) if base is None else base
-    for name, view in (("base", base_view), ("full", full_view)):
-        scores[f"{name}_num_tokens"] = view.num_tokens
-        scores |= {f"{name}_{measure}": sums for measure, sums in view.sums.items()}
-    for measure in uncertainty.MEASURES:  # for replay under normalization=base_minmax
-        ranges = [world.scorer.base_range(measure, how) for how in ("sum", "mean")]
-        scores[f"base_range_{measure}"] = np.array(ranges)
-    scores["label_free"] = np.array(label_free(config))
-    chosen = blending.top_k(blended, scores["index"], count)
-    tokens = full_view.tokens + (world.scorer.base().tokens if t == 0 else 0)
-    return Query(chosen, scores, notes, tokens)
+    return Query(decision, scores, asked, tokens)

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from peft import PeftModel
 
+from star.acquisition.decision import Decision
+from star.acquisition.scores import Scores
 from star.active_learning.run_folder import ROOM, RunFolder
 from star.config import Config, config_hash, label_free, load, strategy_name, to_yaml
 from star.errors import InputError
 from star.evaluation import learning_curves
 from star.evaluation.evaluate import Evaluation
-from star.files import write_json, write_jsonl, write_npz, writing
+from star.files import write_json, write_jsonl, writing
 from star.models import adapter
 from star.models.training import Fit
 
@@ -29,21 +32,43 @@ NEEDED = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Query:
     """What was chosen after a round, and why.
 
     Attributes:
-        indices: Pool indices to label, best first.
-        scores: Arrays of ``scores.npz``; empty where nothing was scored.
-        notes: What ``metrics.json`` says of the query.
+        decision: What was picked, and what decided it.
+        scores: Of the unlabelled pool.
+        asked: K of the configuration; the pool may have had fewer left.
         tokens: Logical work of scoring.
     """
 
-    indices: list[int]
-    scores: dict[str, Any]
-    notes: dict[str, Any]
+    decision: Decision
+    scores: Scores
+    asked: int
     tokens: int
+
+    @property
+    def indices(self) -> list[int]:
+        """Pool indices to label, best first."""
+        return self.decision.indices
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What ``metrics.json`` says of the query; nothing where there was none."""
+        made = self.decision
+        notes: dict[str, Any] = {"size": len(made.indices)} if made.indices else {}
+        if len(made.indices) < self.asked:
+            notes["exhausted"] = True
+        if made.full is not None:
+            notes |= {
+                name: getattr(made, name)
+                for name in ("base_weight", "effective_weight", "near_ties")
+            }
+        return notes
+
+
+NO_QUERY = Query(Decision([]), Scores({}), asked=0, tokens=0)
 
 
 class Clock:
@@ -108,8 +133,10 @@ def write_round(
     with writing(place, ROOM):
         write_jsonl(place / "training.jsonl", fitted.log)
         write_jsonl(place / "predictions.jsonl", tested.predictions)
-        if query.scores:
-            write_npz(place / "scores.npz", **query.scores)
+        if query.decision.full is not None:
+            decided = query.decision.arrays()
+            free = np.array(label_free(config))
+            query.scores.save(place / "scores.npz", **decided, label_free=free)
         if query.indices:
             write_json(place / "selected.json", {"indices": query.indices})
         if kept == "all" or (last and kept == "last"):
@@ -131,7 +158,7 @@ def report(t: int, labeled: int, tested: Evaluation, query: Query, clock: Clock)
         shown = {k: "-" if v is None else f"{v:.2f}" for k, v in weights.items()}
         nominal = query.notes["base_weight"]
         logger.info(
-            "  query of %d: rank correlation with base %s, with full %s%s; near ties: %d",
+            "  query of %d: rank correlation with base %s, with full %s%s; near ties: %s",
             *(len(query.indices), shown["base"], shown["full"]),
             "" if nominal is None else f" (lambda {nominal:.2f})",
             query.notes["near_ties"],

@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass
 
 from star.acquisition.pool_scorer import PoolScorer
-from star.acquisition.strategies import Strategy, fingerprint, resolve
+from star.acquisition.strategies import strategy_of
+from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.first_round import FirstRound
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
-from star.config import Config
+from star.config import Config, needs_scores
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool, early_end, possible_rounds
 from star.data.task import Answer, Example, Task
@@ -41,7 +42,6 @@ class World:
     base: Evaluation | None  # of the base model on the test split; None: not asked for
     limits: Limits
     scorer: PoolScorer | None  # None: nothing is scored (random choice)
-    strategy: Strategy | None  # the user's own function, if the configuration names one
     first: FirstRound
     complete: int  # rounds found complete on disk
     rounds: int  # R, the trainings there will be
@@ -49,8 +49,8 @@ class World:
 
 def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = None) -> World:
     """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
-    name = config.acquisition.strategy or ""
-    strategy = resolve(name) if ":" in name else None  # before hours of work
+    name = config.acquisition.strategy
+    strategy_of(config.acquisition)  # a user's own is there, before hours of work
     source = fingerprint(name)
     data = rows or tasks.load(config.task, seed=config.seed)
     prompt = data.task.prompt.text
@@ -103,7 +103,7 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
     answers = zip(data.pool.examples, data.pool.answers, strict=True)
     oracle = Oracle({example.index: answer for example, answer in answers})
     scorer = None
-    if config.acquisition.select != "random":
+    if needs_scores(config.acquisition):
         scorer = PoolScorer(
             model,
             pooled,
@@ -125,7 +125,6 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
         base=None,
         limits=limits,
         scorer=scorer,
-        strategy=strategy,
         first=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
         complete=folder.complete_rounds(),
         rounds=_rounds(config, folder, len(pooled)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from star.acquisition.strategies import fingerprint
+from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.run_names import folder_of

@@ -5,10 +5,12 @@ The imports are the list of what is handed on.
 
 from star.config.checks import check
 from star.config.derived import (
+    NEEDS_NO_SCORES,
     NOT_IN_HASH,
     as_said,
     config_hash,
     label_free,
+    needs_scores,
     scored_continuation,
     strategy_name,
 )

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any, get_args, get_type_hints
 
+from star.config.derived import needs_scores
 from star.config.keys import fields_of, get
 from star.config.schema import AcquisitionConfig, Config
 from star.config.words import MODULE_WORDS, MODULES
@@ -35,7 +36,7 @@ def check(config: Config) -> None:
     check_modules(MODULES, config.adapter.target_modules)
     if config.train.keep == "best" and config.task.validation_size == 0:
         raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
-    scored = config.acquisition.select != "random" and config.pool.rounds > 1
+    scored = needs_scores(config.acquisition) and config.pool.rounds > 1
     if config.train.max_steps == 0 and scored and config.acquisition.mc_dropout.passes > 0:
         raise InputError(
             "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
@@ -85,7 +86,7 @@ def _check_acquisition(config: Config) -> None:
             f"acquisition.strategy={a.strategy} scores the pool; set acquisition.select=top_k, got "
             f"{a.select}"
         )
-    if a.select == "random":  # nothing is scored
+    if not needs_scores(a):
         return
     scheduled = a.base_weight.rounds
     if scheduled is not None and config.pool.rounds > scheduled:

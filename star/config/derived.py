@@ -11,6 +11,8 @@ from typing import Any
 from star.config.schema import AcquisitionConfig, Config
 
 NOT_IN_HASH = ("output_dir", "run_name", "tracking")
+# The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
+NEEDS_NO_SCORES = ("random",)
 
 
 def strategy_name(config: Config) -> str:
@@ -25,8 +27,8 @@ def strategy_name(config: Config) -> str:
         return a.name
     if a.strategy is not None:
         return a.strategy
-    if a.select == "random":
-        return "random"
+    if not needs_scores(a):
+        return a.select
     prefix = {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
     suffix = "-gold" if a.continuation == "gold" else ""
     return f"{prefix}{a.measure}{suffix}"
@@ -34,7 +36,12 @@ def strategy_name(config: Config) -> str:
 
 def label_free(config: Config) -> bool:
     """Whether no score of the run reads an answer that was not bought."""
-    return config.acquisition.select == "random" or config.acquisition.continuation != "gold"
+    return not needs_scores(config.acquisition) or config.acquisition.continuation != "gold"
+
+
+def needs_scores(acquisition: AcquisitionConfig) -> bool:
+    """Whether the pool is scored at all."""
+    return acquisition.select not in NEEDS_NO_SCORES
 
 
 def scored_continuation(acquisition: AcquisitionConfig, choices: bool) -> str:

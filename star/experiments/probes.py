@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star.acquisition import blending
+from star.acquisition.decision import decide
+from star.acquisition.scores import Scores
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_folder import RunFolder
 from star.config import Config, load, scored_continuation
@@ -29,8 +32,8 @@ from star.files import read_json, read_npz
 Array = NDArray[np.float64]
 
 
-def _scored(run: Path) -> tuple[Config, list[tuple[int, dict[str, Any], dict[str, Any]]]]:
-    """Return the run's configuration and (round, scores, metrics) of each round with a query."""
+def _scored(run: Path) -> tuple[Config, list[tuple[int, Path, dict[str, Any]]]]:
+    """Return the configuration, and (round, file of scores, metrics) of each with a query."""
     check_run(run)
     config = load(run / "config.yaml")
     folder = RunFolder(run, write=False)
@@ -38,7 +41,7 @@ def _scored(run: Path) -> tuple[Config, list[tuple[int, dict[str, Any], dict[str
     for t in range(folder.complete_rounds()):
         path = folder.round_folder(t) / "scores.npz"
         if path.is_file():
-            rounds.append((t, read_npz(path), folder.read_round(t, "metrics.json")))
+            rounds.append((t, path, folder.read_round(t, "metrics.json")))
     if not rounds:
         raise InputError(f"{run} has no scores: a run of random choice scores nothing")
     return config, rounds
@@ -66,7 +69,8 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
     a = config.acquisition
     own = scored_continuation(a, tasks.is_choice(config.task)) == "model"
     rows = []
-    for t, scores, metrics in rounds:
+    for t, place, metrics in rounds:
+        scores = read_npz(place)
         base, full, index = scores["base"], scores["full"], scores["index"]
         scaled = [blending.common_scale(view, "minmax") for view in (base, full)]
         count = min(config.pool.query_size, len(index))
@@ -97,28 +101,20 @@ def weights(run: str | Path) -> list[dict[str, Any]]:
     differ, λ and the two come apart. Keys: ``round, normalization, base_weight, base, full``.
     """
     config, rounds = _scored(Path(run))
-    a, rows = config.acquisition, []
-    for t, scores, metrics in rounds:
-        base, full = scores["base"], scores["full"]
-        low, high = scores[f"base_range_{a.measure}"][("sum", "mean").index(a.reduction)]
-        weight = blending.base_weight(
-            t,
-            a.base_weight.rounds or metrics.get("rounds", config.pool.rounds),
-            schedule=a.base_weight.schedule,
-            value=a.base_weight.value,
-            decay=a.base_weight.decay,
-        )
+    own, rows = replace(config.acquisition, strategy=None, select="top_k", combine="dynamic"), []
+    for t, place, metrics in rounds:
+        scores = Scores.load(place)
         for name in blending.NORMALIZATIONS:
-            blend = blending.combine(
-                base,
-                full,
-                how="dynamic",
-                weight=weight,
-                normalization=name,
-                base_range=(float(low), float(high)),
+            made = decide(
+                scores,
+                replace(own, normalization=name),
+                t=t,
+                rounds=metrics.get("rounds", config.pool.rounds),
+                count=config.pool.query_size,
+                seed=config.seed,
             )
-            found = blending.effective_weights(base, full, blend)
-            rows.append({"round": t, "normalization": name, "base_weight": weight, **found})
+            row = {"round": t, "normalization": name, "base_weight": made.base_weight}
+            rows.append(row | made.effective_weight)
     return rows
 
 
@@ -141,7 +137,7 @@ def dropout(
         share of the K in common.
     """
     config, rounds = _scored(Path(run))
-    _, scores, _ = rounds[0]
+    scores = read_npz(rounds[0][1])
     a = config.acquisition
     each = scores[f"full_{a.measure}"]  # (N, S)
     if a.reduction == "mean":
@@ -169,7 +165,7 @@ def dropout(
             found["top_k_stability"][str(s)] = float(np.mean(shared))
     if without is not None:
         _, others = _scored(Path(without))
-        plain = others[0][1]
+        plain = read_npz(others[0][1])
         if plain["index"].tolist() != index.tolist():
             raise InputError(f"{without} scored another pool than {run}")
         found["spearman_without"] = blending.spearman(each.mean(axis=1), plain["full"])

@@ -14,22 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from star import seeding
-from star.acquisition import blending, strategies
-from star.acquisition.scores import StoredScores
+from star.acquisition import blending
+from star.acquisition.decision import decide
+from star.acquisition.scores import Scores
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_folder import RunFolder
 from star.checksums import check_config
-from star.config import Config, label_free, load, scored_continuation
+from star.config import Config, label_free, load, needs_scores, scored_continuation
 from star.data.loading import is_choice
-from star.data.pool import Pool
 from star.errors import InputError, nearest
 from star.files import write_json
-
-Array = NDArray[np.float64]
 
 REPLAYABLE = (
     "acquisition.strategy",
@@ -84,16 +78,16 @@ def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any
     """
     folder = RunFolder(Path(run), write=False)
     ran, asked = _configurations(folder, overrides)
-    scored = [
+    rounds = [
         t
         for t in range(folder.complete_rounds())
         if (folder.round_folder(t) / "scores.npz").is_file()
     ]
-    if not scored:
-        random = ran.acquisition.select == "random"
-        reason = "it picks at random" if random else "no round with a query is complete"
+    if not rounds:
+        scored = needs_scores(ran.acquisition)
+        reason = "no round with a query is complete" if scored else "it picks at random"
         raise InputError(f"{run} keeps no scores to replay: {reason}")
-    return [_round(folder, t, ran, asked) for t in scored]
+    return [_round(folder, t, ran, asked) for t in rounds]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -168,15 +162,13 @@ def _configurations(folder: RunFolder, overrides: Sequence[str]) -> tuple[Config
                 f"a replay cannot change '{key}'{nearest(key, REPLAYABLE)}; it can change {allowed}"
             )
     ran, asked = load(path), load(path, overrides)
-    if asked.acquisition.select != "random":
+    if needs_scores(asked.acquisition):
         _refuse_what_needs_the_model(ran, asked)
     return ran, asked
 
 
 def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
     old, new = ran.acquisition, asked.acquisition
-    if new.select != "top_k":
-        raise InputError(f"acquisition.select={new.select} cannot be replayed; top_k or random can")
     kept, wanted = old.mc_dropout.passes, new.mc_dropout.passes
     if wanted > kept or (wanted == 0 < kept):
         held = f"1 to {kept}, the stored passes" if kept else "0, the stored pass without dropout"
@@ -204,99 +196,36 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
 
 def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, Any]:
     """Return a round's row of :func:`replay`."""
-    stored = StoredScores(folder.round_folder(t) / "scores.npz")
+    a = asked.acquisition
+    stored = Scores.load(folder.round_folder(t) / "scores.npz", passes=max(1, a.mc_dropout.passes))
     size = len(stored.index)
-    count = min(asked.pool.query_size, size)
-    if asked.acquisition.select == "random":
-        stream = seeding.generator(asked.seed, "random", t)
-        chosen = Pool(stored.index.tolist()).draw(count, stream)
-        decided = {
-            "rank_correlation": None,
-            "base_weight": None,
-            "effective_weight": {"base": None, "full": None},
-            "near_ties": None,
-        }
-    else:
+    made = decide(
+        stored,
+        a,
+        t=t,
         # An earlier version noted no number of rounds, and let λ(t) run over those asked for.
-        rounds = folder.read_round(t, "metrics.json").get("rounds", asked.pool.rounds)
-        base, full, weight, blended = _blend(stored, asked, t, rounds)
-        chosen = blending.top_k(blended, stored.index, count)
-        decided = {
-            "rank_correlation": blending.spearman(blended, stored.array("blended", size)),
-            "base_weight": weight if asked.acquisition.combine == "dynamic" else None,
-            "effective_weight": blending.effective_weights(base, full, blended),
-            "near_ties": blending.near_ties(
-                blended, count, tolerance=blending.TIE_TOLERANCE[asked.model.dtype]
-            ),
-        }
+        rounds=folder.read_round(t, "metrics.json").get("rounds", asked.pool.rounds),
+        count=asked.pool.query_size,
+        seed=asked.seed,
+        dtype=asked.model.dtype,
+    )
+    chosen, correlation = made.indices, None
+    if made.blended is not None:
+        correlation = blending.spearman(made.blended, stored.arrays["blended"])
     picked = folder.read_round(t, "selected.json")["indices"]
     both = len(set(chosen) & set(picked))
     return {
         "round": t,
         "pool": size,
-        "query_size": count,
+        "query_size": len(chosen),
         "selected": len(picked),
-        "overlap": both / count,
+        "overlap": both / len(chosen),
         "chance": len(picked) / size,
         "jaccard": both / len({*chosen, *picked}),
-        **decided,
+        "rank_correlation": correlation,
+        "base_weight": made.base_weight,
+        "effective_weight": made.effective_weight,
+        "near_ties": made.near_ties,
         "label_free": label_free(ran),
         "indices": chosen,
     }
-
-
-def _blend(
-    stored: StoredScores, asked: Config, t: int, rounds: int
-) -> tuple[Array | None, Array, float, Array]:
-    """Return base and full scores (N,), λ(t) and the blend (N,), as ``active_learning`` does."""
-    a = asked.acquisition
-    full = stored.score("full", a.measure, a.reduction, max(1, a.mc_dropout.passes))
-    base = None
-    if a.combine != "none" or stored.has(f"base_{a.measure}"):  # bald has no base view
-        base = stored.score("base", a.measure, a.reduction, 1)
-    weight = blending.base_weight(
-        t,
-        a.base_weight.rounds or rounds,
-        schedule=a.base_weight.schedule,
-        value=a.base_weight.value,
-        decay=a.base_weight.decay,
-    )
-    limits = None
-    if a.normalization == "base_minmax" and a.combine != "none":
-        ranges = stored.array(f"base_range_{a.measure}", 2, 2)
-        low, high = ranges[("sum", "mean").index(a.reduction)]
-        limits = (float(low), float(high))
-    blended = blending.combine(
-        base,
-        full,
-        how=a.combine,
-        weight=weight,
-        normalization=a.normalization,
-        base_range=limits,
-    )
-    if a.strategy is not None and ":" in a.strategy:
-        blended = _by_strategy(stored, asked, (t, rounds), weight, blended)
-    return base, full, weight, blended
-
-
-def _by_strategy(
-    stored: StoredScores, asked: Config, round_: tuple[int, int], weight: float, blended: Array
-) -> Array:
-    """Return the scores (N,) of a strategy of the user's own, as ``active_learning`` has it."""
-    name, size = str(asked.acquisition.strategy), len(stored.index)
-    t, rounds = round_
-    tokens = {n: stored.array(n, size) for n in ("base_num_tokens", "full_num_tokens")}
-    pool = strategies.Components(
-        index=stored.index,
-        base=stored.sums("base", 1),
-        full=stored.sums("full", max(1, asked.acquisition.mc_dropout.passes)),
-        **tokens,
-        prompt_tokens=stored.array("prompt_tokens", size),
-        blended=blended,
-        round=t,
-        rounds=rounds,
-        query_size=min(asked.pool.query_size, size),
-        base_weight=weight,
-        random=strategies.stream(asked.seed, t),
-    )
-    return strategies.scores(name, strategies.resolve(name), pool)

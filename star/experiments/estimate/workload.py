@@ -14,7 +14,7 @@ import numpy as np
 
 from star import seeding
 from star.acquisition.pool_scorer import continuation_of
-from star.config import Config
+from star.config import Config, needs_scores
 from star.data.loading import TaskData
 from star.data.pool import Pool, early_end
 from star.experiments.estimate import costs
@@ -228,7 +228,7 @@ def plan(
     early = early_end(len(pool), len(rounds), config.pool.rounds)
     apart = [example for example in pool if example.index in held]
     whole = replace(limits, max_prompt_length=None)
-    scored = config.acquisition.select != "random"
+    scored = needs_scores(config.acquisition)
     return Workload(
         config=config,
         shape=shape,

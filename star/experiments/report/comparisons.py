@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from star.config import NEEDS_NO_SCORES
 from star.evaluation.learning_curves import (
     exact_accuracy,
     exact_area,
@@ -162,7 +163,7 @@ def _shared_query(
     for runs in pairs:
         one, two = (run["rounds"][0] for run in runs)
         queries = [set(point.get("selected") or ()) for point in (one, two)]
-        by_chance = any(run["strategy"] == "random" for run in runs)
+        by_chance = any(run["strategy"] in NEEDS_NO_SCORES for run in runs)
         if one["labeled"] == two["labeled"] and all(queries) and not by_chance:
             shares.append(len(queries[0] & queries[1]) / min(map(len, queries)))
     interval = summarized(shares)

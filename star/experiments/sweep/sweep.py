@@ -183,7 +183,7 @@ def _refuse_other_content(configs: Mapping[Cell, Config], root: Path) -> None:
 
 
 def _resolve(cell: Cell, strategy: str) -> None:
-    from star.acquisition.strategies import resolve
+    from star.acquisition.user_function import resolve
 
     try:
         resolve(strategy)

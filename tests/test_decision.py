@@ -1,0 +1,157 @@
+"""What every entry of the dictionary of strategies, and a user's own function, keeps to."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import own_strategies
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from star import seeding
+from star.acquisition.decision import Decision, decide
+from star.acquisition.scores import Scores
+from star.acquisition.strategies import STRATEGIES
+from star.acquisition.uncertainty import MEASURES
+from star.config import NEEDS_NO_SCORES, AcquisitionConfig, label_free, load, needs_scores
+from star.errors import InputError
+
+STAR = Path(__file__).parents[1] / "star"
+OWN = {
+    name: AcquisitionConfig(strategy=name)
+    for name in (
+        "star.strategies:longest_first",
+        "star.strategies:length_matched_random",
+        "own_strategies:batch",
+        "own_strategies:drawn",
+    )
+}
+ENTRIES = {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN  # type: ignore[arg-type]
+
+
+def scores(size: int, *, seed: int = 0, tied: bool = False) -> Scores:
+    """Return made-up scores of a pool with gaps in its indices; ``tied``: all examples alike."""
+    rng = np.random.default_rng(seed)
+    index = np.sort(rng.choice(10 * size + 1, size, replace=False))
+    arrays: dict[str, Any] = {"index": index}
+    draw: Callable[..., Any] = np.ones if tied else rng.random
+    for view, passes in (("base", 1), ("full", 3)):
+        arrays[f"{view}_num_tokens"] = np.ones(size, dtype=np.int64)
+        arrays |= {f"{view}_{measure}": draw((size, passes)) for measure in MEASURES}
+    arrays["prompt_tokens"] = np.full(size, 5)
+    arrays |= {f"base_range_{measure}": np.array([[0.0, 1.0]] * 2) for measure in MEASURES}
+    return Scores(arrays)
+
+
+def ask(pool: Scores, a: AcquisitionConfig, count: int, **changed: Any) -> Decision:
+    return decide(pool, a, **{"t": 1, "rounds": 4, "count": count, "seed": 0, **changed})
+
+
+def test_the_words_are_the_dictionary_s() -> None:
+    assert set(STRATEGIES) == set(get_args(get_type_hints(AcquisitionConfig)["select"]))
+    assert {n for n, s in STRATEGIES.items() if not s.needs_scores} == set(NEEDS_NO_SCORES)
+    for name, a in ENTRIES.items():
+        entry = STRATEGIES.get(name)
+        assert needs_scores(a) == (entry is None or entry.needs_scores)
+
+
+def test_no_other_place_compares_with_the_word_random() -> None:
+    for path in STAR.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                words = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                assert "random" not in words, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 3))
+def test_a_query_is_k_of_the_pool_none_twice(name: str, size: int, count: int, seed: int) -> None:
+    pool = scores(size, seed=seed)
+    made = ask(pool, ENTRIES[name], count, seed=seed)
+    assert len(made.indices) == len(set(made.indices)) == min(size, count)
+    assert set(made.indices) <= set(pool.index.tolist())
+    assert all(type(i) is int for i in made.indices)
+    again = ask(scores(size, seed=seed), ENTRIES[name], count, seed=seed)
+    assert again.indices == made.indices  # by seed and round, and by nothing else
+    if count >= size:  # the whole remainder
+        assert sorted(made.indices) == pool.index.tolist()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_pool_of_which_nothing_is_left(name: str) -> None:
+    assert ask(scores(0), ENTRIES[name], 3).indices == []
+
+
+@pytest.mark.parametrize("name", [n for n, s in STRATEGIES.items() if s.needs_scores])
+def test_ties_go_to_the_smaller_index(name: str) -> None:
+    pool = scores(9, tied=True)
+    assert ask(pool, ENTRIES[name], 4).indices == pool.index[:4].tolist()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("count", [3, 99])
+def test_stored_scores_give_the_same_query(name: str, count: int, tmp_path: Path) -> None:
+    pool, a = scores(12), ENTRIES[name]
+    made = ask(pool, a, count)
+    decided = made.arrays() if made.full is not None else {}
+    pool.save(tmp_path / "scores.npz", **decided, label_free=np.array(True))
+    again = ask(Scores.load(tmp_path / "scores.npz", passes=3), a, count)
+    assert again.indices == made.indices and again.near_ties == made.near_ties
+    assert again.effective_weight == made.effective_weight
+    if made.blended is not None:
+        assert made.blended.tobytes() == again.blended.tobytes()
+
+
+def test_random_is_an_entry_that_looks_at_no_score() -> None:
+    a, index = AcquisitionConfig(select="random"), scores(20).index
+    made = ask(Scores({"index": index}), a, 6, seed=3)
+    order = torch.randperm(20, generator=seeding.generator(3, "random", 1))[:6]
+    assert made.indices == sorted(index[order.numpy()].tolist())
+    assert made == ask(scores(20), a, 6, seed=3) and made.full is None
+    assert made.indices != ask(scores(20), a, 6, seed=3, t=2).indices
+    assert label_free(load(None, ["acquisition.select=random", "acquisition.continuation=gold"]))
+
+
+def test_a_batch_is_taken_as_it_stands() -> None:
+    pool, a = scores(12), OWN["own_strategies:batch"]
+    made = ask(pool, a, 4)
+    assert made.indices == pool.index[[3, 2, 1, 0]].tolist()
+    assert made.near_ties is None and made.effective_weight == {"base": None, "full": None}
+    assert made.blended.tobytes() == ask(pool, AcquisitionConfig(), 4).blended.tobytes()
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (lambda pool: pool.index[[0, 0, 1]], "must pick 3 distinct of the unlabelled pool indices"),
+        (lambda pool: [-1, *pool.index[:2]], r"distinct of the unlabelled pool indices; got \[-1"),
+        (lambda pool: pool.index[:3] + 0.5, "must return 9 numbers, one an example, or 3 pool ind"),
+        (lambda pool: pool.index[:4], r"got int64 of shape \(4,\) after round 1"),
+        (lambda pool: [[1, 2], [3]], "got a list of 2 unequal parts"),
+        (lambda pool: None, r"got object of shape \(\) after round 1"),
+    ],
+)
+def test_what_is_neither_scores_nor_a_batch(
+    given: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_strategies, "batch", given)
+    with pytest.raises(InputError, match=said) as caught:
+        ask(scores(9), OWN["own_strategies:batch"], 3)
+    assert str(caught.value).startswith("acquisition.strategy=own_strategies:batch must ")
+    assert "\n" not in str(caught.value)
+
+
+def test_bald_is_told_where_it_is_of_the_same_passes() -> None:
+    pool = scores(5)
+    pool = replace(pool, arrays={**pool.arrays, "full_bald": np.ones((5, 1))})
+    assert "bald" in pool.measures("full") and "bald" not in pool.measures("base")
+    assert "bald" in replace(pool, passes=3).measures("full")
+    assert "bald" not in replace(pool, passes=2).measures("full")
+    assert replace(pool, passes=2).measures("full")["margin"].shape == (5, 2)
