@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import runs
 
+from star.__main__ import main as program
 from star.cli.main import main
 from star.config import Config, fields_of, load
 
@@ -276,7 +278,9 @@ def test_our_own_faults_are_not_hidden(
             with pytest.raises(ZeroDivisionError):
                 main(quick)
         else:
-            assert main(quick) == 130
+            monkeypatch.setattr(sys, "argv", ["star", *quick])
+            monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's own stays
+            assert program() == 130
             assert "start the same command again" in capsys.readouterr().err
 
 

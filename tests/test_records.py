@@ -168,7 +168,8 @@ def test_a_new_folder_describes_the_run(config: Config) -> None:
         stored = read_json(run.path / "environment.json")
         assert stored["config_hash"] == config_hash(config)
         assert stored["model"] == {"name": "tiny"} and stored["data"] == {"name": "arithmetic"}
-        assert not run.finished and run.complete_rounds() == 0 and run.read_initial() is None
+        assert not run.finished and run.complete_rounds() == 0
+        assert not (run.path / "initial.json").exists()
 
 
 def test_opening_again_changes_nothing_and_later_processes_are_appended(config: Config) -> None:
@@ -283,7 +284,7 @@ def test_a_missing_file_of_a_round_is_named(config: Config) -> None:
 def test_initial_and_result(config: Config) -> None:
     with RunFolder.open(config) as run:
         run.write_initial(np.array([5, 2, 9]), validation=np.array([9]))
-        assert run.read_initial() == {"indices": [5, 2, 9], "validation": [9]}
+        assert read_json(run.path / "initial.json") == {"indices": [5, 2, 9], "validation": [9]}
         with pytest.raises(ValueError, match="validation"):
             run.write_initial([1, 2], validation=[3])
         with pytest.raises(ValueError, match="unique"):
@@ -298,7 +299,7 @@ def test_other_ranks_write_nothing(config: Config) -> None:
     assert not other.path.exists()
     with RunFolder.open(config) as run:
         run.write_initial([1, 2])
-        assert other.read_initial() == {"indices": [1, 2], "validation": []}
+        assert read_json(other.path / "initial.json") == {"indices": [1, 2], "validation": []}
         before = snapshot(run.path)
         other.write_initial([3])
         other.write_result({})

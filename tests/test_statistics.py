@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy.stats import t as student
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import auc
@@ -15,7 +16,6 @@ from star.evaluation.learning_curves import (
     area_under_curve,
     isotonic,
     label_shares,
-    labels_to_target,
     mean_interval,
     ripl,
 )
@@ -140,6 +140,13 @@ def test_isotonic_curves_are_scikit_learns(accuracy: list[float]) -> None:
     assert isotonic(curve) == pytest.approx(curve, abs=1e-12)
 
 
+def labels_to_target(labels: ArrayLike, accuracy: ArrayLike, target: float) -> float | None:
+    """Return where a curve gets to the end of another, which is flat."""
+    flat = np.full(len(labels), target)
+    share = label_shares(labels, [accuracy], [flat], paired=False).median
+    return None if share is None else share * labels[-1]
+
+
 def test_labels_to_a_target_by_hand() -> None:
     labels, accuracy = [20, 40, 80], [0.2, 0.6, 0.8]
     assert labels_to_target(labels, accuracy, 0.6) == pytest.approx(40)
@@ -180,10 +187,9 @@ def test_a_higher_target_takes_more_labels(accuracy: list[float], a: float, b: f
         lambda: isotonic([]),
         lambda: isotonic([0.1, math.nan]),
         lambda: isotonic([[0.1, 0.2]]),
-        lambda: labels_to_target([1, 2], [0.1], 0.5),
-        lambda: labels_to_target([2, 1], [0.1, 0.2], 0.5),
-        lambda: labels_to_target([1, 2], [0.1, math.nan], 0.5),
-        lambda: labels_to_target([1, 2], [0.1, 0.2], math.nan),
+        lambda: label_shares([1, 2], [[0.1]], [[0.1, 0.2]], paired=False),
+        lambda: label_shares([2, 1], [[0.1, 0.2]], [[0.1, 0.2]], paired=False),
+        lambda: label_shares([1, 2], [[0.1, math.nan]], [[0.1, 0.2]], paired=False),
         lambda: label_shares([1, 2], [0.1, 0.2], [[0.1, 0.2]], paired=False),
         lambda: label_shares([1, 2], [[0.1, 0.2]], np.zeros((0, 2)), paired=False),
         lambda: label_shares([1, 2], [[0.1, 0.2]], [[0.1, 0.2, 0.3]], paired=False),

@@ -187,11 +187,6 @@ class RunFolder:
             elif path.read_bytes() != content:
                 raise checksums.damaged(path, "holds other rows than this seed draws")
 
-    def read_initial(self) -> dict[str, list[int]] | None:
-        """Return ``{"indices": [...], "validation": [...]}``, or None before it is written."""
-        path = self.path / "initial.json"
-        return read_json(path) if path.is_file() else None
-
     def round_folder(self, t: int) -> Path:
         """Return the folder of round ``t``, whether or not it is there."""
         return self.path / "rounds" / f"{t:02d}"

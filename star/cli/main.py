@@ -45,9 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _set_up_logging(options.verbose)
         status: int = options.execute(options)
         return status
-    except KeyboardInterrupt:
-        print("interrupted; start the same command again to go on", file=sys.stderr)
-        return 130
     except Exception as error:
         message = _mendable(error)
         if message is None:

@@ -69,13 +69,14 @@ def execute(options: argparse.Namespace) -> int:
         from star.experiments.report.plots import draw
 
         folder = Path(options.output).expanduser()
-        endings = _texts(tables, records[0]).keys()
-        results.refuse_others(folder, records[0], [f"table.{e}" for e in endings], options.force)
+        names = [f"table.{ending}" for ending in tables.ENDINGS.values()]
+        results.refuse_others(folder, records[0], names, options.force)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             results.write_record(folder / results.FILE, records[0])
-            for name, text in _texts(tables, records[0]).items():
-                (folder / f"table.{name}").write_text(text, encoding="utf-8")
+            for kind, ending in tables.ENDINGS.items():
+                text = tables.FORMATS[kind](records[0])
+                (folder / f"table.{ending}").write_text(text, encoding="utf-8")
             draw(records[0], folder, ending=options.figures or "png")
         except OSError as error:
             raise InputError(f"cannot write {options.output}: {error.strerror}") from None
@@ -83,16 +84,5 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if len(records) > 1 and options.format in ("csv", "json"):
         raise InputError(f"--format {options.format} is for one table, got {len(records)}")
-    ending = "tex" if options.format == "latex" else options.format
-    sys.stdout.write("\n".join(_texts(tables, record)[ending] for record in records))
+    sys.stdout.write("\n".join(tables.FORMATS[options.format](record) for record in records))
     return 0
-
-
-def _texts(tables: Any, record: Any) -> dict[str, str]:
-    """Return a record's tables by their files' endings."""
-    return {
-        "md": tables.markdown(record),
-        "tex": tables.latex(record),
-        "csv": tables.csv(record),
-        "json": tables.json(record),
-    }

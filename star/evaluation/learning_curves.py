@@ -144,27 +144,6 @@ def isotonic(accuracy: ArrayLike) -> Array:
     return np.asarray(isotonic_regression(checked_values(accuracy)).x, dtype=np.float64)
 
 
-def labels_to_target(labels: ArrayLike, accuracy: ArrayLike, target: float) -> float | None:
-    """Return the label count at which the isotonic curve reaches ``target``, or ``None``.
-
-    Straight between two points. A curve that starts at the target or above returns its first label
-    count, since nothing is known below it; one that never gets there returns ``None``.
-
-    Args:
-        labels: (R,) label counts, strictly increasing.
-        accuracy: (R,) accuracy after training on so many labels.
-        target: Accuracy to reach.
-
-    Raises:
-        ValueError: As ``area_under_curve``, or a target that is not finite.
-    """
-    n, a = _curve(labels, accuracy)
-    if not np.isfinite(target):
-        raise ValueError(f"the target must be finite, got {target}")
-    found = _reached_at(n, isotonic(a), target)
-    return found if math.isfinite(found) else None
-
-
 @dataclass(frozen=True)
 class LabelShares:
     """Which share of random's labels a method needs; over pairs of runs.

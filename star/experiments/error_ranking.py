@@ -29,9 +29,6 @@ from star.models import saved_adapter, sources
 
 Array = NDArray[np.float64]
 
-LABEL_USING = ("acquired_pool_base", "acquired_pool_full", "pool_errors")
-"""Keys of :func:`error_ranking` that no one could know who has not labelled the whole pool."""
-
 
 def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     """Return one row a round with a query: the AUROC of each view's score for the model's errors.

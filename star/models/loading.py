@@ -7,7 +7,6 @@ a model repository is run.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -32,8 +31,6 @@ from star.models.reading import DTYPES as DTYPES
 from star.models.reading import device_of, pad_of, read
 from star.models.sources import cache_root, resolve
 from star.models.traits import Traits, most_positions, text_config, traits_of
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
