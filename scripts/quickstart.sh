@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# STAR and random choice label the same pool round by round; a table and a learning curve compare
+# STAR and random choice label the same pool round by round; tables and learning curves compare
 # them. Needs Python 3.11 or newer and no model or data from elsewhere.
 #
 #   ./scripts/quickstart.sh                        5 minutes with installation
@@ -37,8 +37,11 @@ random_run=$(tail -n 1 "$random_log")
 echo
 echo "== comparison =="
 # <output_dir>/<task>/<strategy>/seed<k>-<hash>: beside the two strategies' folders.
-python scripts/learning_curve.py "$star_run" "$random_run" \
-    --output "$(dirname "$(dirname "$star_run")")/learning_curve.png"
+report=$(dirname "$(dirname "$star_run")")/report
+python -m star report "$star_run" "$random_run" --output "$report" >/dev/null
+cat "$report/table.md"
+echo
+echo "tables and learning curves: $report"
 
 echo
 echo "== next =="

@@ -129,6 +129,17 @@ def test_single_runs_have_a_report(place: Path, capsys: pytest.CaptureFixture[st
     folders = [f"runs/small/tiny/{row}/seed0" for row in ("random", "star")]
     assert main(["report", *folders, "--format", "csv"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["report", *folders]) == 0
+    _, _, after = capsys.readouterr().out.partition(" over the test examples.\n\n")
+    lines = [line.strip("| ").split(" | ") for line in after.split("\n\n")[0].splitlines()]
+    results = [json.loads(Path(folder, "result.json").read_text()) for folder in folders]
+    assert lines[0] == ["labels", *(result["strategy"] for result in results)]
+    for i, labels, *told in ((i, *line) for i, line in enumerate(lines[2:])):
+        points = [result["rounds"][i] for result in results]
+        assert [int(labels)] * 2 == [point["labeled"] for point in points]
+        wanted = [(point["accuracy"], point["accuracy_stderr"]) for point in points]
+        assert told == [f"{100 * a:.1f} ± {100 * e:.1f}" for a, e in wanted]
+    assert len(lines) == 2 + len(results[0]["rounds"])
 
 
 def test_printed_commands_are_the_cells(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,8 @@ from star.experiments.report.prompting import prompts_of
 
 logger = logging.getLogger(__name__)
 
+RUNS = "runs"  # the name of a record that is of no table
+
 
 def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ()) -> Record:
     """Return the record of single run folders: a row a strategy, a column a task.
@@ -64,7 +66,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
     plain = {"about": "", "preset": None, "settings": [], "naive": []}
     return rounded(
         {
-            "table": "runs",
+            "table": RUNS,
             "title": "Single runs",
             "baseline": "random",
             "settings": [],

@@ -1,4 +1,4 @@
-"""Learning curves from result files: a Markdown table and a picture."""
+"""How pictures look: learning curves, panels, and how a picture is written."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from star.active_learning.run_checks import check_run
 from star.errors import InputError
-from star.files import atomic_write, read_json
+from star.files import atomic_write
 
 # Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
 STYLES = (
@@ -24,92 +23,6 @@ STYLES = (
 )
 
 
-def read_result(folder: str | Path) -> dict[str, Any]:
-    """Return ``result.json`` of a finished run.
-
-    Raises:
-        InputError: No such folder, a run that has not finished, or a file that is no result.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"run folder {folder} not found")
-    path = folder / "result.json"
-    if not path.is_file():
-        raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
-    check_run(folder)
-    result = read_json(path)
-    if not isinstance(result, dict) or not result.get("rounds"):
-        raise InputError(f"{path} holds no rounds")
-    return result
-
-
-def series_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each result: the strategy, and what else is needed to tell them apart.
-
-    A run whose scores read answers that were not bought is marked as such.
-    """
-    tasks = {result["task"] for result in results}
-    strategies = [(result["task"], result["strategy"]) for result in results]
-    names = []
-    for result, key in zip(results, strategies, strict=True):
-        name = result["strategy"] if len(tasks) == 1 else f"{result['task']} {result['strategy']}"
-        if strategies.count(key) > 1:
-            name += f" seed {result['seed']}"
-        if not result["label_free"]:
-            name += " (reads labels)"
-        names.append(name)
-    # The same strategy and seed under other settings: the hash is all that is left to tell them by.
-    return [
-        name if names.count(name) == 1 else f"{name} {result['config_hash'][:8]}"
-        for name, result in zip(names, results, strict=True)
-    ]
-
-
-def curve_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a Markdown table: a row a round, a column a run, and the area under each curve.
-
-    Accuracies are fractions ± one standard error over the test examples.
-    """
-    names = series_names(results)
-    points = [{(r["round"], r["labeled"]): r for r in result["rounds"]} for result in results]
-    rows = [["round", "labels", *names]]
-    for key in sorted(set().union(*points)):
-        cells = [_accuracy(curve[key]) if key in curve else "–" for curve in points]
-        rows.append([str(key[0]), str(key[1]), *cells])
-    rows.append(["AUC", "", *(f"{result['auc']:.3f}" for result in results)])
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def _accuracy(point: Mapping[str, Any]) -> str:
-    return f"{point['accuracy']:.3f} ± {point['accuracy_stderr']:.3f}"
-
-
-def learning_curve_figure(results: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw accuracy over labels, a curve a run, ± one standard error over the test examples.
-
-    Returns:
-        The picture's path; its ending (.png, .pdf, .svg) decides on the kind.
-
-    Raises:
-        InputError: No result, or a file ending that stands for no kind of picture.
-    """
-    curves = []
-    for name, result in zip(series_names(results), results, strict=True):
-        rounds = result["rounds"]
-        columns = [[r[key] for r in rounds] for key in ("labeled", "accuracy", "accuracy_stderr")]
-        curves.append((f"{name} (AUC {result['auc']:.3f})", *columns))
-    title = ", ".join(dict.fromkeys(str(result["task"]) for result in results))
-    return _draw(curves, Path(path), title=title, error="1 standard error")
-
-
 def mean_curves_figure(
     groups: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path, *, title: str
 ) -> Path:
@@ -117,11 +30,12 @@ def mean_curves_figure(
 
     Args:
         groups: Name to the results of one strategy, a result a seed, over the same label counts.
-        path: Where; see :func:`learning_curve_figure`.
+        path: Where; its ending (.png, .pdf, .svg) decides on the kind.
         title: Above the axes.
 
     Raises:
-        InputError: A group is empty or its runs have other label counts.
+        InputError: No group, one that is empty or whose runs have other label counts, or a file
+            ending that stands for no kind of picture.
     """
     curves = []
     for name, results in groups.items():
@@ -189,7 +103,7 @@ def panels_figure(
     Args:
         panels: Title to series; a series is a name and its points (x, mean, low, high), in the
             order of x. Without low and high a point has no band.
-        path: Where; see :func:`learning_curve_figure`.
+        path: Where; see :func:`mean_curves_figure`.
         x: Label of the horizontal axes.
         y: Label of the vertical axis.
         log_x: Logarithmic horizontal axes.

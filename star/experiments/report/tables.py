@@ -15,6 +15,7 @@ from star.experiments.report.gathering import Record
 from star.experiments.report.legends import legend
 from star.experiments.report.made_by import provenance, provenance_line
 from star.experiments.report.sheets import Sheet, sheets_of
+from star.experiments.report.single_runs import RUNS
 from star.experiments.report.summaries import AREAS, BASE, figures_of
 
 __all__ = ["ENDINGS", "FORMATS", "csv", "figures_of", "json", "latex", "markdown"]
@@ -42,6 +43,12 @@ def markdown(record: Record) -> str:
         parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
         parts.append(_grid(sheet))
         parts += ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
+    if record["table"] == RUNS:
+        for column in record["columns"]:
+            cells = [cell for cell in record["cells"] if cell["column"] == column["name"]]
+            parts += [f"## {_text(column['name'])}: round by round"]
+            parts += ["Accuracy ± one standard error over the test examples."]
+            parts += [_round_by_round(cells)]
     if any(row["about"] or row["preset"] or row["settings"] for row in record["rows"]):
         parts += ["## Rows", _rows(record)]
     parts += ["## How to read this", "\n".join(f"* {_text(said)}" for said in legend(record))]
@@ -54,6 +61,24 @@ def _grid(sheet: Sheet) -> str:
         for i, row in enumerate(sheet.body)
     ]
     return _lines([list(map(_text, sheet.head)), *body], right=True)
+
+
+def _round_by_round(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return the accuracy of single runs over their label counts, in percent."""
+    one = len({cell["seed"] for cell in cells}) == 1
+    names = [cell["row"] if one else f"{cell['row']}, seed {cell['seed']}" for cell in cells]
+    curves = [{point["labeled"]: point for point in cell["rounds"]} for cell in cells]
+    rows = [["labels", *map(_text, names)]]
+    for labels in sorted(set().union(*curves)):
+        points = [curve.get(labels) for curve in curves]
+        rows.append(
+            [str(labels), *("–" if point is None else _accuracy(point) for point in points)]
+        )
+    return _lines(rows, right=True)
+
+
+def _accuracy(point: Mapping[str, Any]) -> str:
+    return f"{100 * point['accuracy']:.1f} ± {100 * point['accuracy_stderr']:.1f}"
 
 
 def _rows(record: Record) -> str:
