@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from star import seeding
 from star.acquisition import blending, user_function
-from star.acquisition.scores import Scores
+from star.acquisition.scores import Scores, reduced
 from star.config import AcquisitionConfig
 from star.data.pool import Pool
 from star.errors import InputError
@@ -101,7 +101,8 @@ class Components:
             measure: ``predictive_entropy``, ``max_entropy``, ``margin`` or ``least_confidence``.
             reduction: ``mean`` or ``sum`` over the continuation's tokens.
         """
-        return self.scores.score(view, measure, reduction)
+        sums, tokens = getattr(self, view), getattr(self, f"{view}_num_tokens")
+        return reduced(sums[measure], tokens, reduction)
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
