@@ -183,7 +183,7 @@ def test_score_goes_on_with_eager_attention_and_says_so(
 def test_score_hands_on_revision_and_quantization(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def load(config: Any) -> Any:
+    def load(config: Any, **_: Any) -> Any:
         seen.append((config.revision, config.quantization, config.attn_implementation))
         raise InputError("enough")
 

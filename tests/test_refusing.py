@@ -16,6 +16,7 @@ import runs
 
 import star
 from star import checksums, files
+from star.acquisition import scores
 from star.active_learning import loop
 from star.active_learning import rounds as round_files
 from star.active_learning.run_folder import RunFolder
@@ -175,7 +176,7 @@ def full(*_: Any, **__: Any) -> Any:
     "owner, name",
     [
         (round_files, "write_jsonl"),
-        (round_files, "write_npz"),
+        (scores, "write_npz"),
         (round_files, "write_json"),
         (adapter, "save"),
         (checksums, "seal"),
