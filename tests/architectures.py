@@ -107,6 +107,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "qwen3_moe": ("Qwen3Moe", EXPERTS),
     "qwen3_next": ("Qwen3Next", {**SHARED, **LINEAR}),
+    "qwen3_next_linear": (
+        "Qwen3Next",
+        {**SHARED, **LINEAR, "layer_types": ["linear_attention", "linear_attention"]},
+    ),
     "recurrent_gemma": (
         "RecurrentGemma",
         {"sliding_window": "none", "attention_window_size": WINDOW, "lru_width": 64,
@@ -121,7 +125,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 # Spread of the weights, 0.3 else. None: the library's own start; what leaks is then large beside
 # what a row has itself. Gemma's embeddings are its head and many times larger: at 0.3 it is certain
 # of every token, and the differences of its logits are rounding.
-SPREAD = dict.fromkeys(("qwen3_next", "mamba", "lfm2", "recurrent_gemma", "rwkv"), None)
+SPREAD = dict.fromkeys(
+    ("qwen3_next", "qwen3_next_linear", "mamba", "lfm2", "recurrent_gemma", "rwkv"), None
+)
 SPREAD |= dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text_and_images"), 0.1)
 
 

@@ -34,7 +34,8 @@ NEW = 10  # tokens of a greedy answer
 # One of each kind of trouble; the others take the same ways.
 QUICK = {
     "diffllama", "gemma3_text_and_images", "gpt2", "gpt_oss", "lfm2", "llama", "llama4", "mamba",
-    "mistral", "phi3_long", "qwen2_moe", "qwen3_next", "rwkv",
+    "mistral", "phi3_long", "qwen2_moe", "qwen3_next",
+    "qwen3_next_linear", "rwkv",
 }  # fmt: skip
 KINDS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
@@ -47,7 +48,16 @@ PACKED = {
     "gpt_neox", "granite", "llama", "llama4", "mistral", "olmo2", "opt", "phi", "phi3", "phi3_long",
     "qwen2", "qwen3", "smollm3", "starcoder2",
 }  # fmt: skip
-EXPERTS = {"gpt_oss", "llama4", "mixtral", "phimoe", "qwen2_moe", "qwen3_moe", "qwen3_next"}
+EXPERTS = {
+    "gpt_oss",
+    "llama4",
+    "mixtral",
+    "phimoe",
+    "qwen2_moe",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_next_linear",
+}
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +84,10 @@ def plain_score(causal: Any, tokenizer: Any, row: dict[str, str]) -> tuple[float
 
 def plain_answer(causal: Any, tokenizer: Any, prompt: str) -> str:
     ids = tokenizer(prompt)["input_ids"]
-    made = causal.generate(
+    linear = set(getattr(causal.config, "layer_types", None) or [""]) == {"linear_attention"}
+    made = causal.generate(  # whose cache cannot tell its length without attention
         torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        use_cache=not linear,
         max_new_tokens=NEW, do_sample=False, eos_token_id=1, pad_token_id=0,
     )[0, len(ids) :]  # fmt: skip
     whole = tokenizer.decode([*ids, *made.tolist()], skip_special_tokens=True)
@@ -113,6 +125,17 @@ def test_answers_are_those_of_plain_transformers(name: str, folder_of: Any) -> N
     assert len(set(expected)) > 1
     scored = score(folder, [{"prompt": row["prompt"]} for row in ROWS], batch_size=4)
     assert [out["continuation"] for out in scored] == expected
+
+
+def test_mamba_in_bfloat16(folder_of: Any) -> None:
+    folder = folder_of("mamba")
+    causal, tokenizer = plain(folder, "bfloat16")
+    scored = score(folder, ROWS, dtype="bfloat16", batch_size=1)
+    expected = [plain_score(causal, tokenizer, row) for row in ROWS]
+    np.testing.assert_allclose([(o["nll"], o["entropy"]) for o in scored], expected, rtol=1e-2)
+    made = score(folder, [{"prompt": row["prompt"]} for row in ROWS], dtype="bfloat16")
+    expected_texts = [plain_answer(causal, tokenizer, row["prompt"]) for row in ROWS]
+    assert [out["continuation"] for out in made] == expected_texts
 
 
 @pytest.mark.parametrize("name", KINDS)

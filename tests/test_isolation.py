@@ -37,6 +37,7 @@ KNOWN: dict[str, Traits] = {
     "phimoe": Traits(window=architectures.WINDOW),
     "qwen2_moe": Traits(window=architectures.WINDOW),
     "qwen3_next": Traits(maskable=False),
+    "qwen3_next_linear": Traits(maskable=False, cached=False),
     "recurrent_gemma": Traits(window=architectures.WINDOW, maskable=False),
 }
 

@@ -304,3 +304,9 @@ def test_the_released_codes_own_scores(batch_size: int) -> None:
         assert out["num_tokens"] == row["num_tokens"]
         assert out["nll"] == pytest.approx(row["nll"], rel=1e-4)
         assert out["entropy"] == pytest.approx(row["entropy"], rel=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_an_answer_has_a_token_at_least(tokens: int) -> None:
+    with pytest.raises(InputError, match=f"must be at least 1, got {tokens}"):
+        score_texts("embedded://tiny", [{"prompt": "a"}], max_new_tokens=tokens)

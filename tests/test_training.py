@@ -289,6 +289,19 @@ def test_a_training_at_rate_0_is_refused(model: LanguageModel, steps: int, ratio
     assert not train(model, replace(TRAIN, max_steps=0))[0].log  # meant so
 
 
+def test_all_that_is_written_is_finite(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.adapter, "norms", lambda adapted: {"norm_B": math.inf})
+    with pytest.raises(InputError, match=r"round 0, update 0: norm_B is inf; lower train"):
+        train(model)
+
+
+def test_gradients_that_are_clipped_away_are_named(model: LanguageModel) -> None:
+    with pytest.raises(InputError, match=r"moved nothing: train.max_grad_norm=1e-300 clips"):
+        train(model, replace(TRAIN, max_grad_norm=1e-300))
+
+
 def test_a_training_without_a_gradient_is_refused(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def _padded(
         eos_token_id=sorted(model.stop_ids),
         pad_token_id=model.pad_id,
         bos_token_id=model.tokenizer.bos_token_id,
+        use_cache=model.traits.cached,
     )
     ids = pad(prompts, model.pad_id, left=True)
     mask = pad([[1] * len(prompt) for prompt in prompts], 0, left=True)

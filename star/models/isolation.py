@@ -109,7 +109,7 @@ def _answers_alike(model: Model, first: tuple[int, ...], last: tuple[int, ...]) 
     padding = len(first) - len(last)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=2, output_logits=True, return_dict_in_generate=True,
-        pad_token_id=model.pad_id,
+        pad_token_id=model.pad_id, use_cache=model.traits.cached,
     )  # fmt: skip
 
     def logits(rows: Sequence[Sequence[int]], padding: int) -> Tensor:

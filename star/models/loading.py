@@ -142,6 +142,8 @@ class LanguageModel:
         For chosen positions only: the whole (B, T, V) block is what makes scoring dear.
         """
         head = self.causal.get_output_embeddings()
+        if head.weight.is_floating_point():  # Mamba's body gives float32 to a head of bfloat16
+            hidden = hidden.to(head.weight.dtype)
         if of is None:
             logits = head(hidden).float()
         elif type(head) is not nn.Linear:  # an adapter's: more than its weight

@@ -87,7 +87,7 @@ def score_texts(
     Raises:
         InputError: A bad row, model or adapter.
     """
-    _check(adapter, mc_passes=mc_passes, batch_size=batch_size)
+    _check(adapter, mc_passes, batch_size, max_new_tokens)
     places = [f"row {i}" for i in range(len(rows))] if places is None else places
     check_rows(rows, places, passes=mc_passes > 0)
     loaded = _load(
@@ -225,9 +225,11 @@ def _measure(sums: dict[str, Any], rows: Sequence[TokenRow]) -> dict[str, Any]:
     return {"nll": nll, "entropy": sums["max_entropy"], "perplexity": np.exp(nll / lengths)}
 
 
-def _check(adapter: str | Path | None, *, mc_passes: int, batch_size: int) -> None:
+def _check(adapter: str | Path | None, mc_passes: int, batch_size: int, new: int) -> None:
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, got {batch_size}")
+    if new < 1:
+        raise InputError(f"the tokens of a new continuation must be at least 1, got {new}")
     if mc_passes < 0:
         raise InputError(f"the number of MC passes must be at least 0, got {mc_passes}")
     if mc_passes and adapter is None:

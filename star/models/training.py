@@ -8,7 +8,7 @@ the same optimisation. Gradients of the adapter alone are summed between process
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,7 @@ def fit(
                     | {"constraint": added, "constraint_share": added / (loss + added or 1.0)}
                     | {"decay": learning_rate * groups[0]["weight_decay"]}
                 )
+                _refuse_infinite(result.log[-1], round_)
                 result.tokens += sum(len(r) for r in update)
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.3f}")
@@ -144,17 +145,33 @@ def fit(
                     best, result.kept_epoch = _copy(adapted), epoch
                 result.validation.append(value)
     bar.close()
-    _refuse_unmoved(result, round_)
+    _refuse_unmoved(result, round_, config)
     if best is not None:
         adapted.load_state_dict(best, strict=False)
     return result
 
 
-def _refuse_unmoved(result: Fit, round_: int) -> None:
+def _refuse_infinite(update: Mapping[str, float], round_: int) -> None:
+    """Raise ``InputError`` if an update's log, which is written, holds what is no number."""
+    for name, value in update.items():
+        if not math.isfinite(value):
+            key = "regularizer.beta" if update["constraint"] else "train.learning_rate"
+            raise InputError(
+                f"round {round_}, update {update['step']}: {name} is {value}; lower {key}"
+            )
+
+
+def _refuse_unmoved(result: Fit, round_: int, config: TrainConfig) -> None:
     """Raise ``InputError`` if B, which starts at zero, is still there after the updates."""
     if not result.log or any(update["norm_B"] > 0 for update in result.log):
         return
-    if any(update["learning_rate"] > 0 for update in result.log):
+    if any(update["learning_rate"] > 0 and update["grad_norm"] > 0 for update in result.log):
+        why = (
+            f"train.max_grad_norm={config.max_grad_norm:g} clips the gradients, and "
+            f"train.learning_rate={config.learning_rate:g} scales them, to nothing; raise the "
+            "smaller"
+        )
+    elif any(update["learning_rate"] > 0 for update in result.log):
         why = "no gradient came to the adapted modules; set other adapter.target_modules"
     else:
         why = "the rate was 0 in every update; lower train.warmup_ratio or train for more updates"

@@ -17,6 +17,7 @@ from torch import nn
 # known or not, are taken for ones that hand a state on or choose among all tokens of the line.
 MASKED = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
 MASKED |= {"global", "local"}  # GPT-Neo
+STATEFUL = {"linear_attention", "mamba", "conv"}
 TOKENWISE = {"dense", "sparse", "moe", "mlp"}
 # Words with "window" in them that are no number of tokens.
 NO_WINDOW = ("pattern", "layers", "kernel", "num")
@@ -36,12 +37,15 @@ class Traits:
         maskable: A mask keeps rows apart, and padding on the left away. Not so where layers hand a
             state on (recurrent ones, convolutions) or choose among all tokens (indexed attention).
         chunked: Attention within chunks that are counted from the first place.
+        cached: transformers' ``generate`` can keep what it has read. Not so where no layer attends:
+            its cache cannot tell then how much that is.
     """
 
     window: int | None = None
     turn: int | None = None
     maskable: bool = True
     chunked: bool = False
+    cached: bool = True
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -75,6 +79,7 @@ def traits_of(causal: nn.Module) -> Traits:
         turn=_turn(words),
         maskable=not stateful and kinds <= MASKED | TOKENWISE and not words.get("index_topk"),
         chunked=bool(words.get("attention_chunk_size")) or "chunked_attention" in kinds,
+        cached=not (kinds & STATEFUL and kinds <= STATEFUL | TOKENWISE),
     )
 
 
