@@ -194,10 +194,11 @@ def _resolve(cell: Cell, strategy: str) -> None:
 def _tidy(table: Path) -> None:
     """Remove the first rounds, which hold adapters, once no run of the table is on its way.
 
-    Another sweep's, of other columns or seeds, may still read them.
+    Another sweep's, of other columns or seeds, may still read them; so may a cell that failed: one
+    that was refused leaves a note, and no folder.
     """
     runs = [place for place in table.glob("*/*/seed*") if place.is_dir()]
-    if all(map(finished, runs)):
+    if all(map(finished, runs)) and not any(table.glob("*/*/seed*.failed.txt")):
         shutil.rmtree(table / FIRST_ROUNDS, ignore_errors=True)
 
 
