@@ -132,7 +132,7 @@ def fit(
                     | {"constraint": added, "constraint_share": added / (loss + added or 1.0)}
                     | {"decay": learning_rate * groups[0]["weight_decay"]}
                 )
-                _refuse_infinite(result.log[-1], round_)
+                _refuse_infinite(result.log[-1], round_, update)
                 result.tokens += sum(len(r) for r in update)
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.3f}")
@@ -151,13 +151,14 @@ def fit(
     return result
 
 
-def _refuse_infinite(update: Mapping[str, float], round_: int) -> None:
+def _refuse_infinite(update: Mapping[str, float], round_: int, rows: Sequence[TokenRow]) -> None:
     """Raise ``InputError`` if an update's log, which is written, holds what is no number."""
     for name, value in update.items():
         if not math.isfinite(value):
             key = "regularizer.beta" if update["constraint"] else "train.learning_rate"
             raise InputError(
-                f"round {round_}, update {update['step']}: {name} is {value}; lower {key}"
+                f"round {round_}, update {update['step']}: {name} is {value} on rows "
+                f"{[r.index for r in rows]}; lower {key}"
             )
 
 
