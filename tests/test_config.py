@@ -23,6 +23,7 @@ from star.config import (
     strategy_name,
     to_yaml,
 )
+from star.config.derived import hash_of
 from star.config.words import ALIASES
 from star.errors import InputError
 
@@ -190,6 +191,26 @@ def test_hash_leaves_out_where_the_output_goes() -> None:
     assert len(config_hash(load())) == 16
 
 
+def test_hash_stays_where_keys_are_added() -> None:
+    # What committed results hold: a cell's hash is of the keys there were when it was run.
+    assert config_hash(load()) == "24a72945e1d84bed"
+    assert config_hash(load(ROOT / "configs/quickstart.yaml", preset="star")) == "0bc4bb628e56d042"
+
+
+def test_hash_leaves_out_an_added_key_at_its_default_alone() -> None:
+    tree = dataclasses.asdict(load())
+    added = [key for key, item in fields_of(Config) if item.metadata["added"]]
+    for key in added:
+        *sections, name = key.split(".")
+        section = tree
+        for part in sections:
+            section = section[part]
+        del section[name]
+    assert hash_of(tree) == config_hash(load())
+    tree["train"]["learning_rate"] = 1.0
+    assert hash_of(tree) != config_hash(load())
+
+
 def other_value(key: str, item: dataclasses.Field) -> str:
     """Return another value of a key, as a word has it."""
     value = get(Config(), key)
@@ -320,7 +341,7 @@ def test_bounds(key: str, item: dataclasses.Field) -> None:
     below = {"ge": -1, "gt": 0}
     above = {"le": 1, "lt": 0}
     for name, bound in item.metadata.items():
-        if name == "help":
+        if name in ("help", "added"):
             continue
         step = below.get(name, above.get(name))
         message = refused(None, f"{key}={bound + step}")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from star.config.keys import fields_of
 from star.config.schema import AcquisitionConfig, Config
 
 NOT_IN_HASH = ("output_dir", "run_name", "tracking")
@@ -78,6 +79,30 @@ def config_hash(config: Config) -> str:
 
 
 def hash_of(tree: Mapping[str, Any]) -> str:
-    """Return ``config_hash`` of a configuration's keys and values."""
-    tree = {k: v for k, v in tree.items() if k not in NOT_IN_HASH}
+    """Return ``config_hash`` of a configuration's keys and values.
+
+    Keys that are younger than committed results are left out where they stand at their default.
+    """
+    tree = _without_added({k: v for k, v in tree.items() if k not in NOT_IN_HASH})
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_added(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    kept = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            inner = _without_added(value, f"{key}.")
+            if inner or not value:  # a section that holds added keys alone goes with them
+                kept[name] = inner
+        elif key not in _ADDED or value != _ADDED[key]:
+            kept[name] = value
+    return kept
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    made = item.default_factory
+    return item.default if made is dataclasses.MISSING else made()
+
+
+_ADDED = {key: _default(item) for key, item in fields_of(Config) if item.metadata.get("added")}

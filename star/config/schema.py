@@ -12,9 +12,13 @@ from typing import Any, Literal, Optional
 # OmegaConf reads these annotations at run time; it wants Optional[...] and plain list/dict.
 
 
-def _key(default: Any, text: str, **bounds: float) -> Any:
-    """Return a dataclass field with a line of help and the bounds ``ge, gt, le, lt``."""
-    metadata = {"help": text, **bounds}
+def _key(default: Any, text: str, *, added: bool = False, **bounds: float) -> Any:
+    """Return a dataclass field with a line of help and the bounds ``ge, gt, le, lt``.
+
+    ``added``: the key is younger than committed results. At its default it means what was done
+    before there was a choice, so ``config_hash`` leaves it out there and old runs keep theirs.
+    """
+    metadata = {"help": text, "added": added, **bounds}
     if isinstance(default, (list, tuple)):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
