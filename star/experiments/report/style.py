@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from star.errors import InputError
 from star.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Point = tuple[float, float, float | None, float | None]  # x, mean, low, high
 
 # Okabe and Ito's colours stay apart for colour-blind readers; markers and dashes do in grey print.
 STYLES = (
@@ -90,7 +95,7 @@ def _draw(
 
 
 def panels_figure(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float | None, float | None]]]],
+    panels: Mapping[str, Mapping[str, Sequence[Point]]],
     path: str | Path,
     *,
     x: str,
@@ -126,30 +131,16 @@ def panels_figure(
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, series) in zip(every, panels.items(), strict=True):
         for i, (name, points) in enumerate(series.items()):
-            places, means = [p[0] for p in points], [p[1] for p in points]
             if ticks:
-                shift = 0.12 * (i - (len(series) - 1) / 2)  # beside one another, not behind
-                low = [p[1] - (p[1] if p[2] is None else p[2]) for p in points]
-                high = [(p[1] if p[3] is None else p[3]) - p[1] for p in points]
-                style = {**styles[name], "linestyle": "none", "markersize": 4.5}
-                places = [place + shift for place in places]
-                axes.errorbar(places, means, yerr=(low, high), label=name, elinewidth=0.8, **style)
-                continue
-            axes.plot(places, means, label=name, linewidth=1.6, markersize=4.5, **styles[name])
-            banded = [p for p in points if p[2] is not None]
-            axes.fill_between(
-                [p[0] for p in banded],
-                [p[2] for p in banded],
-                [p[3] for p in banded],
-                color=styles[name]["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
+                # Beside one another, not behind.
+                _bars(axes, points, name, styles[name], shift=0.12 * (i - (len(series) - 1) / 2))
+            else:
+                _band(axes, points, name, styles[name])
         axes.set_title(title)
         axes.set_xlabel(x)
         if ticks:
-            names = ticks[title]
-            axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize="small")
+            places = ticks[title]
+            axes.set_xticks(range(len(places)), places, rotation=35, ha="right", fontsize="small")
         if log_x:
             axes.set_xscale("log")
         axes.grid(color="0.9", linewidth=0.6)
@@ -165,6 +156,26 @@ def panels_figure(
         ncols=min(4, 2 * len(panels), len(handles)), handlelength=3.5,
     )  # fmt: skip
     return save(figure, path, dpi=150)
+
+
+def _bars(
+    axes: Axes, points: Sequence[Point], name: str, style: Mapping[str, Any], *, shift: float
+) -> None:
+    """Draw points that stand for themselves, each with a bar from low to high."""
+    low = [mean - (mean if low is None else low) for _, mean, low, _ in points]
+    high = [(mean if high is None else high) - mean for _, mean, _, high in points]
+    style = {**style, "linestyle": "none", "markersize": 4.5, "elinewidth": 0.8}
+    places, means = [p[0] + shift for p in points], [p[1] for p in points]
+    axes.errorbar(places, means, yerr=(low, high), label=name, **style)
+
+
+def _band(axes: Axes, points: Sequence[Point], name: str, style: Mapping[str, Any]) -> None:
+    """Draw a line through the means, and a band from low to high where they are known."""
+    places, means = [p[0] for p in points], [p[1] for p in points]
+    axes.plot(places, means, label=name, linewidth=1.6, markersize=4.5, **style)
+    banded = [p for p in points if p[2] is not None]
+    edges = [[p[k] for p in banded] for k in (0, 2, 3)]
+    axes.fill_between(*edges, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _refuse_ending(canvas: Any, path: Path) -> None:
