@@ -13,6 +13,7 @@ from star.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Point = tuple[float, float, float | None, float | None]  # x, mean, low, high
 
@@ -87,9 +88,7 @@ def _draw(
     axes.set_ylabel(f"test accuracy (fraction, ± {error})")
     axes.set_title(title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    _quiet(axes)
     axes.legend(frameon=False, handlelength=3.5)  # long enough to show the dashes
     return save(figure, path, dpi=200)
 
@@ -143,19 +142,29 @@ def panels_figure(
             axes.set_xticks(range(len(places)), places, rotation=35, ha="right", fontsize="small")
         if log_x:
             axes.set_xscale("log")
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        _quiet(axes)
     every[0].set_ylabel(y)
+    _legend_below(figure, columns=min(4, 2 * len(panels)))
+    return save(figure, path, dpi=150)
+
+
+def _quiet(axes: Axes) -> None:
+    """Draw the grid pale and behind, and no frame above and on the right."""
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend_below(figure: Figure, *, columns: int) -> None:
+    """Name each line once, below all panels."""
     handles = {}
-    for axes in every:
+    for axes in figure.axes:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", frameon=False,
-        ncols=min(4, 2 * len(panels), len(handles)), handlelength=3.5,
+        ncols=min(columns, len(handles)), handlelength=3.5,
     )  # fmt: skip
-    return save(figure, path, dpi=150)
 
 
 def _bars(
