@@ -1,7 +1,7 @@
 """Job arrays: what SLURM is asked for, and a small table through a real one where it is installed.
 
 The real one is what ``sinfo`` finds (see SLURM_CONF), else one of one node that
-``scripts/slurm_one_node.sh`` starts for the test.
+``tests/slurm_one_node.sh`` starts for the test.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from star.experiments.sweep.sweep import missing, sweep
 from star.experiments.table import Cell
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "scripts" / "slurm_one_node.sh"
+SCRIPT = Path(__file__).with_name("slurm_one_node.sh")
 QUICK = (
     "task.pool_limit=30", "task.test_limit=4", "pool.initial_size=4", "pool.query_size=2",
     "pool.rounds=2", "train.max_steps=1", "acquisition.mc_dropout.passes=0",

@@ -2,10 +2,10 @@
 # A SLURM of one node, this one, to try job arrays on a test machine or in a container.
 #
 #   apt-get install slurm-wlm                       Debian, Ubuntu; munge comes with it
-#   ./scripts/slurm_one_node.sh start               prints the line that makes sbatch find it
+#   ./tests/slurm_one_node.sh start               prints the line that makes sbatch find it
 #   export SLURM_CONF=/tmp/slurm_one_node/slurm.conf
 #   sinfo
-#   ./scripts/slurm_one_node.sh stop
+#   ./tests/slurm_one_node.sh stop
 #
 # Nothing is written outside its folder ($SLURM_ONE_NODE, by default /tmp/slurm_one_node), and no
 # system service is touched: munge, which signs what SLURM's parts say to each other, has a key and
