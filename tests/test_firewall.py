@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import gc
-import importlib.util
 import itertools
 import types
 from array import array
@@ -29,7 +28,6 @@ from star.data.loading import TASKS
 from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
-from star.files import write_json
 from star.models.batching import Rows
 from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
@@ -370,35 +368,3 @@ def test_every_result_and_score_file_says_whether_it_read_labels(
     for path in files:
         with np.load(path) as stored:
             assert stored["label_free"].dtype == bool and bool(stored["label_free"]) is free
-
-
-def test_the_table_of_the_families_has_no_row_that_read_labels(tmp_path: Path) -> None:
-    path = ROOT / "scripts" / "family_table.py"
-    spec = importlib.util.spec_from_file_location("family_table", path)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-
-    for strategy, accuracy in (("star-predictive_entropy", 0.5), ("random", 0.25)):
-        for suffix, free in (("", True), ("-gold", False)):
-            point = {"labeled": 60, "accuracy": accuracy if free else 0.999}
-            target = tmp_path / "runs" / "choice" / f"{strategy}{suffix}" / "seed0"
-            target.mkdir(parents=True)
-            result = {"task": "choice", "strategy": f"{strategy}{suffix}", "seed": 0}
-            result |= {"label_free": free, "auc": point["accuracy"], "rounds": [point]}
-            write_json(target / "result.json", result)
-            write_json(target / "environment.json", {})
-    # A run that reads labels and calls itself by an honest strategy's name.
-    borrowed = tmp_path / "runs" / "choice" / "random" / "seed0-borrowed"
-    borrowed.mkdir()
-    honest = runs.read(tmp_path / "runs/choice/random/seed0/result.json")
-    write_json(borrowed / "result.json", honest | {"label_free": False, "auc": 0.999})
-    write_json(borrowed / "environment.json", {})
-    script.collect(tmp_path / "runs", tmp_path / "out")
-    table = script.make_table(tmp_path / "out")
-    assert "50.0 ± 0.0 (1)" in table and "25.0 ± 0.0 (1)" in table
-    assert "99.9" not in table and "gold" not in table
-    # The copies that the table is made from keep the mark.
-    kept = tmp_path / "out" / "choice" / "star-predictive_entropy-gold" / "seed0.json"
-    assert runs.read(kept)["label_free"] is False
-    assert runs.read(tmp_path / "out/choice/random/seed0.json")["label_free"] is True

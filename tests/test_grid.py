@@ -190,12 +190,18 @@ def test_a_table_takes_the_rows_of_another(write: Any) -> None:
     )
     content = {key: value for key, value in SMALL.items() if key != "rows"}
     assert table_file.read_table(write(content | {"rows_of": "shared.yaml"})).rows == shared.rows
+    some = {"rows_of": {"shared.yaml": ["plain", "random"]}}
+    assert table_file.read_table(write(content | some)).rows == (shared.rows[0], plain)
 
 
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"rows_of": 3}, "rows_of must be the path of a table file beside it, got 3"),
+        ({"rows_of": 3}, "rows_of must be the path of a table file beside it, .* got 3"),
+        ({"rows_of": {}}, r"rows_of must be the path .*, or \{PATH: \[rows\]\}, got \{\}"),
+        ({"rows_of": {"shared.yaml": "star"}}, r"rows_of must .* got \{'shared.yaml': 'star'\}"),
+        ({"rows_of": {"shared.yaml": ["satr"]}}, "rows_of: shared.yaml: no 'satr'; did you mean"),
+        ({"rows_of": {"shared.yaml": ["star"]}}, "rows.star.naive: no 'plain'"),
         ({"rows_of": "absent.yaml"}, "absent.yaml cannot be read: No such file"),
         ({"rows_of": "plain.yaml"}, "plain.yaml needs rows, a mapping"),
         ({"rows_of": "taker.yaml"}, "taker.yaml takes the rows of shared.yaml; name that one"),
@@ -244,8 +250,9 @@ def test_unknown_names_and_settings_name_the_cell(write: Any) -> None:
 
 
 def test_every_table_is_shipped_at_three_sizes() -> None:
-    # Two try out and report nothing, one has a single family's answers read in two ways.
-    names = {path.stem for path in TABLES} - {"tuning", "continuation", "extraction"}
+    # Two try out and report nothing, one has a single family's answers read in two ways, and one
+    # is of the families as newcomers run them.
+    names = {path.stem for path in TABLES} - {"tuning", "continuation", "extraction", "families"}
     kinds = ("main", "ablation", "sensitivity", "deviations")
     assert names == {kind + size for kind in kinds for size in ("", "_smollm2", "_paper")}
 

@@ -22,6 +22,8 @@ replace those taken, ``false`` leaves it out, and rows of other names are added:
     rows:
       me: {columns: [arithmetic]}  # its settings are the other's
       random: false
+
+``rows_of: {main.yaml: [random, star-pe]}`` takes these alone.
 """
 
 from __future__ import annotations
@@ -114,9 +116,13 @@ def _row(path: Path, name: str, part: Mapping[str, Any], preset: str | None) -> 
 
 def _shared_rows(path: Path, other: Any, own: Any) -> Any:
     """Return the rows of another table file, a table's own over them."""
-    if not isinstance(other, str):
+    names = None
+    if isinstance(other, dict) and len(other) == 1:
+        [(other, names)] = other.items()
+    if not isinstance(other, str) or not (names is None or (isinstance(names, list) and names)):
         raise InputError(
-            f"{path}: rows_of must be the path of a table file beside it, got {other!r}"
+            f"{path}: rows_of must be the path of a table file beside it, or {{PATH: [rows]}}, got "
+            f"{other if names is None else {other: names}!r}"
         )
     source = path.parent / other
     content = _read_yaml(source)
@@ -125,6 +131,9 @@ def _shared_rows(path: Path, other: Any, own: Any) -> Any:
             f"{path}: rows_of: {other} takes the rows of {content['rows_of']}; name that one"
         )
     rows = dict(_named(source, content, "rows"))
+    if names is not None:
+        require(list(rows), names, f"{path}: rows_of: {other}")
+        rows = {name: part for name, part in rows.items() if name in names}
     if own is None:
         return rows
     if not isinstance(own, dict):

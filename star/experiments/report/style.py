@@ -1,12 +1,10 @@
-"""How pictures look: learning curves, panels, and how a picture is written."""
+"""How pictures look: styles, panels side by side, and how a picture is written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from star.errors import InputError
 from star.files import atomic_write
@@ -29,70 +27,6 @@ STYLES = (
 )
 
 
-def mean_curves_figure(
-    groups: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path, *, title: str
-) -> Path:
-    """Draw the mean accuracy over seeds, a curve a group of runs, ± one standard error over seeds.
-
-    Args:
-        groups: Name to the results of one strategy, a result a seed, over the same label counts.
-        path: Where; its ending (.png, .pdf, .svg) decides on the kind.
-        title: Above the axes.
-
-    Raises:
-        InputError: No group, one that is empty or whose runs have other label counts, or a file
-            ending that stands for no kind of picture.
-    """
-    curves = []
-    for name, results in groups.items():
-        labels = [[r["labeled"] for r in result["rounds"]] for result in results]
-        if not labels or any(one != labels[0] for one in labels):
-            raise InputError(f"{name}: needs runs over the same label counts, got {len(labels)}")
-        accuracy = np.array([[r["accuracy"] for r in result["rounds"]] for result in results])
-        error = np.zeros(len(labels[0]))
-        if len(results) > 1:
-            error = accuracy.std(axis=0, ddof=1) / len(results) ** 0.5
-        auc = np.mean([result["auc"] for result in results])
-        legend = f"{name} (AUC {auc:.3f}, {len(results)} seeds)"
-        curves.append((legend, labels[0], accuracy.mean(axis=0), error))
-    return _draw(curves, Path(path), title=title, error="1 standard error over seeds")
-
-
-def _draw(
-    curves: Sequence[tuple[str, Any, Any, Any]], path: Path, *, title: str, error: str
-) -> Path:
-    """Draw (name, labels, accuracy, error) curves."""
-    # Late, since it costs half a second; no pyplot, whose figures are global and open windows.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    if not curves:
-        raise InputError("a learning curve needs at least one result")
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    _refuse_ending(FigureCanvasAgg(figure), path)
-    axes = figure.subplots()
-    for i, (name, labels, accuracy, spread) in enumerate(curves):
-        axes.errorbar(
-            labels,
-            accuracy,
-            yerr=spread,
-            label=name,
-            linewidth=1.6,
-            markersize=5,
-            elinewidth=0.8,
-            capsize=2.5,
-            **STYLES[i % len(STYLES)],
-        )
-    axes.set_xlabel("labelled examples")
-    axes.set_ylabel(f"test accuracy (fraction, ± {error})")
-    axes.set_title(title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _quiet(axes)
-    axes.legend(frameon=False, handlelength=3.5)  # long enough to show the dashes
-    return save(figure, path, dpi=200)
-
-
 def panels_figure(
     panels: Mapping[str, Mapping[str, Sequence[Point]]],
     path: str | Path,
@@ -107,7 +41,7 @@ def panels_figure(
     Args:
         panels: Title to series; a series is a name and its points (x, mean, low, high), in the
             order of x. Without low and high a point has no band.
-        path: Where; see :func:`mean_curves_figure`.
+        path: Where; its ending (.png, .pdf, .svg) decides on the kind.
         x: Label of the horizontal axes.
         y: Label of the vertical axis.
         log_x: Logarithmic horizontal axes.
@@ -117,6 +51,7 @@ def panels_figure(
     Raises:
         InputError: No panel, or a file ending that stands for no kind of picture.
     """
+    # Late, since it costs half a second; no pyplot, whose figures are global and open windows.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
