@@ -18,6 +18,7 @@ from star.errors import InputError
 from star.evaluation.evaluate import evaluate
 from star.models import adapter
 from star.models import loading as models
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits
 
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
@@ -222,7 +223,7 @@ def test_a_second_seed_or_strategy_runs_the_base_model_no_more(
     seen = {"base": 0, "full": 0}
 
     def counted(plain: Any) -> Any:
-        def count(self: models.LanguageModel, *words: Any) -> Any:
+        def count(self: LanguageModel, *words: Any) -> Any:
             layers = [layer for _, layer in adapter.layers(self.causal)]
             on = layers and not layers[0].disable_adapters
             seen["full" if on else "base"] += 1
@@ -231,9 +232,7 @@ def test_a_second_seed_or_strategy_runs_the_base_model_no_more(
         return count
 
     for name in ("predict", "step"):
-        monkeypatch.setattr(
-            models.LanguageModel, name, counted(getattr(models.LanguageModel, name))
-        )
+        monkeypatch.setattr(LanguageModel, name, counted(getattr(LanguageModel, name)))
 
     def go(*words: str) -> int:
         before, task = dict(seen), runs.CHOICES if choices else ('evaluation.views=["full","mc"]',)

@@ -28,7 +28,7 @@ from star.config import (
 from star.errors import InputError
 from star.models import adapter, saved_adapter
 from star.models import loading as models
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.targets import LLAMA_PROJECTIONS
 

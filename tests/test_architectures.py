@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from star.cli.main import main
 from star.config import ModelConfig
 from star.models import loading as models
+from star.models.language_model import LanguageModel
 from star.models.score_texts import score_texts
 
 # Of quite different lengths: some past the windows and the turn of long RoPE, some within.
@@ -98,7 +99,7 @@ def score(folder: Path, rows: list[dict[str, str]], **options: Any) -> list[dict
     return score_texts(str(folder), rows, device="cpu", max_new_tokens=NEW, **options)
 
 
-def load(folder: Path, dtype: Any = "float32") -> models.LanguageModel:
+def load(folder: Path, dtype: Any = "float32") -> LanguageModel:
     kernel: Any = plain(folder)[0].config.get_text_config()._attn_implementation
     config = ModelConfig(str(folder), device="cpu", dtype=dtype, attn_implementation=kernel)
     return models.load(config)

@@ -32,7 +32,7 @@ from star.acquisition import uncertainty
 from star.config import TrainConfig
 from star.data.task import Answer, Example
 from star.models import adapter, likelihood
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 CPU = torch.device("cpu")
 DRY = replace(tiny.ADAPTER, lora_dropout=0.0)

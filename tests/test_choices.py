@@ -24,7 +24,7 @@ from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate
 from star.models import likelihood
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, admit, encode_choices
 

@@ -17,7 +17,7 @@ from star.evaluation import calibration
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_choices, encode_rows
 
 LIMITS = Limits(max_new_tokens=4)

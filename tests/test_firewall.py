@@ -29,7 +29,7 @@ from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models.batching import Rows
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits
 

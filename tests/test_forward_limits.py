@@ -14,6 +14,7 @@ import torch
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.generation import generate_scored
+from star.models.language_model import LanguageModel
 from star.models.score_texts import score_texts
 
 MOST = 40  # more than the longest row with its answer, less than two of them
@@ -25,7 +26,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     load = models.load
 
-    def watched(*arguments: Any, **options: Any) -> models.LanguageModel:
+    def watched(*arguments: Any, **options: Any) -> LanguageModel:
         model = load(*arguments, **options)
 
         def record(_: Any, inputs: tuple[torch.Tensor, ...], __: Any) -> None:

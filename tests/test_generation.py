@@ -13,7 +13,7 @@ import torch
 
 from star.models.batching import Batching
 from star.models.generation import generate, text_of
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 PROMPTS = [(1, *row.prompt) for row in tiny.random_rows(12, seed=3)]
 

@@ -24,11 +24,12 @@ from star.errors import InputError
 from star.models import identity, isolation, likelihood, sources
 from star.models import loading as models
 from star.models.batching import Batching
+from star.models.language_model import LanguageModel
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
 
-def load(name: Any, **options: Any) -> models.LanguageModel:
+def load(name: Any, **options: Any) -> LanguageModel:
     return models.load(ModelConfig(name_or_path=str(name), device="cpu", **options))
 
 

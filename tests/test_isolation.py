@@ -18,7 +18,7 @@ from star.errors import InputError
 from star.models import isolation, packing
 from star.models import loading as models
 from star.models.batching import length_batches
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.traits import Traits, most_positions, traits_of
 
 KNOWN: dict[str, Traits] = {

@@ -19,7 +19,7 @@ from star.errors import InputError
 from star.models import adapter, likelihood
 from star.models.batching import Batch, Batching, lay_out
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
 from star.seeding import derive
 

@@ -22,12 +22,13 @@ from star.models import adapter, likelihood, training
 from star.models import loading as models
 from star.models.encoding import encode
 from star.models.generation import generate
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24], [1, 30, 31, 32, 0, 0]])
 
 
-def load(name: Any, **options: Any) -> models.LanguageModel:
+def load(name: Any, **options: Any) -> LanguageModel:
     return models.load(ModelConfig(name_or_path=str(name), device="cpu", **options))
 
 
@@ -169,10 +170,10 @@ def test_heads_that_bend_the_logits(
     expected = model.causal(input_ids=IDS).logits
     torch.testing.assert_close(model.logits(model.hidden(IDS)), expected, rtol=1e-4, atol=1e-4)
 
-    def straight(self: models.LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
+    def straight(self: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
         return self.causal.get_output_embeddings()(hidden).float()
 
-    monkeypatch.setattr(models.LanguageModel, "logits", straight)
+    monkeypatch.setattr(LanguageModel, "logits", straight)
     with pytest.raises(InputError, match=f"{kind}ForCausalLM changes its logits"):
         load(folder, **attention)
 

@@ -16,7 +16,7 @@ from star.models import adapter, likelihood, packing
 from star.models.batching import lay_out
 from star.models.encoding import TokenRow
 from star.models.generation import generate, generate_scored
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 ROWS = sorted(tiny.random_rows(7, seed=5), key=len, reverse=True)
 KINDS: dict[str, dict[str, Any]] = {

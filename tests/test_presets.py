@@ -41,7 +41,7 @@ from star.errors import InputError
 from star.evaluation import evaluate
 from star.models import adapter, training
 from star.models.encoding import TokenRow, encode
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_rows, released_mask
 
 CONFIGS = Path(__file__).parents[1] / "configs"

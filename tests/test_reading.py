@@ -21,6 +21,7 @@ from star.experiments.estimate import estimate as estimating
 from star.models import loading as models
 from star.models.batching import lay_out
 from star.models.encoding import TokenRow
+from star.models.language_model import LanguageModel
 from star.models.score_texts import score_texts
 
 ROWS = [
@@ -199,7 +200,7 @@ def test_a_dtype_that_the_code_of_a_model_cannot(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("expected m1 and m2 to have the same dtype,\n but got: float")
 
-    monkeypatch.setattr(models.LanguageModel, "hidden", broken)
+    monkeypatch.setattr(LanguageModel, "hidden", broken)
     with pytest.raises(InputError, match=r"does not run with model\.dtype=float32.*but got: float"):
         tiny.load(llama)
 

@@ -29,7 +29,7 @@ from star.cli.main import main
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example
 from star.models.batching import Batching
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.traits import Traits
 from star.models.truncation import Limits
 

@@ -22,7 +22,7 @@ from star.models import adapter, likelihood
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.generation import generate
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, admit, encode_choices, encode_rows
 

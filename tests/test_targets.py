@@ -19,7 +19,7 @@ from star.errors import InputError
 from star.experiments.estimate import estimate as estimating
 from star.models import adapter, targets
 from star.models import loading as models
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.targets import LLAMA_PROJECTIONS
 
 FUSED = ["query_key_value"]

@@ -19,7 +19,7 @@ from star.config import RegularizerConfig, TrainConfig
 from star.errors import InputError
 from star.models import adapter, training
 from star.models.encoding import TokenRow, encode
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.training import Fit
 
 ROWS = [replace(row, index=i) for i, row in enumerate(tiny.random_rows(19, seed=4))]

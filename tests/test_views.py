@@ -17,7 +17,7 @@ from star.evaluation import calibration, temperature, views
 from star.evaluation.evaluate import Evaluation, evaluate
 from star.models import adapter
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_choices
 

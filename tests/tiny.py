@@ -14,7 +14,7 @@ from star.models import adapter
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 # Dropout high enough for masks to show; alpha = 2r so that the LoRA branch weighs in.
 ADAPTER = AdapterConfig(r=4, lora_alpha=8, lora_dropout=0.3)

@@ -28,7 +28,7 @@ from star.data.task import Answer, Example, Task
 from star.models import adapter, likelihood
 from star.models.batching import length_batches
 from star.models.encoding import TokenRow, pad
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import encode_rows
 
 Array = NDArray[np.float64]

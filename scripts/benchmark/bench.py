@@ -22,9 +22,9 @@ from star.data.task import Answer, Example
 from star.errors import InputError
 from star.experiments.estimate.shapes import shape_of
 from star.models import adapter
-from star.models import loading as models
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
+from star.models.reading import DTYPES
 from star.models.truncation import Limits, encode_rows
 
 Question = tuple[Example, Answer]
@@ -43,7 +43,7 @@ class Bench:
         self.model = random_model(options) if options.random_weights else load_model(options)
         self.model.batching = Batching(options.batch_size)
         self.shape = shape_of(self.model.causal, AdapterConfig())
-        self.dtype = models.DTYPES[options.dtype]
+        self.dtype = DTYPES[options.dtype]
         self.products = slow.Products(self.model.device, self.dtype)
         new = min(slow.NEW_TOKENS, self.model.max_length // 2)
         self.limits = Limits(max_new_tokens=new)

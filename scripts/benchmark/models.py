@@ -12,7 +12,8 @@ from star import seeding
 from star.config import ModelConfig
 from star.errors import InputError
 from star.models import loading as models
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
+from star.models.reading import DTYPES
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-2-7b": {
@@ -56,7 +57,7 @@ def random_model(options: argparse.Namespace) -> LanguageModel:
     config = LlamaConfig(**SHAPES[name])
     with seeding.forked(0, "benchmark"), device:
         make: Any = AutoModelForCausalLM.from_config
-        causal = make(config, dtype=models.DTYPES[options.dtype])
+        causal = make(config, dtype=DTYPES[options.dtype])
     return LanguageModel(
         causal=causal.eval().requires_grad_(False),
         tokenizer=_Folded(tokenizer, config.vocab_size),

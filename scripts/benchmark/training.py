@@ -16,7 +16,7 @@ from star.errors import InputError
 from star.models import adapter, training
 from star.models.encoding import TokenRow
 from star.models.generation import generate
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_rows
 
 BATCH = 8  # rows of an update

@@ -33,7 +33,7 @@ from star.models.batching import Ragged, Rows
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.generation import generate
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
 from star.models.truncation import Limits, encode_choices, encode_rows
 

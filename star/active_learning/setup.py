@@ -21,7 +21,7 @@ from star.evaluation.evaluate import Evaluation
 from star.models import distributed, mc_dropout, sources, targets
 from star.models import loading as models
 from star.models.batching import Batching
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, admit, closes_choices
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from star.models import identity, likelihood
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.generation import generate_scored, text_of
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_choices, encode_rows
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from star.evaluation import calibration, temperature
 from star.evaluation.evaluate import Evaluation, confidences
 from star.models import likelihood
 from star.models.adapter import base_model
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_choices
 

@@ -30,7 +30,7 @@ from star.config import AdapterConfig, RegularizerConfig
 from star.errors import InputError, one_line
 from star.files import read_json, write_json
 from star.models import targets
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 NAME = "default"  # PEFT's name of a model's first adapter
 # What PEFT raises for an adapter that it cannot put into a model.

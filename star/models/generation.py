@@ -21,7 +21,7 @@ from star.models import adapter, likelihood, packing
 from star.models.batching import halving, length_batches
 from star.models.distributed import collect, is_main, share
 from star.models.encoding import TokenRow, pad
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 # Prompt and answer tokens of a batch: what a cache holds costs memory, but little time.
 BATCH_TOKENS = 32768

@@ -25,7 +25,7 @@ from star.models import adapter
 from star.models.batching import Batch, halving, length_batches, lengths_of
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 
 Array = NDArray[np.float64]

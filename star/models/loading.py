@@ -1,172 +1,29 @@
 """The base model and its tokenizer, from wherever ``model.name_or_path`` points.
 
-One :class:`LanguageModel` is loaded for a run and stays; adapters come and go round it
-(``adapter``). Weights are read from safetensors or GGUF alone, never from pickle, and no code from
-a model repository is run.
+Weights are read from safetensors or GGUF alone, never from pickle, and no code from a model
+repository is run.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch import nn
 from transformers import GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from star.config import ModelConfig
 from star.errors import InputError, one_line
-from star.models import identity, isolation, packing
-from star.models.batching import Batch, Batching, lay_out
-from star.models.encoding import TokenRow
-from star.models.reading import DTYPES as DTYPES
+from star.models import identity, isolation
+from star.models.batching import Batching
+from star.models.language_model import LanguageModel
 from star.models.reading import device_of, pad_of, read
 from star.models.sources import cache_root, resolve
-from star.models.traits import Traits, most_positions, text_config, traits_of
-
-
-@dataclass
-class LanguageModel:
-    """A frozen causal LM in two parts, body and vocabulary head, with its tokenizer.
-
-    Attributes:
-        causal: The ``...ForCausalLM`` module; adapters are injected into it in place.
-        tokenizer: Its tokenizer.
-        fingerprint: sha256 hex of the content that was loaded and of all that computes with it, see
-            ``identity``. The model's part of every cache key.
-        info: What ``environment.json`` says of it.
-        max_length: Tokens that fit the model's positions.
-        stop_ids: Token ids that end a generated answer.
-        pad_id: Token id to fill batches with; never attended to.
-        traits: How far its layers look.
-        packable: Whether rows that fit its window may be laid end to end (``packing``), or have to
-            be padded.
-        batching: What goes through it at once.
-    """
-
-    causal: nn.Module
-    tokenizer: Any
-    fingerprint: str
-    info: dict[str, Any]
-    max_length: int
-    stop_ids: frozenset[int]
-    pad_id: int
-    traits: Traits = Traits()
-    packable: bool = False
-    batching: Batching = Batching()
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.causal.parameters()).device
-
-    def hidden(self, input_ids: Tensor, **more: Any) -> Tensor:
-        """Return the body's last hidden states, (B, T) ids padded on the right to (B, T, H).
-
-        No attention mask: attention is causal, so padding on the right is never looked at.
-        """
-        output: Tensor = self._body(input_ids=input_ids, use_cache=False, **more).last_hidden_state
-        return output
-
-    @property
-    def _body(self) -> nn.Module:
-        # Llama 4 has the prefix of the model that it is a part of, Mllama a path.
-        names = (str(self.causal.base_model_prefix), "model")
-        return next(getattr(self.causal, name) for name in names if hasattr(self.causal, name))
-
-    def packs(self, length: int) -> bool:
-        """Return whether a row of so many tokens is packed: where no window cuts it."""
-        window = self.traits.window
-        return self.packable and (window is None or length <= window)
-
-    @cached_property
-    def answers_together(self) -> str:
-        """Which prompts transformers' ``generate`` keeps apart: ``any``, ``equal`` or ``none``."""
-        return isolation.answers_together(self)
-
-    def lay_out(self, rows: Sequence[TokenRow], *, whole: bool = True) -> Batch:
-        """Return rows as a batch for :meth:`predict`: packed where the model can, else padded.
-
-        Args:
-            rows: B rows, on one side of each of ``traits.cuts``.
-            whole: They are whole rows; else their last token is still to be made, and does not
-                count to their length.
-
-        Raises:
-            InputError: A token has no embedding.
-        """
-        return lay_out(
-            rows,
-            packed=self.packs(max(map(len, rows))),
-            pad_id=self.pad_id,
-            device=self.device,
-            vocabulary=self.causal.get_input_embeddings().weight.shape[0],
-            last=whole and self.traits.turn is not None,
-        )
-
-    def packing(self, batch: Batch) -> AbstractContextManager[None]:
-        """Return the context a packed batch needs where a backward pass may recompute it."""
-        return packing.attention(self._configs) if batch.runs else nullcontext()
-
-    @cached_property
-    def _configs(self) -> list[Any]:
-        return packing.configs_of(self.causal)
-
-    def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
-        """Return the hidden states that predict the batch's continuation tokens, (P, H).
-
-        With a ``cache``, which needs a packed batch, the rows' keys and values are stored there.
-        """
-        if not batch.runs:
-            return self.hidden(batch.ids).flatten(0, 1)[batch.predicting]
-        with packing.attention(self._configs):
-            told = {"position_ids": batch.positions, "star_rows": cache or packing.Layout(batch)}
-            return self.hidden(batch.ids, **told)[0, batch.predicting]
-
-    def step(self, tokens: Tensor, cache: packing.Cache) -> Tensor:
-        """Return the hidden states behind (B,) next tokens of the rows in the cache, (B, H)."""
-        with packing.attention(self._configs):
-            told = {"position_ids": cache.lengths.unsqueeze(0), "star_rows": cache}
-            return self.hidden(tokens.unsqueeze(0), **told)[0]
-
-    def logits(self, hidden: Tensor, of: Tensor | None = None) -> Tensor:
-        """Return float32 logits over the vocabulary, (P, H) to (P, V), or of the (W,) words ``of``.
-
-        For chosen positions only: the whole (B, T, V) block is what makes scoring dear.
-        """
-        head = self.causal.get_output_embeddings()
-        if head.weight.is_floating_point():  # Mamba's body gives float32 to a head of bfloat16
-            hidden = hidden.to(head.weight.dtype)
-        if of is None:
-            logits = head(hidden).float()
-        elif type(head) is not nn.Linear:  # an adapter's: more than its weight
-            logits = head(hidden)[..., of].float()
-        else:  # some words alone: their rows of the head
-            bias = getattr(head, "bias", None)
-            logits = linear(hidden, head.weight[of], None if bias is None else bias[of]).float()
-        config = text_config(self.causal)
-
-        def words(*names: str) -> list[float]:
-            return [v for v in (getattr(config, name, None) for name in names) if v is not None]
-
-        for factor in words("logit_scale", "lm_head_multiplier"):  # Cohere, Falcon-H1
-            logits = logits * factor
-        for divisor in words("logits_scaling"):  # Granite
-            logits = logits / divisor
-        for cap in words("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap"):
-            logits = torch.tanh(logits / cap) * cap  # Gemma, RecurrentGemma, xLSTM
-        return logits
-
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """Return natural-log probabilities over the vocabulary in float32, (P, H) to (P, V)."""
-        return self.logits(hidden).log_softmax(-1)
+from star.models.traits import most_positions, traits_of
 
 
 def load(

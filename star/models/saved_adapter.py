@@ -15,7 +15,7 @@ from star.checksums import check_adapter
 from star.errors import InputError, one_line
 from star.files import refuse_torn_json
 from star.models import adapter
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from star.models.batching import Batching
 from star.models.distributed import is_main
 from star.models.encoding import TokenRow, encode, fit
 from star.models.generation import generate
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
 from star.models.reading import NoSuchAttention
 from star.models.text_rows import CUT, IDS, check_rows, read_rows, without_scores
@@ -132,7 +132,7 @@ def score_texts(
     return out
 
 
-def _load(config: ModelConfig, batching: Batching, *, any_attention: bool) -> models.LanguageModel:
+def _load(config: ModelConfig, batching: Batching, *, any_attention: bool) -> LanguageModel:
     """Return the model; with ``any_attention`` by the eager kernel where it has no other."""
     try:
         return models.load(config, batching=batching)

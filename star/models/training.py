@@ -29,7 +29,7 @@ from star.models import adapter, distributed, likelihood
 from star.models.batching import Batch, length_batches
 from star.models.distributed import is_main
 from star.models.encoding import TokenRow
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 
 @dataclass

@@ -9,7 +9,7 @@ from itertools import pairwise
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models.encoding import Fitted, TokenRow, encode, fit
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from star.config import Config
 from star.data.task import Example
 from star.experiments.estimate.costs import Counts
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_choices, encode_rows
 
 

@@ -21,8 +21,8 @@ from star.models import adapter, training
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.generation import generate
+from star.models.language_model import LanguageModel
 from star.models.likelihood import token_scores
-from star.models.loading import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import encode_rows
 

@@ -17,7 +17,8 @@ from star.experiments.estimate.costs import Shape
 from star.experiments.estimate.workload import Workload
 from star.models import generation, likelihood, sources, targets
 from star.models import loading as models
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
+from star.models.reading import DTYPES
 from star.models.traits import most_positions, text_config
 
 LIBRARIES = 0.5e9  # bytes of Python with torch and transformers loaded, on a CPU
@@ -100,7 +101,7 @@ def shape_of(causal: nn.Module, config: AdapterConfig) -> Shape:
 def memory_of(load: Workload, *, on_cpu: bool) -> dict[str, float]:
     """Return bytes: the base weights, what each kind of work needs beside them, and the peak."""
     config, shape = load.config, load.shape
-    size = torch.finfo(models.DTYPES[config.model.dtype]).bits / 8
+    size = torch.finfo(DTYPES[config.model.dtype]).bits / 8
     four_bit = config.model.quantization == "nf4"
     longest = np.sort(load.rows, axis=1)[:, -config.train.per_device_train_batch_size :]
     tokens, answers = longest.sum(axis=1).tolist()  # of a batch of the longest

@@ -20,7 +20,7 @@ from star.data.pool import Pool, early_end
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows
-from star.models.loading import LanguageModel
+from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, admit, encode_rows
 
 
