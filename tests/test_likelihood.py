@@ -18,7 +18,7 @@ from star.acquisition import uncertainty
 from star.config import AdapterConfig, McDropoutConfig, ModelConfig, TaskConfig
 from star.data import loading as tasks
 from star.errors import InputError
-from star.models import adapter, likelihood
+from star.models import likelihood, merging
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
@@ -249,7 +249,7 @@ def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyP
 
     found = scored(64, uncertainty.from_logits)
     fast.packable = False
-    monkeypatch.setattr(adapter.Folded, "possible", False)
+    monkeypatch.setattr(merging.Folded, "possible", False)
 
     def slowly(logits: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
         return uncertainty.all_measures(logits.log_softmax(-1), chosen, 0.0)

@@ -12,7 +12,7 @@ import tiny
 import torch
 import transformers
 
-from star.models import adapter, likelihood, packing
+from star.models import likelihood, merging, packing
 from star.models.batching import lay_out
 from star.models.encoding import TokenRow
 from star.models.generation import generate, generate_scored
@@ -122,7 +122,7 @@ def test_likelihoods_come_with_the_answers(tiny_llama: Path) -> None:
     model = tiny.load(tiny_llama)
     prompts = [row.prompt for row in ROWS]
     for adapted in (False, True):
-        with tiny.learned(model) if adapted else adapter.folded(model.causal):
+        with tiny.learned(model) if adapted else merging.folded(model.causal):
             options: dict[str, Any] = {"max_new_tokens": 6}
             tokens, log_probs = generate_scored(model, prompts, **options)
             rows = [TokenRow(0, p, t) for p, t in zip(prompts, tokens, strict=True)]

@@ -17,7 +17,7 @@ from star.active_learning.loop import run
 from star.config import AdapterConfig, ModelConfig, config_hash, load
 from star.errors import InputError
 from star.experiments.estimate import estimate as estimating
-from star.models import adapter, targets
+from star.models import adapter, merging, targets
 from star.models import loading as models
 from star.models.language_model import LanguageModel
 from star.models.targets import LLAMA_PROJECTIONS
@@ -90,7 +90,7 @@ def test_every_adapter_acts_in_every_architecture(name: str, word: str) -> None:
         plain.log_softmax(-1)[..., 7].sum().backward()
         for full, layer in layers.items():
             assert layer.lora_A["default"].weight.grad.any(), full
-        with torch.no_grad(), adapter.folded(causal):
+        with torch.no_grad(), merging.folded(causal):
             folded = causal(input_ids=ids, use_cache=False).logits
         torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-4)
 

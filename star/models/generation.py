@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from star.models import adapter, likelihood, packing
+from star.models import likelihood, merging, packing
 from star.models.batching import halving, length_batches
 from star.models.distributed import collect, is_main, share
 from star.models.encoding import TokenRow, pad
@@ -94,7 +94,7 @@ def _generate(
         disable=not most.progress or not is_main(),
     )
     lengths = [len(prompts[i]) + max_new_tokens for i in mine]
-    with adapter.folded(model.causal):
+    with merging.folded(model.causal):
         size = min(most.rows, max(1, most.tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
         for count in halving(length_batches(lengths, size, BATCH_TOKENS, cuts), work):

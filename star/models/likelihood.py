@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from star.errors import InputError
-from star.models import adapter
+from star.models import merging
 from star.models.batching import Batch, halving, length_batches, lengths_of
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
@@ -255,7 +255,7 @@ def _run(
         desc=desc, unit="tok", unit_scale=True, leave=False,
         disable=not model.batching.progress or not is_main(),
     )  # fmt: skip
-    with adapter.folded(model.causal) if passes is None else nullcontext():
+    with merging.folded(model.causal) if passes is None else nullcontext():
         for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
             most = model.batching
             batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)

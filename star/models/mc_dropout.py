@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from star import seeding
 from star.config import McDropoutConfig
 from star.errors import InputError
-from star.models import adapter, targets
+from star.models import adapter, merging, targets
 from star.models.batching import Batch
 
 
@@ -91,7 +91,7 @@ class Passes:
         self._a = {n: layer.lora_A[adapter.NAME].weight.data for n, layer in self._layers.items()}
         self._dropouts = {n: layer.lora_dropout[adapter.NAME] for n, layer in self._layers.items()}
         self._pass: int | None = None
-        fold = adapter.Folded(self._adapted)
+        fold = merging.Folded(self._adapted)
         self._fold = fold if self._kind == "consistent" and fold.possible else None
         try:
             if self._kind == "token":

@@ -1,0 +1,88 @@
+"""An adapter merged into the weights for as long as something is scored: W + s·B·A."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from star.models.adapter import NAME, is_variant, layers
+
+
+class Folded:
+    """Scoring with W + s·B·A in the place of W and its LoRA branch: one product, not three.
+
+    A context; s is the adapter's scale. The base weights themselves come back at its end, bit for
+    bit: taking the branch off again by subtraction would leave an error of rounding behind, more
+    with every round.
+    """
+
+    def __init__(self, causal: nn.Module) -> None:
+        self._layers = dict(layers(causal))
+
+    @property
+    def possible(self) -> bool:
+        """Whether the branch is on and can be folded without changing the ranking.
+
+        In 16 bits the sum would lose most of a branch that is small beside W; quantised weights
+        cannot be added to.
+        """
+        return bool(self._layers) and all(
+            type(layer.base_layer) in (nn.Linear, Conv1D)
+            and layer.base_layer.weight.dtype in (torch.float32, torch.float64)
+            and layer.active_adapters == [NAME]
+            and not (layer.disable_adapters or layer.merged)
+            and not (is_variant(layer) or layer.lora_bias[NAME])
+            for layer in self._layers.values()
+        )
+
+    def __enter__(self) -> Folded:
+        self._base = {name: layer.base_layer.weight for name, layer in self._layers.items()}
+        # New parameters: the old ones may be tied to other modules'. And ordinary ones:
+        # torch.compile would take a tensor of the inference mode for another kind of weight. All of
+        # them before any is in place: memory may not be enough.
+        with torch.inference_mode(False):
+            copies = [nn.Parameter(torch.empty_like(w), False) for w in self._base.values()]
+        for layer, weight in zip(self._layers.values(), copies, strict=True):
+            layer.base_layer.weight = weight
+            layer.merged_adapters.append(NAME)  # so that PEFT leaves the branch out
+        return self
+
+    @torch.no_grad()
+    def show(self, a: Mapping[str, Tensor] | None = None) -> None:
+        """Fold the branches in, with other matrices in the place of A where they are given.
+
+        Args:
+            a: Name of every adapted module to its (r, in) matrix; ``None`` = the adapter's own.
+        """
+        for name, layer in self._layers.items():
+            lora_a = layer.lora_A[NAME].weight if a is None else a[name]
+            lora_b = layer.lora_B[NAME].weight.to(lora_a.dtype)
+            # Conv1D keeps its weight as (in, out): W + (B·A)ᵀ.
+            pair = (lora_a.T, lora_b.T) if layer.fan_in_fan_out else (lora_b, lora_a)
+            torch.addmm(
+                self._base[name],
+                *pair,
+                alpha=layer.scaling[NAME],
+                out=layer.base_layer.weight.data,
+            )
+
+    def __exit__(self, *_: object) -> None:
+        for name, layer in self._layers.items():
+            layer.base_layer.weight = self._base[name]
+            layer.merged_adapters.remove(NAME)
+
+
+@contextmanager
+def folded(causal: nn.Module) -> Iterator[None]:
+    """Fold the adapter in view, if there is one that can be; else change nothing."""
+    fold = Folded(causal)
+    if not fold.possible:
+        yield
+        return
+    with fold:
+        fold.show()
+        yield
