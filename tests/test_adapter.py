@@ -354,7 +354,7 @@ def test_folded_weights_compute_the_same_and_go_without_a_trace(
         plain = model.logits(model.hidden(ids)[0])
         with adapter.base_model(adapted):
             base = model.logits(model.hidden(ids)[0])
-        with merging.folded(model.causal):
+        with merging.merged(model.causal):
             for _, layer in adapter.layers(adapted):
                 layer.lora_B["default"].register_forward_hook(lambda *_: pytest.fail("not folded"))
             folded = model.logits(model.hidden(ids)[0])
@@ -376,8 +376,8 @@ def test_other_architectures_fold_as_well(name: str, tiny_llama: Path, tmp_path:
     with tiny.learned(model, config, scale=0.05) as adapted:
         plain = model.logits(model.hidden(ids)[0])
         # Falcon has a linear layer of its own.
-        assert merging.Folded(model.causal).possible == (name != "falcon")
-        with merging.folded(model.causal):
+        assert merging.Merged(model.causal).possible == (name != "falcon")
+        with merging.merged(model.causal):
             folded = model.logits(model.hidden(ids)[0])
         assert (plain - base).abs().max() > 0.1
         torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
@@ -401,7 +401,7 @@ def test_the_scale_of_rslora(name: str, tiny_llama: Path, tmp_path: Path) -> Non
     with tiny.learned(model, root, scale=0.02) as adapted:
         assert {layer.scaling["default"] for _, layer in adapter.layers(adapted)} == {4.0}
         assert torch.equal(model.logits(model.hidden(ids)[0]), expected)
-        with merging.folded(model.causal):
+        with merging.merged(model.causal):
             folded = model.logits(model.hidden(ids)[0])
         torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-4)
         adapter.save(adapted, tmp_path / "adapter")
@@ -449,7 +449,7 @@ def test_dora_is_not_folded_and_has_no_masks_per_token(
 ) -> None:
     variant(model, tmp_path, use_dora=True, target_modules=["o_proj", "up_proj"])
     with saved_adapter.load(model, tmp_path) as adapted:
-        assert not merging.Folded(model.causal).possible
+        assert not merging.Merged(model.causal).possible
         Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
         with pytest.raises(InputError, match="masks per token cannot act on DoRA"):
             Passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
@@ -467,18 +467,18 @@ def test_an_adapted_head_has_no_masks_per_token(model: LanguageModel, tmp_path: 
 @pytest.mark.parametrize("change", ["bfloat16", "off", "none", "merged"])
 def test_what_is_not_folded(tiny_llama: Path, change: str) -> None:
     model = tiny.load(tiny_llama)
-    assert not merging.Folded(model.causal).possible
+    assert not merging.Merged(model.causal).possible
     if change == "none":
         return
     with tiny.learned(model) as adapted:
-        assert merging.Folded(model.causal).possible
+        assert merging.Merged(model.causal).possible
         if change == "bfloat16":
             model.causal.to(torch.bfloat16)
         if change == "merged":
             adapted.merge_adapter()
         with adapter.base_model(adapted) if change == "off" else nullcontext():
-            assert not merging.Folded(model.causal).possible
-            with merging.folded(model.causal):
+            assert not merging.Merged(model.causal).possible
+            with merging.merged(model.causal):
                 for _, layer in adapter.layers(adapted):
                     assert layer.merged == (change == "merged")
         if change == "merged":

@@ -26,7 +26,7 @@ from star.models import likelihood
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
-from star.models.truncation import Limits, admit, encode_choices
+from star.models.truncation import Limits, encode_choices, truncate_prompts
 
 LIMITS = Limits(max_new_tokens=4)
 NESTED = ["eggs", "eggs then red", "eggs then"]
@@ -125,7 +125,7 @@ def test_every_view_compares_whole_answers(model: LanguageModel) -> None:
         each = []
         with passes.installed():
             for s in range(2):
-                passes.begin(s)
+                passes.select_pass(s)
                 each.append(softmax(naive(model, examples, closed=True)[..., 0]))
     for i, row in enumerate(tested.predictions):
         mine = NESTED.index(row["prediction"])
@@ -148,9 +148,12 @@ def test_room_is_kept_for_the_end_too(model: LanguageModel) -> None:
     examples = [Example(0, "what is the answer", (" 1", " 1 2 3"))]
     options: dict[str, Any] = {"limits": Limits(100), "where": "test", "overlong": "error"}
     length = len(encode_choices(model, examples)[0][0].prompt)
-    assert admit(replace(model, max_length=length + 4), examples, **options) == (examples, None)
+    assert truncate_prompts(replace(model, max_length=length + 4), examples, **options) == (
+        examples,
+        None,
+    )
     with pytest.raises(InputError, match="row 0"):
-        admit(replace(model, max_length=length + 3), examples, **options)
+        truncate_prompts(replace(model, max_length=length + 3), examples, **options)
 
 
 def test_an_end_that_is_not_trained_is_said(
@@ -205,7 +208,9 @@ def test_one_question_among_others(model: LanguageModel) -> None:
     for example in (alike, unknown):
         for read in (
             lambda some: encode_choices(model, some),
-            lambda some: admit(model, some, limits=LIMITS, overlong="truncate", where="pool"),
+            lambda some: truncate_prompts(
+                model, some, limits=LIMITS, overlong="truncate", where="pool"
+            ),
         ):
             with pytest.raises(InputError, match="of row 9 are the same tokens"):
                 read([fine, example])

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from star.errors import InputError
 from star.models.batching import length_batches
-from star.models.encoding import TokenRow, encode, fit, pad
+from star.models.encoding import TokenRow, encode, pad, truncate
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ ROW = TokenRow(7, (1, 2, 3, 4, 5), (6, 7, 8))
 
 
 def test_what_fits_is_left_alone() -> None:
-    fitted = fit([ROW], max_length=8, reserve=0, overlong="error")
+    fitted = truncate([ROW], max_length=8, reserve=0, overlong="error")
     assert fitted.rows == [ROW] and not fitted.truncated and not fitted.dropped
 
 
@@ -157,22 +157,22 @@ def test_what_fits_is_left_alone() -> None:
 def test_truncate(
     max_length: int, reserve: int, prompt: tuple[int, ...], continuation: tuple[int, ...]
 ) -> None:
-    fitted = fit([ROW], max_length=max_length, reserve=reserve, overlong="truncate")
+    fitted = truncate([ROW], max_length=max_length, reserve=reserve, overlong="truncate")
     assert fitted.rows == [TokenRow(7, prompt, continuation)]
     assert fitted.truncated == ([] if fitted.rows == [ROW] else [0])
 
 
 def test_drop_and_error_name_positions_and_rows() -> None:
     short = TokenRow(3, (1,), (2,))
-    fitted = fit([short, ROW, short], max_length=7, reserve=0, overlong="drop")
+    fitted = truncate([short, ROW, short], max_length=7, reserve=0, overlong="drop")
     assert fitted.rows == [short, short] and fitted.dropped == [1] and not fitted.truncated
     with pytest.raises(InputError, match=r"row 7 needs 8 tokens, the limit is 7.*overlong"):
-        fit([short, ROW], max_length=7, reserve=0, overlong="error")
+        truncate([short, ROW], max_length=7, reserve=0, overlong="error")
 
 
 def test_a_reserve_without_room_for_a_prompt_is_refused() -> None:
     with pytest.raises(InputError, match="max_new_tokens=8 leaves no room"):
-        fit([ROW], max_length=8, reserve=8, overlong="truncate")
+        truncate([ROW], max_length=8, reserve=8, overlong="truncate")
 
 
 tokens = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(tuple)
@@ -185,7 +185,7 @@ def test_a_truncated_row_fits_and_keeps_the_border(
     if reserve >= max_length:
         return
     row = TokenRow(0, prompt, continuation)
-    [cut] = fit([row], max_length=max_length, reserve=reserve, overlong="truncate").rows
+    [cut] = truncate([row], max_length=max_length, reserve=reserve, overlong="truncate").rows
     assert len(cut) <= max_length and len(cut.prompt) + reserve <= max_length
     assert cut.prompt and prompt[-len(cut.prompt) :] == cut.prompt
     assert cut.continuation and continuation[: len(cut.continuation)] == cut.continuation

@@ -117,7 +117,7 @@ def test_bald_over_the_passes(model: LanguageModel, passes: Passes) -> None:
     for i, row in enumerate(ROWS):
         views = []
         for s in range(3):
-            passes.begin(s)
+            passes.select_pass(s)
             views.append(tiny.naive_log_probs(model, row).exp())
         p = torch.stack(views)  # (S, tokens, V)
         entropy = -(p * p.log()).sum(-1)
@@ -249,7 +249,7 @@ def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyP
 
     found = scored(64, uncertainty.from_logits)
     fast.packable = False
-    monkeypatch.setattr(merging.Folded, "possible", False)
+    monkeypatch.setattr(merging.Merged, "possible", False)
 
     def slowly(logits: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
         return uncertainty.all_measures(logits.log_softmax(-1), chosen, 0.0)

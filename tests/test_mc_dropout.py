@@ -83,7 +83,7 @@ def test_everything_is_put_back_after_an_exception(adapted: Any, masks: str) -> 
     modules = dict(adapted.named_modules())
     before = weights()
     with pytest.raises(RuntimeError, match="mine"), passes_of(adapted, masks).installed() as passes:
-        passes.begin(1)
+        passes.select_pass(1)
         raise RuntimeError("mine")
     after = weights()
     assert all(
@@ -212,8 +212,8 @@ def token_masks(adapted: Any, pass_: int = 0, **key: int) -> dict[str, Tensor]:
     """Return each module's boolean (B, T, F) masks of two examples."""
     passes = passes_of(adapted, "token", **key)
     with passes.installed():
-        passes.begin(pass_)
-        passes.aim(batch_of(3, 4))
+        passes.select_pass(pass_)
+        passes.set_batch(batch_of(3, 4))
         ones = torch.ones(2, TOKENS, FEATURES)
         return {n: m.lora_dropout["default"](ones) > 0 for n, m in adapter.layers(adapted)}
 
@@ -228,8 +228,8 @@ def independent(one: Tensor, two: Tensor) -> bool:
 def test_token_masks_keep_the_right_share_and_scale(adapted: Any) -> None:
     passes = passes_of(adapted, "token")
     with passes.installed():
-        passes.begin(0)
-        passes.aim(batch_of(3, 4))
+        passes.select_pass(0)
+        passes.set_batch(batch_of(3, 4))
         _, layer = next(adapter.layers(adapted))
         out = layer.lora_dropout["default"](torch.ones(2, TOKENS, FEATURES))
     assert out.unique().tolist() == pytest.approx([0, 1 / 0.7])
@@ -263,8 +263,8 @@ def masks_of(adapted: Any, rows: list[TokenRow], *, packed: bool) -> list[Tensor
     passes = passes_of(adapted, "token")
     batch = lay_out(rows, packed=packed, pad_id=0, device=torch.device("cpu"))
     with passes.installed():
-        passes.begin(1)
-        passes.aim(batch)
+        passes.select_pass(1)
+        passes.set_batch(batch)
         _, layer = next(adapter.layers(adapted))
         kept = layer.lora_dropout["default"](torch.ones(*batch.ids.shape, FEATURES)) > 0
     lengths = [max(1, len(row) - bool(row.continuation)) for row in rows]
@@ -310,8 +310,8 @@ def test_a_forward_pass_that_was_not_announced_is_a_fault(
     with passes_of(adapted, "token").installed() as passes:
         with pytest.raises(RuntimeError, match="aimed at None"):
             model.hidden(torch.tensor([[1, 2, 3]]))
-        passes.begin(0)
-        passes.aim(batch_of(0, tokens=4))
+        passes.select_pass(0)
+        passes.set_batch(batch_of(0, tokens=4))
         with pytest.raises(RuntimeError, match=r"aimed at \(1, 4\)"):
             model.hidden(torch.tensor([[1, 2, 3]]))
 

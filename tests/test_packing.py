@@ -122,7 +122,7 @@ def test_likelihoods_come_with_the_answers(tiny_llama: Path) -> None:
     model = tiny.load(tiny_llama)
     prompts = [row.prompt for row in ROWS]
     for adapted in (False, True):
-        with tiny.learned(model) if adapted else merging.folded(model.causal):
+        with tiny.learned(model) if adapted else merging.merged(model.causal):
             options: dict[str, Any] = {"max_new_tokens": 6}
             tokens, log_probs = generate_scored(model, prompts, **options)
             rows = [TokenRow(0, p, t) for p, t in zip(prompts, tokens, strict=True)]

@@ -24,7 +24,7 @@ from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
-from star.models.truncation import Limits, admit, encode_choices, encode_rows
+from star.models.truncation import Limits, encode_choices, encode_rows, truncate_prompts
 
 LIMITS = Limits(max_new_tokens=5)
 WORDS = ("eggs", "pens", "blue", "many", "then", "she", "buys")
@@ -266,25 +266,28 @@ def test_admission(model: LanguageModel) -> None:
     options = {"limits": LIMITS, "where": "pool"}
     fits = len(encode_rows(model, examples, None).rows[2])
     tight = replace(model, max_length=fits + LIMITS.max_new_tokens)  # the last one is too long
-    assert admit(model, examples, overlong="error", **options) == (examples, None)
-    kept, line = admit(tight, examples, overlong="truncate", **options)
+    assert truncate_prompts(model, examples, overlong="error", **options) == (examples, None)
+    kept, line = truncate_prompts(tight, examples, overlong="truncate", **options)
     assert kept == examples and line is not None
     assert line.startswith("pool: 1 cut from the left")
-    kept, line = admit(tight, examples, overlong="drop", **options)
+    kept, line = truncate_prompts(tight, examples, overlong="drop", **options)
     assert kept == examples[:3] and line is not None and "1 left out" in line
     with pytest.raises(InputError, match=r"row 3 needs .* task\.overlong"):
-        admit(tight, examples, overlong="error", **options)
+        truncate_prompts(tight, examples, overlong="error", **options)
     with pytest.raises(InputError, match="max_new_tokens=5 leaves no room"):
-        admit(replace(model, max_length=5), examples, overlong="truncate", **options)
+        truncate_prompts(replace(model, max_length=5), examples, overlong="truncate", **options)
 
 
 def test_choice_tasks_keep_room_for_the_longest_choice(model: LanguageModel) -> None:
     examples = [Example(0, "what is the answer", (" 1", " 2 3 4"))]
     length = len(encode_rows(model, examples, None).rows[0].prompt)
     options = {"limits": Limits(100), "where": "test", "overlong": "error"}
-    assert admit(replace(model, max_length=length + 3), examples, **options) == (examples, None)
+    assert truncate_prompts(replace(model, max_length=length + 3), examples, **options) == (
+        examples,
+        None,
+    )
     with pytest.raises(InputError, match="row 0"):
-        admit(replace(model, max_length=length + 2), examples, **options)
+        truncate_prompts(replace(model, max_length=length + 2), examples, **options)
 
 
 def test_what_is_cut_in_scoring_alone_is_said(
@@ -296,7 +299,9 @@ def test_what_is_cut_in_scoring_alone_is_said(
     tight = replace(
         model, max_length=longest + 1
     )  # room for a choice, not for an answer of five tokens
-    assert admit(tight, examples, limits=LIMITS, overlong="error", where="pool")[1] is None
+    assert (
+        truncate_prompts(tight, examples, limits=LIMITS, overlong="error", where="pool")[1] is None
+    )
     scorer(tight, examples, "choices")
     assert not caplog.records
     scorer(tight, examples, "model")

@@ -90,7 +90,7 @@ def test_every_adapter_acts_in_every_architecture(name: str, word: str) -> None:
         plain.log_softmax(-1)[..., 7].sum().backward()
         for full, layer in layers.items():
             assert layer.lora_A["default"].weight.grad.any(), full
-        with torch.no_grad(), merging.folded(causal):
+        with torch.no_grad(), merging.merged(causal):
             folded = causal(input_ids=ids, use_cache=False).logits
         torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-4)
 

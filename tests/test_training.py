@@ -20,7 +20,7 @@ from star.errors import InputError
 from star.models import adapter, training
 from star.models.encoding import TokenRow, encode
 from star.models.language_model import LanguageModel
-from star.models.training import Fit
+from star.models.training import TrainingResult
 
 ROWS = [replace(row, index=i) for i, row in enumerate(tiny.random_rows(19, seed=4))]
 DRY = replace(tiny.ADAPTER, lora_dropout=0.0)
@@ -42,7 +42,7 @@ def train(
     regularizer: RegularizerConfig = NONE,
     seed: int = 0,
     **options: Any,
-) -> tuple[Fit, dict[str, Tensor]]:
+) -> tuple[TrainingResult, dict[str, Tensor]]:
     """Return the log and the weights that were trained."""
     with adapter.fresh(model, lora, seed=0, round_=0) as adapted:
         found = training.fit(
@@ -55,7 +55,7 @@ def train(
         }
 
 
-def series(found: Fit, key: str = "loss") -> np.ndarray:
+def series(found: TrainingResult, key: str = "loss") -> np.ndarray:
     return np.array([entry[key] for entry in found.log])
 
 

@@ -49,7 +49,7 @@ def judged(model: LanguageModel, choices: bool) -> Evaluation:
 
 def compared(
     model: LanguageModel, adapted: Any, base: Evaluation | None, choices: bool, **more: Any
-) -> tuple[Evaluation, views.Compared]:
+) -> tuple[Evaluation, views.CalibrationOfViews]:
     tested = judged(model, choices)
     passes = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1)
     found = views.compare(
@@ -64,7 +64,7 @@ def each_pass(model: LanguageModel, adapted: Any, row: TokenRow) -> list[float]:
     passes, logs = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1), []
     with passes.installed():
         for s in range(3):
-            passes.begin(s)
+            passes.select_pass(s)
             found = tiny.naive_log_probs(model, row)
             logs.append(sum(float(found[j, t]) for j, t in enumerate(row.continuation)))
     return logs

@@ -132,7 +132,7 @@ class PoolScorer:
         self._rows = Rows(encoded())
         self._order = np.argsort(self._rows.indices)
         if truncated:
-            # `admit` makes room for the choices, or for an answer of max_new_tokens: not for both.
+            # `truncate_prompts` makes room for choices or an answer of max_new_tokens, not both.
             logger.warning("scoring: %d rows are cut to fit the model", truncated)
 
     def base(self) -> View:

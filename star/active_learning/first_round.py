@@ -30,12 +30,13 @@ from star.errors import InputError
 from star.evaluation.evaluate import Evaluation
 from star.files import read_json, write_json
 from star.models import distributed, identity
-from star.models.training import Fit
+from star.models.training import TrainingResult
 from star.provenance import installed
 
 logger = logging.getLogger(__name__)
 
-Work = Callable[[], tuple[Fit, Evaluation, dict[str, float]]]
+Trained = tuple[TrainingResult, Evaluation, dict[str, float]]  # the last: seconds of both
+Work = Callable[[], Trained]
 
 
 class FirstRound:
@@ -53,7 +54,7 @@ class FirstRound:
         shares = folder is not None and distributed.state().num_processes == 1
         self._place = Path(str(folder)).expanduser() / _key(config, content) if shares else None
 
-    def train(self, adapted: PeftModel, work: Work) -> tuple[Fit, Evaluation, dict[str, float]]:
+    def train(self, adapted: PeftModel, work: Work) -> Trained:
         """Return what training and evaluation gave and the seconds they took, ``adapted`` trained.
 
         Args:
@@ -92,7 +93,7 @@ class FirstRound:
             write_json(told, {"seconds": time.perf_counter() - start})
         return view
 
-    def _read(self, adapted: PeftModel) -> tuple[Fit, Evaluation, dict[str, float]] | None:
+    def _read(self, adapted: PeftModel) -> Trained | None:
         assert self._place is not None
         if not self._place.is_dir():
             return None
@@ -102,7 +103,8 @@ class FirstRound:
             own = _weights(adapted)
             if weights.keys() != own.keys():
                 raise ValueError("another adapter")
-            found = Fit(**told["fit"]), Evaluation(**told["tested"]), dict(told["seconds"])
+            fitted = TrainingResult(**told["fit"])
+            found = fitted, Evaluation(**told["tested"]), dict(told["seconds"])
         except (InputError, OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             logger.warning("%s cannot be read (%s); training again", self._place, error)
             return None
@@ -112,7 +114,11 @@ class FirstRound:
         return found
 
     def _write(
-        self, adapted: PeftModel, fitted: Fit, tested: Evaluation, seconds: dict[str, float]
+        self,
+        adapted: PeftModel,
+        fitted: TrainingResult,
+        tested: Evaluation,
+        seconds: dict[str, float],
     ) -> None:
         assert self._place is not None
         kept = {k: getattr(tested, k) for k in ("metrics", "predictions", "tokens")}

@@ -131,7 +131,7 @@ def _repeat_query(folder: RunFolder, world: World, bought: dict[int, Answer], t:
 
 def _train_and_evaluate(
     config: Config, world: World, bought: dict[int, Answer], adapted: PeftModel, t: int
-) -> tuple[training.Fit, Evaluation, dict[str, float]]:
+) -> tuple[training.TrainingResult, Evaluation, dict[str, float]]:
     """Return what training and test gave, and the seconds of both."""
     clock = Clock({})
     fitted = _train(config, world, bought, adapted, t)
@@ -144,7 +144,7 @@ def _train_and_evaluate(
 
 def _train(
     config: Config, world: World, bought: dict[int, Answer], adapted: PeftModel, t: int
-) -> training.Fit:
+) -> training.TrainingResult:
     def rows(indices: list[int]) -> Any:
         return encode_rows(
             world.model,

@@ -21,7 +21,7 @@ from star.evaluation import learning_curves
 from star.evaluation.evaluate import Evaluation
 from star.files import write_json, write_jsonl, writing
 from star.models import adapter
-from star.models.training import Fit
+from star.models.training import TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def write_round(
     place: Path,
     round_: tuple[int, int],
     labeled: int,
-    fitted: Fit,
+    fitted: TrainingResult,
     tested: Evaluation,
     query: Query,
     clock: Clock,

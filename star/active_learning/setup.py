@@ -22,7 +22,7 @@ from star.models import distributed, mc_dropout, sources, targets
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits, admit, closes_choices
+from star.models.truncation import Limits, closes_choices, truncate_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +87,10 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
         max_prompt_length=config.evaluation.max_prompt_length,
     )
     rule = {"limits": limits, "overlong": config.task.overlong}
-    pooled, cut = admit(model, data.pool.examples, where="pool", **rule)
+    pooled, cut = truncate_prompts(model, data.pool.examples, where="pool", **rule)
     # Test rows always stay: leaving some out would change the question that is asked.
     rule["overlong"] = "error" if config.task.overlong == "error" else "truncate"
-    test, cut_test = admit(model, data.test.examples, where="test", **rule)
+    test, cut_test = truncate_prompts(model, data.test.examples, where="test", **rule)
     for line in filter(None, (cut, cut_test)):
         logger.warning("%s", line)
     if closes_choices(model, pooled) and not config.train.append_eos:

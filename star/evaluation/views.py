@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Compared:
+class CalibrationOfViews:
     """What :func:`compare` found.
 
     Attributes:
@@ -70,7 +70,7 @@ def compare(
     passes: Passes | None = None,
     base: Evaluation | None = None,
     validation: Evaluation | None = None,
-) -> Compared:
+) -> CalibrationOfViews:
     """Return the calibration of each view; add ``confidence_mc``, ``confidence_base`` to rows.
 
     Rows of generated answers also get these two with ``_token_mean`` behind the name.
@@ -111,7 +111,7 @@ def compare(
     found["shared"] = _shared(tested, [view for view in ("full", "mc", "base") if view in found])
     if validation is not None:
         found["full_scaled"] = _scaled(tested, validation, bins)
-    return Compared(found, tokens)
+    return CalibrationOfViews(found, tokens)
 
 
 def _kinds(tested: Evaluation) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Truncated:
     """Rows after the truncation rule, and what it did: positions of rows cut or left out."""
 
     rows: list[TokenRow]
@@ -108,7 +108,9 @@ class Fitted:
     dropped: list[int]
 
 
-def fit(rows: Sequence[TokenRow], *, max_length: int, reserve: int, overlong: str) -> Fitted:
+def truncate(
+    rows: Sequence[TokenRow], *, max_length: int, reserve: int, overlong: str
+) -> Truncated:
     """Apply ``task.overlong`` to rows that do not fit ``max_length`` tokens.
 
     Args:
@@ -149,7 +151,7 @@ def fit(rows: Sequence[TokenRow], *, max_length: int, reserve: int, overlong: st
                     continuation=row.continuation[: max_length - min(room, len(row.prompt))],
                 )
             )
-    return Fitted(kept, truncated, dropped)
+    return Truncated(kept, truncated, dropped)
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> Tensor:

@@ -28,7 +28,7 @@ BATCH_TOKENS = 32768
 
 
 @dataclass(frozen=True)
-class Made:
+class Generation:
     """A greedy answer.
 
     Attributes:
@@ -76,9 +76,9 @@ def _generate(
     *,
     max_new_tokens: int,
     desc: str = "generate",
-) -> list[Made]:
+) -> list[Generation]:
     mine, most = share(len(prompts)), model.batching
-    done: dict[int, Made] = {}
+    done: dict[int, Generation] = {}
 
     def work(places: list[int]) -> int:
         rows = [mine[i] for i in places]
@@ -94,7 +94,7 @@ def _generate(
         disable=not most.progress or not is_main(),
     )
     lengths = [len(prompts[i]) + max_new_tokens for i in mine]
-    with merging.folded(model.causal):
+    with merging.merged(model.causal):
         size = min(most.rows, max(1, most.tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
         for count in halving(length_batches(lengths, size, BATCH_TOKENS, cuts), work):
@@ -117,7 +117,7 @@ def _cuts(model: LanguageModel, lengths: Sequence[int], max_new_tokens: int) -> 
 
 def _answers(
     model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, most: int
-) -> list[Made]:
+) -> list[Generation]:
     """Return the answers of a batch between two ``cuts``, ``most`` tokens in a forward pass."""
     longest, turn = max(map(len, prompts)), model.traits.turn
     # All that is cached has to be made anew where a row crosses the turn: its own place.
@@ -157,7 +157,7 @@ def _begin(
 
 def _packed(
     model: LanguageModel, parts: Sequence[Sequence[Sequence[int]]], max_new_tokens: int
-) -> list[Made]:
+) -> list[Generation]:
     """Return the answers of rows, longest first, whose prompts go through the model in parts."""
     cache, hidden = _begin(model, parts, max_new_tokens)
     prompts = [prompt for part in parts for prompt in part]
@@ -179,13 +179,14 @@ def _packed(
             going, new = [going[row] for row in rows], new[rows]
         hidden = model.step(new, cache)
     return [
-        Made(tuple(one), float(log_prob)) for one, log_prob in zip(made, log_probs, strict=True)
+        Generation(tuple(one), float(log_prob))
+        for one, log_prob in zip(made, log_probs, strict=True)
     ]
 
 
 def _padded(
     model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
-) -> list[Made]:
+) -> list[Generation]:
     """Return the same by transformers' own loop, for models whose rows cannot be packed."""
     settings = GenerationConfig(
         do_sample=False,
@@ -203,7 +204,7 @@ def _padded(
         generation_config=settings,
     )
     answers = out[:, ids.shape[1] :].tolist()
-    return [Made(_until_stop(new, model.stop_ids), None) for new in answers]
+    return [Generation(_until_stop(new, model.stop_ids), None) for new in answers]
 
 
 def text_of(model: LanguageModel, ids: Sequence[int]) -> str:

@@ -235,8 +235,8 @@ def _run(
         states = []
         for s in columns:
             if passes:
-                passes.begin(s)
-                passes.aim(batch)
+                passes.select_pass(s)
+                passes.set_batch(batch)
             hidden = model.predict(batch)
             keep(places, s, count, reduce(batch, hidden))
             states += [hidden] if together else []
@@ -255,7 +255,7 @@ def _run(
         desc=desc, unit="tok", unit_scale=True, leave=False,
         disable=not model.batching.progress or not is_main(),
     )  # fmt: skip
-    with merging.folded(model.causal) if passes is None else nullcontext():
+    with merging.merged(model.causal) if passes is None else nullcontext():
         for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
             most = model.batching
             batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)

@@ -91,38 +91,38 @@ class Passes:
         self._a = {n: layer.lora_A[adapter.NAME].weight.data for n, layer in self._layers.items()}
         self._dropouts = {n: layer.lora_dropout[adapter.NAME] for n, layer in self._layers.items()}
         self._pass: int | None = None
-        fold = merging.Folded(self._adapted)
-        self._fold = fold if self._kind == "consistent" and fold.possible else None
+        merged = merging.Merged(self._adapted)
+        self._merged = merged if self._kind == "consistent" and merged.possible else None
         try:
             if self._kind == "token":
                 self._tokens = {n: _TokenMask(self._dropouts[n].p).eval() for n in self._layers}
                 for name, layer in self._layers.items():
                     layer.lora_dropout[adapter.NAME] = self._tokens[name]
-            with self._fold or nullcontext():
+            with self._merged or nullcontext():
                 yield self
         finally:
             for name, layer in self._layers.items():
                 layer.lora_A[adapter.NAME].weight.data = self._a[name]
                 layer.lora_dropout[adapter.NAME] = self._dropouts[name]
 
-    def begin(self, pass_: int) -> None:
+    def select_pass(self, pass_: int) -> None:
         """Make the next forward passes those of the ``pass_``-th sub-network, 0 … S − 1."""
         if self._pass == pass_:
             return
         self._pass = pass_
-        if self._fold is not None:
-            self._fold.show(self._sub_network(pass_))
+        if self._merged is not None:
+            self._merged.set(self._sub_network(pass_))
         elif self._kind == "consistent":
             for name, masked in self._sub_network(pass_).items():
                 self._layers[name].lora_A[adapter.NAME].weight.data = masked
 
-    def aim(self, batch: Batch) -> None:
+    def set_batch(self, batch: Batch) -> None:
         """Say which rows the next forward pass sees; ``token`` masks are functions of that."""
         if self._kind == "token":
             places = _beginnings(batch)
             for name, mask in self._tokens.items():
                 key = seeding.derive(self._key[0], "mc_dropout", self._key[1], self._pass, name)
-                mask.aim(key, places)
+                mask.set_rows(key, places)
 
     def _sub_network(self, pass_: int) -> dict[str, Tensor]:
         """Return A·diag(m)/(1 − p) of every adapted module."""
@@ -143,7 +143,7 @@ class _TokenMask(nn.Module):
         self.p = p
         self._rows: Tensor | None = None
 
-    def aim(self, key: int, places: Tensor) -> None:
+    def set_rows(self, key: int, places: Tensor) -> None:
         """Set the hash keys of the next batch's places, from :func:`_beginnings`."""
         low, high = _signed(key & 0xFFFFFFFF), _signed(key >> 32)
         self._rows = _mix(_mix(places ^ low) ^ high)

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from star.models.adapter import NAME, is_variant, layers
 
 
-class Folded:
+class Merged:
     """Scoring with W + s·B·A in the place of W and its LoRA branch: one product, not three.
 
     A context; s is the adapter's scale. The base weights themselves come back at its end, bit for
@@ -25,7 +25,7 @@ class Folded:
 
     @property
     def possible(self) -> bool:
-        """Whether the branch is on and can be folded without changing the ranking.
+        """Whether the branch is on and can be merged without changing the ranking.
 
         In 16 bits the sum would lose most of a branch that is small beside W; quantised weights
         cannot be added to.
@@ -39,7 +39,7 @@ class Folded:
             for layer in self._layers.values()
         )
 
-    def __enter__(self) -> Folded:
+    def __enter__(self) -> Merged:
         self._base = {name: layer.base_layer.weight for name, layer in self._layers.items()}
         # New parameters: the old ones may be tied to other modules'. And ordinary ones:
         # torch.compile would take a tensor of the inference mode for another kind of weight. All of
@@ -52,8 +52,8 @@ class Folded:
         return self
 
     @torch.no_grad()
-    def show(self, a: Mapping[str, Tensor] | None = None) -> None:
-        """Fold the branches in, with other matrices in the place of A where they are given.
+    def set(self, a: Mapping[str, Tensor] | None = None) -> None:
+        """Merge the branches in, with other matrices in the place of A where they are given.
 
         Args:
             a: Name of every adapted module to its (r, in) matrix; ``None`` = the adapter's own.
@@ -77,12 +77,12 @@ class Folded:
 
 
 @contextmanager
-def folded(causal: nn.Module) -> Iterator[None]:
-    """Fold the adapter in view, if there is one that can be; else change nothing."""
-    fold = Folded(causal)
-    if not fold.possible:
+def merged(causal: nn.Module) -> Iterator[None]:
+    """Merge the adapter in view, if there is one that can be; else change nothing."""
+    weights = Merged(causal)
+    if not weights.possible:
         yield
         return
-    with fold:
-        fold.show()
+    with weights:
+        weights.set()
         yield

@@ -20,7 +20,7 @@ from star.models import likelihood, saved_adapter
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.distributed import is_main
-from star.models.encoding import TokenRow, encode, fit
+from star.models.encoding import TokenRow, encode, truncate
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
@@ -104,7 +104,9 @@ def score_texts(
         cut: set[int] = set()
         for i, row in enumerate(encoded):
             reserve = 0 if row.continuation else max_new_tokens
-            one = fit([row], max_length=loaded.max_length, reserve=reserve, overlong="truncate")
+            one = truncate(
+                [row], max_length=loaded.max_length, reserve=reserve, overlong="truncate"
+            )
             encoded[i] = one.rows[0]
             cut |= {i} if one.truncated else set()
         made = generate(loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens)

@@ -33,7 +33,7 @@ from star.models.language_model import LanguageModel
 
 
 @dataclass
-class Fit:
+class TrainingResult:
     """What a training did.
 
     Attributes:
@@ -63,7 +63,7 @@ def fit(
     round_: int,
     validation: Sequence[TokenRow] = (),
     schedule_rows: int | None = None,
-) -> Fit:
+) -> TrainingResult:
     """Train the adapter in place on ``rows``, answers only in the loss; leave it in eval mode.
 
     The learning rate's schedule is as long as the training, or, given ``schedule_rows`` (the
@@ -96,7 +96,7 @@ def fit(
         if schedule_rows is None
         else config.num_train_epochs * (schedule_rows // batch_size + 1),
     )
-    result = Fit()
+    result = TrainingResult()
     best: dict[str, Tensor] | None = None
     bar = tqdm(
         total=total, desc=f"train {round_}", unit="update", leave=False,
@@ -162,7 +162,7 @@ def _refuse_infinite(update: Mapping[str, float], round_: int, rows: Sequence[To
             )
 
 
-def _refuse_unmoved(result: Fit, round_: int, config: TrainConfig) -> None:
+def _refuse_unmoved(result: TrainingResult, round_: int, config: TrainConfig) -> None:
     """Raise ``InputError`` if B, which starts at zero, is still there after the updates."""
     if not result.log or any(update["norm_B"] > 0 for update in result.log):
         return

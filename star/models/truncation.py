@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from star.data.task import Answer, Example
 from star.errors import InputError
-from star.models.encoding import Fitted, TokenRow, encode, fit
+from star.models.encoding import TokenRow, Truncated, encode, truncate
 from star.models.language_model import LanguageModel
 
 
@@ -29,7 +29,7 @@ def encode_rows(
     eos: bool = False,
     max_length: int | None = None,
     max_prompt_length: int | None = None,
-) -> Fitted:
+) -> Truncated:
     """Return the examples as token rows, keyed by the examples' indices, cut to what fits.
 
     Args:
@@ -43,7 +43,7 @@ def encode_rows(
     """
     texts = [""] * len(examples) if continuations is None else list(continuations)
     rows = _encoded(model, examples, texts, eos=eos)
-    return _fitted(model, rows, reserve, max_length, max_prompt_length)
+    return _truncated(model, rows, reserve, max_length, max_prompt_length)
 
 
 def _encoded(
@@ -54,20 +54,20 @@ def _encoded(
     return [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
 
 
-def _fitted(
+def _truncated(
     model: LanguageModel,
     rows: list[TokenRow],
     reserve: int,
     max_length: int | None,
     max_prompt_length: int | None,
-) -> Fitted:
+) -> Truncated:
     """Return rows cut to what fits; arguments as for :func:`encode_rows`."""
     cut: set[int] = set()
     if max_prompt_length is not None:
         cut = {i for i, row in enumerate(rows) if len(row.prompt) > max_prompt_length}
         rows = [replace(row, prompt=row.prompt[-max_prompt_length:]) for row in rows]
     allowed = min(model.max_length, max_length or model.max_length)
-    fitted = fit(rows, max_length=allowed, reserve=reserve, overlong="truncate")
+    fitted = truncate(rows, max_length=allowed, reserve=reserve, overlong="truncate")
     return replace(fitted, truncated=sorted({*fitted.truncated, *cut}))
 
 
@@ -123,7 +123,7 @@ def encode_choices(
         ends.append(start := start + len(example.choices or ()))
         place = slice(start - len(example.choices or ()), start)
         rows[place] = _told_apart(model, example, rows[place])
-    rows = _fitted(model, rows, 0, None, max_prompt_length).rows
+    rows = _truncated(model, rows, 0, None, max_prompt_length).rows
     groups = [rows[start:end] for start, end in pairwise([0, *ends])]
     for group in groups:
         # Where cutting left prompts of unequal length, the choices would be asked different things.
@@ -176,7 +176,7 @@ def closes_choices(model: LanguageModel, examples: Sequence[Example]) -> bool:
     )
 
 
-def admit(
+def truncate_prompts(
     model: LanguageModel, examples: Sequence[Example], *, limits: Limits, overlong: str, where: str
 ) -> tuple[list[Example], str | None]:
     """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
@@ -196,7 +196,7 @@ def admit(
     ]
     reserve = max(tails) + closed if tails else limits.max_new_tokens
     rows = encode_rows(model, examples, None).rows
-    fitted = fit(rows, max_length=model.max_length, reserve=reserve, overlong=overlong)
+    fitted = truncate(rows, max_length=model.max_length, reserve=reserve, overlong=overlong)
     if not (fitted.truncated or fitted.dropped):
         return list(examples), None
     gone = set(fitted.dropped)

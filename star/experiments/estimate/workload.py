@@ -21,7 +21,7 @@ from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits, admit, encode_rows
+from star.models.truncation import Limits, encode_rows, truncate_prompts
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,13 @@ def plan(
         max_prompt_length=config.evaluation.max_prompt_length,
     )
     rule = config.task.overlong
-    pool, cut = admit(model, data.pool.examples, limits=limits, overlong=rule, where="pool")
+    pool, cut = truncate_prompts(
+        model, data.pool.examples, limits=limits, overlong=rule, where="pool"
+    )
     rule = "error" if rule == "error" else "truncate"  # as a run does, which keeps the test rows
-    test, cut_test = admit(model, data.test.examples, limits=limits, overlong=rule, where="test")
+    test, cut_test = truncate_prompts(
+        model, data.test.examples, limits=limits, overlong=rule, where="test"
+    )
     targets = encode_rows(model, test, [answer.target for answer in data.test.answers]).rows
     known = [len(row.continuation) for row in targets]
     indices = [example.index for example in pool]
