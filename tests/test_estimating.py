@@ -200,7 +200,7 @@ def test_labels_of_each_round_by_hand() -> None:
     assert sizes == [(3, 9), (7, 5), (11, 1), (12, 0)]
     words[2] = "pool.rounds=2"
     assert len(list(picks(load(None, words), range(14)))) == 2
-    with pytest.raises(InputError, match="3 available / 5 requested"):
+    with pytest.raises(InputError, match="1 available / 3 requested"):
         list(picks(load(None, words), range(3)))
 
 

@@ -99,7 +99,8 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
             "which train.append_eos=false leaves untrained"
         )
     pool = Pool([example.index for example in pooled])
-    pool.require(config.pool.initial_size + config.task.validation_size)  # before hours of scoring
+    first = config.pool.initial_size + config.task.validation_size
+    data.require(first, len(pooled))  # before hours of scoring
     answers = zip(data.pool.examples, data.pool.answers, strict=True)
     oracle = Oracle({example.index: answer for example, answer in answers})
     scorer = None

@@ -41,6 +41,7 @@ def rows(config: Config) -> tasks.TaskData:
     """
     fingerprint(config.acquisition.strategy)
     data = tasks.load(config.task, seed=config.seed)
+    data.require(config.pool.initial_size + config.task.validation_size, len(data.pool))
     name = config.model.name_or_path
     # The Hub is asked once, when the model is loaded; so is a package, whose file is converted.
     if name.startswith((".", "/", "~", "embedded://")) and not name.endswith(".gguf"):

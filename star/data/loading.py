@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from star import seeding
 from star.config import TaskConfig
 from star.data.checking import hints, refuse_shown, refuse_unreadable
+from star.data.pool import PoolExhaustedError
 from star.data.reading import Table, read_folder, read_hub
 from star.data.task import Answer, Example, Task
 from star.data.tasks.boolq import Boolq
@@ -63,6 +64,7 @@ class TaskData:
             generator.
         notes: What was left out or looks odd, counted, one sentence each; to be reported.
         counts: The numbers behind the notes, and the sizes.
+        repeated: Where the rows stand that ask what an earlier row asks; the pool leaves them out.
     """
 
     task: Task
@@ -72,6 +74,32 @@ class TaskData:
     source: dict[str, Any]
     notes: list[str]
     counts: dict[str, int]
+    repeated: Sequence[str] = ()
+
+    def require(self, count: int, kept: int) -> None:
+        """Refuse to label ``count`` examples at the start where only ``kept`` take part.
+
+        Raises:
+            PoolExhaustedError: With what made the pool so small.
+        """
+        if count <= kept:
+            return
+        config, why = self.task.config, ""
+        if self.repeated:
+            first, *others = self.repeated[:5]
+            places = [first, *(place.rpartition(", ")[2] for place in others)]
+            more = ", …" if len(self.repeated) > 5 else ""
+            why += f"{_count(len(self.repeated), 'row')} with the question of an earlier row left "
+            why += f"out ({', '.join(places)}{more}); "
+        if kept < len(self.pool):
+            why += f"{len(self.pool) - kept} left out by task.overlong={config.overlong}; "
+        limit = (
+            "" if config.pool_limit is None else f", or raise task.pool_limit={config.pool_limit}"
+        )
+        raise PoolExhaustedError(
+            f"pool exhausted: {kept} available / {count} requested; {why}lower pool.initial_size "
+            f"or task.validation_size{limit}"
+        )
 
 
 def is_choice(config: TaskConfig) -> bool:
@@ -101,6 +129,7 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
         refuse_shown(task, test_table.rows, test.answers)
     pool, conflicting = _first_of_each(stored)
 
+    kept = {example.index for example in pool.examples}
     duplicates = len(stored) - len(pool)
     prompts = {example.prompt for example in pool.examples}
     shared = sum(example.prompt in prompts for example in test.examples)
@@ -119,6 +148,11 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
         pool=pool,
         test=test,
         fingerprint=_fingerprint(task, (pool, test)),
+        repeated=[
+            place
+            for number, place in zip(pool_table.numbers, pool_table.places, strict=True)
+            if number not in kept
+        ],
         source={"pool": pool_table.source, "test": test_table.source},
         notes=notes,
         counts={

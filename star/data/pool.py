@@ -120,8 +120,7 @@ class Pool:
         """Raise ``PoolExhaustedError`` if fewer than ``count`` are unlabelled."""
         if count > len(self._unlabelled):
             raise PoolExhaustedError(
-                f"pool exhausted: {len(self._unlabelled)} available / {count} requested; lower "
-                "pool.initial_size or task.validation_size, or raise task.pool_limit"
+                f"pool exhausted: {len(self._unlabelled)} available / {count} requested"
             )
 
     def draw(self, count: int, generator: torch.Generator) -> list[int]:

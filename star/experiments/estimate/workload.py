@@ -227,6 +227,7 @@ def plan(
     targets = encode_rows(model, test, [answer.target for answer in data.test.answers]).rows
     known = [len(row.continuation) for row in targets]
     indices = [example.index for example in pool]
+    data.require(config.pool.initial_size + config.task.validation_size, len(pool))
     rounds = list(picks(config, indices, queries))
     held = set(indices) - set(rounds[0].trained) - set(rounds[0].unlabelled)
     early = early_end(len(pool), len(rounds), config.pool.rounds)
@@ -259,7 +260,6 @@ def picks(
         queries: What is picked after each round; ``None`` = as random choice would.
     """
     pool = Pool(indices)
-    pool.require(config.pool.initial_size + config.task.validation_size)
     held = pool.draw(config.task.validation_size, seeding.generator(config.seed, "validation"))
     pool.query(held)
     pool.query(pool.draw(config.pool.initial_size, seeding.generator(config.seed, "initial")))
