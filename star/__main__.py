@@ -18,6 +18,7 @@ INTERRUPTED = "interrupted; start the same command again to go on"
 
 def main() -> int:
     """Run the command line and return the exit status; 141 where nobody reads on."""
+    _take_utf_8_for_ascii()
     # Whoever was started in the background ignores interrupts, and goes on to.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -41,6 +42,16 @@ def main() -> int:
             with contextlib.suppress(OSError):  # or the interpreter tries again, and complains
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return status
+
+
+def _take_utf_8_for_ascii() -> None:
+    """Start again in Python's UTF-8 mode where file names would be ASCII.
+
+    Python does so by itself in the locale C, unless ``PYTHONUTF8=0`` says otherwise. A word of the
+    command line has then lost its letters already, and no file can be called by them.
+    """
+    if codecs.lookup(sys.getfilesystemencoding()).name == "ascii" and sys.executable:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _unwritten(error: OSError) -> int:

@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import runs
+import torch
+
+import star
+from star.cli.main import main
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONIO", "LC_"))}
 STAR = f"{sys.executable} -m star"
@@ -86,14 +91,51 @@ def test_a_name_that_is_not_utf_8() -> None:
         assert part in done.stderr
 
 
-def test_a_name_that_the_locale_has_not(tmp_path: Path, finished: list[str]) -> None:
-    (tmp_path / "run.yaml").write_text("output_dir: né\n", encoding="utf-8")
-    words = " ".join(f"'{word}'" for word in finished if not word.startswith("output_dir="))
-    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = shell(f"star run {tmp_path / 'run.yaml'} {words}", **locale)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ") and r"n\xe9" in done.stderr
-    assert "PYTHONUTF8=1" in done.stderr and "Traceback" not in done.stderr
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, ASCII], ids=["C", "ASCII"])
+def test_a_name_beyond_ascii_in_a_locale_without_it(
+    locale: dict[str, str], tiny_llama: Path, tmp_path: Path
+) -> None:
+    data = runs.write_data(tmp_path / "né λ", pool=8, test=2)
+    rows = (data / "train.jsonl").read_text(encoding="utf-8").replace("eggs", "œufs")
+    (data / "train.jsonl").write_text(rows, encoding="utf-8")
+    words = ["pool.rounds=1", "train.num_train_epochs=1", "acquisition.name=ünsure", "run_name=é"]
+    words = runs.words(tiny_llama, Path("né λ"), Path("sortie é"), *words)
+    quoted = " ".join(f"'{word}'" for word in words)
+    done = shell(f"cd '{tmp_path}' && star run - {quoted}", **locale)
+    assert (done.returncode, done.stdout) == (0, "sortie é/é\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    folder = tmp_path / "sortie é/é"
+    assert star.load_config(folder / "config.yaml").task.data_dir == "né λ"
+    assert "name: ünsure\n" in (folder / "config.yaml").read_text(encoding="utf-8")
+    assert runs.result(folder)["strategy"] == "ünsure"
+
+
+def no_such_name() -> None:
+    raise UnicodeEncodeError("iso8859-1", "runs/λ", 5, 6, "ordinal not in range(256)")
+
+
+@pytest.mark.parametrize(
+    "meets, parts",
+    [
+        (no_such_name, (r"runs/\u03bb", "PYTHONUTF8=1")),
+        (lambda: torch.empty(10**15), ("not enough memory", "allocate", "smaller")),
+    ],
+    ids=["name", "memory"],
+)
+def test_what_a_machine_has_not(
+    meets: Callable[[], object],
+    parts: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr("star.cli.run.execute", lambda options: meets())
+    assert main(["run", "-"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert all(part in err for part in parts)
 
 
 @pytest.mark.parametrize(
