@@ -195,9 +195,12 @@ WORDS = {
     "blank": run("output_dir=''", says=("output_dir is blank", "''")),
     "nothing": run("output_dir=", says=("output_dir must be text", "nothing")),
     "number-of-a-thousand-digits": run(f"seed={'9' * 30}", says=("seed must be less than", "999")),
-    "no-memory": run(
-        f"evaluation.ece_bins={10**15}", says=("not enough memory", "allocate", "smaller")
+    "too-many-bins": run(
+        "evaluation.ece_bins=1001", says=("evaluation.ece_bins must be at most 1000, got 1001",)
     ),
+    "no-such-number": run("train.max_steps=few", says=("a whole number or null", "got 'few'")),
+    "no-such-truth": run("tracking.progress=maybe", says=("true or false", "got 'maybe'")),
+    "near-value": run("acquisition.combine=dynamik", says=("did you mean 'dynamic'?",)),
     "preset": case("run", "-", "--preset", "papr", says=("--preset", "paper", "'papr'")),
 }
 
@@ -212,7 +215,22 @@ FILES = {
     "yaml-bytes": yaml(b"\xff\xfe\x00", "not readable as YAML"),
     "yaml-key": yaml("pool: {roundz: 3}\n", "'pool.roundz'", "did you mean 'pool.rounds'?"),
     "yaml-no": yaml("task: {name: jsonl, choices: [yes, no]}\n", "task.choices", "quote it"),
-    "yaml-list-as-text": yaml("task: {choices: 'a, b'}\n", "task.choices is a list", "[a, b]"),
+    "yaml-list-as-text": yaml("task: {choices: 'a, b'}\n", "choices must be a list", "[a, b]"),
+    "yaml-value": yaml("train: {learning_rate: fast}\n", "must be a number, got 'fast'"),
+    "run-a-table": case(
+        "run", "t.yaml", says=("t.yaml is a table of runs", "star sweep t.yaml"), make=table
+    ),
+    "estimate-a-table": case(
+        "estimate", "t.yaml", says=("is a table of runs", "star sweep t.yaml"), make=table
+    ),
+    "replay-a-table": case("replay", "t.yaml", says=("t.yaml is a file", "a run"), make=table),
+    "sweep-a-configuration": case(
+        "sweep", "c.yaml", says=("configuration of one run", "star run c.yaml"), make=table
+    ),
+    "report-a-configuration": case(
+        "report", "c.yaml", says=("configuration of one run", "star run c.yaml"), make=table
+    ),
+    "run-a-run": case("run", "{run}", says=("it is a run folder", "config.yaml")),
     "yaml-surrogate": yaml('run_name: "a\\ud800"\n', "run"),
     "yaml-empty-section": yaml("pool:\n", "pool is a section"),
 }
@@ -274,7 +292,13 @@ COMMANDS = {
     "replay-gone": case("replay", "gone", says="run folder gone not found"),
     "replay-no-run": case("replay", ".", says=("not a run folder", "config.yaml")),
     "replay-key": case(
-        "replay", "{run}", "train.learning_rate=1", says=("train.learning_rate", "it can change")
+        "replay", "{run}", "train.learning_rate=1", says=("'train.learning_rate'; it can change",)
+    ),
+    "replay-word": case(
+        "replay", "{run}", "acquisition", says=("key=value, got 'acquisition'", "it can change")
+    ),
+    "replay-no-key": case(
+        "replay", "{run}", "acquisition.mesure=x", says=("did you mean 'acquisition.measure'?",)
     ),
     "replay-nothing": case("replay", "{run}", says=("no scores to replay", "at random")),
     "score-gone": case("score", "m", "gone.jsonl", "-o", "x", says="gone.jsonl not found"),
@@ -298,6 +322,24 @@ DATA = {
     "no-answer": data(GOOD + '{"question": "q", "answer": " "}\n', "line 2", "'answer' is empty"),
     "no-choice": data(GOOD * 2, "line 1", "task.choices", "'1'", words=("task.choices=a,b",)),
     "bytes": data(b'{"question": "\xff"}\n', "line 1", "not UTF-8"),
+    "same-questions": data(
+        GOOD * 7,
+        "1 available / 2 requested; 6 rows with the question of an earlier row left out",
+        "train.jsonl, line 2, line 3, line 4, line 5, line 6, …",
+        "lower pool.initial_size or task.validation_size\n",
+        words=("pool.initial_size=2",),
+    ),
+    "same-questions-in-part": data(
+        GOOD * 2 + '{"question": "q", "answer": "2"}\n',
+        "1 available / 2 requested; 1 row with the question",
+        "or raise task.pool_limit=2",
+        words=("pool.initial_size=2", "task.pool_limit=2"),
+    ),
+    "all-too-long": data(
+        GOOD + json.dumps({"question": "eggs " * 300, "answer": "1"}) + "\n",
+        "1 available / 2 requested; 1 left out by task.overlong=drop",
+        words=("pool.initial_size=2", "task.overlong=drop"),
+    ),
     "csv-twice": data("a,a\n1,2\n", "header", "twice", name="train.csv"),
     "csv-column": data(
         "text,label\nwhat,1\n", "no column 'question'", "text, label", name="train.csv"

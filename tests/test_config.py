@@ -300,7 +300,7 @@ def test_what_reads_labels_says_so() -> None:
         ("--seed=3", ["expected key=value"]),
         ("seed=abc", ["seed", "abc"]),
         ("seed=1.5", ["seed", "1.5"]),
-        ("seed=null", ["seed", "None"]),
+        ("seed=null", ["seed must be a whole number, got nothing"]),
         ("pool.rounds=1e3", ["pool.rounds"]),
         ("train.learning_rate=fast", ["train.learning_rate", "fast"]),
         ("tracking.progress=maybe", ["tracking.progress", "maybe"]),
@@ -309,7 +309,7 @@ def test_what_reads_labels_says_so() -> None:
         ("task.name=gsm", ["task.name", "'gsm'", "'gsm8k'"]),
         ("adapter.target_modules=null", ["adapter.target_modules"]),
         ("adapter.target_modules={a: b}", ["adapter.target_modules"]),
-        ("task.choices={a: b}", ["task.choices is a list", "[a, b]"]),
+        ("task.choices={a: b}", ["task.choices must be a list", "[a, b]"]),
         ("task.choices=[a", ["task.choices=[a", "'task.choices=[A, B]' or task.choices=A,B"]),
         ("task.columns=text", ["task.columns must be {question: COLUMN", "'text'"]),
         ('task.prompt="a', ['task.prompt="a', "write 'task.prompt=\"TEXT\"'"]),
@@ -334,6 +334,30 @@ def test_words_that_are_wrong(word: str, parts: list[str]) -> None:
     message = refused(None, word)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize("value", ["", "x"])
+@pytest.mark.parametrize("key", [key for key, _ in fields_of(Config)])
+def test_what_a_key_cannot_take_is_said_in_our_words(key: str, value: str) -> None:
+    """A library's say names its own classes, and neither what is allowed nor what was got."""
+    try:
+        load(None, [f"{key}={value}"])
+    except InputError as error:
+        said = str(error)
+        assert key in said or key.rpartition(".")[2] in said
+        assert "got " in said or "needs" in said or "is empty" in said or "belongs to" in said
+        for word in (
+            "Incompatible",
+            "NoneType",
+            "'None'",
+            "got None",
+            "Literal",
+            "Optional",
+            "obj",
+        ):
+            assert word not in said
+    else:
+        assert value or str(dict(fields_of(Config))[key].type).startswith("Optional")
 
 
 @pytest.mark.parametrize("key, item", list(fields_of(Config)), ids=lambda value: str(value)[:40])

@@ -7,7 +7,7 @@ import re
 from typing import Any, get_args, get_type_hints
 
 from star.config.derived import needs_scores
-from star.config.keys import fields_of, get
+from star.config.keys import fields_of, get, shown
 from star.config.schema import AcquisitionConfig, Config
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
@@ -66,7 +66,7 @@ def check_modules(key: str, modules: Any) -> None:
     if not isinstance(modules, list):
         raise InputError(
             f"{key} must be {', '.join(MODULE_WORDS)}, or a list; write it whole, "
-            f"[q_proj, v_proj], got {modules!r}"
+            f"[q_proj, v_proj], got {shown(modules)}"
         )
     if not modules:
         raise InputError(f"{key} is empty; name at least one module")

@@ -27,6 +27,24 @@ def get(config: Any, key: str) -> Any:
     return config
 
 
+def shown(value: Any) -> str:
+    """Return a value that was given, for a message about it."""
+    return "nothing" if value is None else repr(value)
+
+
+def wanted(kind: str) -> str:
+    """Return in words what a key of a type (as the schema writes it) takes."""
+    if "list[" in kind:
+        return "a list, written whole: [a, b]"
+    if "dict[" in kind:
+        return "{question: COLUMN, answer: COLUMN}"
+    if kind.startswith("Literal["):
+        return f"one of {kind[len('Literal[') : -1]}"
+    plain = kind.removeprefix("Optional[").removesuffix("]")
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    return words[plain] + (" or null" if plain != kind else "")
+
+
 def describe() -> str:
     """Return one line a key: name, type, default and help; for ``star run --help``."""
     lines = []

@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 from star.config.checks import check, check_modules
 from star.config.derived import hash_of
-from star.config.keys import fields_of
+from star.config.keys import fields_of, shown, wanted
 from star.config.schema import Config
 from star.config.words import MODULES, meant, spell
-from star.errors import InputError
+from star.errors import InputError, nearest
 
 PRESETS = ("paper", "released", "star")
 """Names of the committed deltas in ``star/config/presets``."""
@@ -58,13 +58,25 @@ def load(
             _refuse_unknown(OmegaConf.to_container(part, resolve=False), name)
             tree = OmegaConf.merge(tree, part)
         except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None)
-            what = str(error).splitlines()[0]
-            raise InputError(f"{name}: {key + ': ' if key else ''}{what}") from None
+            raise InputError(f"{name}: {_misfit(part, error)}") from None
     config = OmegaConf.to_object(tree)
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _misfit(part: Any, error: Exception) -> str:
+    """Say of a value what its key takes, where OmegaConf says which class it failed to become."""
+    from omegaconf import OmegaConf
+
+    key = getattr(error, "full_key", None)
+    kind = {name: str(item.type) for name, item in fields_of(Config)}.get(key or "")
+    if key is None or kind is None:
+        return f"{key + ': ' if key else ''}{str(error).splitlines()[0]}"
+    value = OmegaConf.select(part, key)
+    words = kind[kind.find("Literal[") :].split("'")[1::2] if "Literal[" in kind else []
+    hint = nearest(value, words) if isinstance(value, str) else ""
+    return f"{key} must be {wanted(kind)}, got {shown(value)}{hint}"
 
 
 def preset_path(name: str) -> Path:
@@ -83,7 +95,9 @@ def _read_yaml(source: str | Path | TextIO, name: str) -> Any:
     from yaml import YAMLError
 
     if isinstance(source, (str, Path)) and not Path(source).is_file():
-        raise InputError(f"configuration file {name} not found")
+        inside = Path(source) / "config.yaml"
+        mend = f"; it is a run folder, which {inside} is of" if inside.is_file() else ""
+        raise InputError(f"configuration file {name} not found{mend}")
     try:
         part = OmegaConf.load(source)
     except (YAMLError, UnicodeError, OSError) as error:  # OSError: a lone number or word
@@ -91,6 +105,10 @@ def _read_yaml(source: str | Path | TextIO, name: str) -> Any:
         raise InputError(f"{name} is not readable as YAML: {what}") from None
     if not OmegaConf.is_dict(part):
         raise InputError(f"{name} must hold a mapping of sections, got a {type(part).__name__}")
+    if "columns" in part and ("rows" in part or "rows_of" in part):
+        raise InputError(
+            f"{name} is a table of runs, not the configuration of one; star sweep {name} runs it"
+        )
     return part
 
 
@@ -115,7 +133,7 @@ def _refuse_unknown(part: Any, source: str) -> None:
             key = f"{prefix}{name}"
             if key in sections:
                 if not isinstance(value, dict):
-                    raise InputError(f"{source}: {key} is a section, got the value {value!r}")
+                    raise InputError(f"{source}: {key} is a section, got {shown(value)}")
                 walk(value, f"{key}.")
             elif key not in known:
                 while isinstance(value, dict) and value:  # to the key itself: optimizer.lr
@@ -133,12 +151,10 @@ def _check_leaf(name: str, value: Any, kind: str) -> None:
     """Raise ``InputError`` for what OmegaConf would take, but not as it was meant."""
     if name.endswith(MODULES):
         check_modules(name, value)
-    if "list[" in kind and not isinstance(value, (list, NoneType)):
-        raise InputError(f"{name} is a list; write it whole, [a, b], got {value!r}")
-    if "dict[" in kind and not isinstance(value, (dict, NoneType)):
-        raise InputError(f"{name} must be {{question: COLUMN, answer: COLUMN}}, got {value!r}")
-    if value is None and "str" in kind and "Optional" not in kind:
-        raise InputError(f"{name} must be text, got nothing")
+    container = list if "list[" in kind else dict if "dict[" in kind else object
+    missing = value is None and "Optional" not in kind
+    if missing or not isinstance(value, (container, NoneType)):
+        raise InputError(f"{name} must be {wanted(kind)}, got {shown(value)}")
     for item in _items(value):
         if isinstance(item, str):
             _check_text(name, item, lines="list[" in kind or name.endswith("task.prompt"))

@@ -234,7 +234,13 @@ class EvaluationConfig:
     views: list[str] = _key(
         ("base", "full", "mc"), "whose calibration each round reports; full is always evaluated"
     )
-    ece_bins: int = _key(15, "equal-width bins of the calibration error", ge=1)
+    ece_bins: int = _key(
+        15,
+        "equal-width bins of the calibration error; beyond 1000 a bin is finer than what any test "
+        "split tells of",
+        ge=1,
+        le=1000,
+    )
 
 
 @dataclass(frozen=True)

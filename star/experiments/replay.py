@@ -20,10 +20,17 @@ from star.acquisition.scores import Scores
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_folder import RunFolder
 from star.checksums import check_config
-from star.config import Config, label_free, load, needs_scores, scored_continuation
+from star.config import (
+    Config,
+    fields_of,
+    label_free,
+    load,
+    needs_scores,
+    scored_continuation,
+)
 from star.data.loading import is_choice
-from star.errors import InputError, nearest
-from star.files import write_json
+from star.errors import InputError
+from star.files import kind_of, write_json
 
 REPLAYABLE = (
     "acquisition.strategy",
@@ -149,18 +156,20 @@ def _configurations(folder: RunFolder, overrides: Sequence[str]) -> tuple[Config
     """
     path = folder.path / "config.yaml"
     if not folder.path.is_dir():
-        raise InputError(f"run folder {folder.path} not found")
+        kind = kind_of(folder.path)
+        what = "not found" if kind is None else f"is {kind}; name the folder of a run"
+        raise InputError(f"run folder {folder.path} {what}")
     if not path.is_file():
         check_config(folder.path)
         raise InputError(f"{folder.path} is not a run folder: it has no config.yaml")
     check_run(folder.path)
+    keys = {key for key, _ in fields_of(Config)}
     for word in overrides:
         key, equals, _ = word.partition("=")
-        if equals and key and key not in REPLAYABLE:
-            allowed = ", ".join(REPLAYABLE)
-            raise InputError(
-                f"a replay cannot change '{key}'{nearest(key, REPLAYABLE)}; it can change {allowed}"
-            )
+        # A key that is none, and its nearest, is for load to say.
+        wrong = f"a replay cannot change '{key}'" if equals else f"expected key=value, got '{word}'"
+        if not equals or key in keys - set(REPLAYABLE):
+            raise InputError(f"{wrong}; it can change {', '.join(REPLAYABLE)}")
     ran, asked = load(path), load(path, overrides)
     if needs_scores(asked.acquisition):
         _refuse_what_needs_the_model(ran, asked)

@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star.config import PRESETS
+from star.config import PRESETS, Config, fields_of
 from star.errors import InputError, nearest
 from star.experiments.table import NAME, Column, Row, Table, refuse_placed, require, word
 
@@ -51,6 +51,11 @@ def read_table(path: str | Path) -> Table:
             f"table file {path}: {path.stem!r} is not a plain name, which a folder gets"
         )
     content = _read_yaml(path)
+    sections = {key.partition(".")[0] for key, _ in fields_of(Config)}
+    if "columns" not in content and sections & set(content):
+        raise InputError(
+            f"{path} is the configuration of one run, not a table of runs; star run {path} runs it"
+        )
     known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows", "rows_of")
     _refuse_unknown(content, known, f"{path}")
     columns = tuple(
