@@ -35,12 +35,19 @@ PURE = (
     "data.pool",
     "acquisition.uncertainty",
     "acquisition.blending",
+    "acquisition.points",
+    "acquisition.stochastic",
+    "acquisition.diversity",
+    "acquisition.representative",
+    "acquisition.gradients",
+    "acquisition.information",
+    "acquisition.trust",
     "evaluation.calibration",
     "evaluation.temperature",
     "evaluation.learning_curves",
     "experiments.report.significance",
 )
-ARRAYS = {"numpy", "scipy", "sklearn", "torch"}
+ARRAYS = {"numpy", "scipy", "sklearn", "threadpoolctl", "torch"}
 HUGGING_FACE = {
     "accelerate",
     "datasets",
