@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +40,24 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield a place for a file or folder that becomes ``path`` at a clean exit.
+
+    It is in a new folder beside ``path``, which goes in any case. A file takes the place of one
+    that is there, a folder that of an empty one.
+
+    Raises:
+        OSError: It cannot be written, or there is a folder with something in it: of another
+            process, which was faster.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
+        made = Path(scratch) / "made"
+        yield made
+        made.replace(path)
 
 
 @contextlib.contextmanager

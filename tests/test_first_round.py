@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import runs
-from safetensors import SafetensorError
 
 from star.acquisition import pool_scorer
 from star.active_learning import loop
+from star.files import read_npz, write_npz
 from star.models import training
 
 
@@ -105,30 +106,33 @@ def test_other_scores_of_the_same_training(go: Any, counts: Any) -> None:
 
 def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
     first = go("a")
-    [place] = (tmp_path / "first").iterdir()
+    [place] = (tmp_path / "first" / "trained").iterdir()
     (place / "adapter.safetensors").write_bytes(b"no")
     same(first, go("b"))
     assert counts["train"] == 4
     shutil.rmtree(tmp_path / "b")
-    [scores] = place.glob("full-*.npz")
+    [scores] = (tmp_path / "first" / "scored").iterdir()
     scores.write_bytes(b"no")
     same(first, go("b"))
-    assert counts == {"train": 5, "score": 3}
+    assert counts == {"train": 5, "score": 2}
 
 
-def test_what_cannot_be_written_or_is_being_removed_costs_time_alone(
-    go: Any, counts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_written_costs_time_alone(
+    go: Any, counts: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*words: Any) -> None:
-        raise SafetensorError("No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("star.active_learning.first_round.save_file", full)
-        first = go("a")
+    (tmp_path / "first").write_text("a file")
+    first = go("a")
+    assert "is not kept" in caplog.text
+    (tmp_path / "first").unlink()
     same(first, go("b"))
-    assert counts["train"] == 4
-    [place] = (tmp_path / "first").iterdir()
-    for told in place.glob("full-*.json"):
-        told.unlink()
-    same(first, go("c"))
-    assert counts["train"] == 5
+    assert counts == {"train": 4, "score": 2}
+
+
+def test_the_seconds_of_the_scores_are_those_of_the_run_that_made_them(
+    go: Any, tmp_path: Path
+) -> None:
+    go("a")
+    [path] = (tmp_path / "first" / "scored").iterdir()
+    write_npz(path, **read_npz(path) | {"seconds": np.array(4000.0)})
+    again = runs.read(go("b") / "result.json")["rounds"][0]["seconds"]["score"]
+    assert 4000 <= again < 4100

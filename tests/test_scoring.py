@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import tiny
 
-from star.acquisition import pool_scorer, uncertainty
-from star.acquisition.pool_scorer import PoolScorer, View
+from star.acquisition import uncertainty
+from star.acquisition.pool_scorer import PoolScorer
+from star.acquisition.view import View
 from star.config import AcquisitionConfig, McDropoutConfig
 from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
+from star.files import write_npz
 from star.models import adapter, likelihood
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
@@ -194,25 +196,26 @@ def test_the_base_view_is_made_once(
 
 
 def test_the_key_is_the_content(model: LanguageModel, tmp_path: Path) -> None:
-    examples = pool((" 1", " 2"))
+    examples, few = pool((" 1", " 2")), replace(LIMITS, max_new_tokens=4)
+    closed = [replace(e, choices=(" 1", " 3")) for e in examples]
     variants = [
-        scorer(model, examples),
-        scorer(replace(model, fingerprint="other"), examples),
-        scorer(model, examples, limits=replace(LIMITS, max_new_tokens=4)),
-        scorer(model, [*examples[1:], replace(examples[0], prompt="what : 1")]),
-        scorer(model, examples[1:]),
-        scorer(model, examples, "choices"),
-        scorer(model, [replace(e, choices=(" 1", " 3")) for e in examples], "choices"),
-        scorer(model, examples, "gold"),
-        scorer(model, examples, "gold", oracle=oracle_of(examples, " 5")),
+        scorer(model, examples, cache=tmp_path),
+        scorer(replace(model, fingerprint="other"), examples, cache=tmp_path),
+        scorer(model, examples, limits=few, cache=tmp_path),
+        scorer(model, [*examples[1:], replace(examples[0], prompt="what : 1")], cache=tmp_path),
+        scorer(model, examples[1:], cache=tmp_path),
+        scorer(model, examples, "choices", cache=tmp_path),
+        scorer(model, closed, "choices", cache=tmp_path),
+        scorer(model, examples, "gold", cache=tmp_path),
+        scorer(model, examples, "gold", oracle=oracle_of(examples, " 5"), cache=tmp_path),
     ]
-    keys = [variant._key() for variant in variants]
-    assert len(set(keys)) == len(keys)
+    for count, variant in enumerate(variants, 1):
+        variant.base()
+        assert len(list(tmp_path.rglob("*.npz"))) == count
     # The base's own answer is scored for both; and it bounds no gold answer and no choice.
-    assert scorer(model, examples, "base")._key() == keys[0]
-    few = replace(LIMITS, max_new_tokens=4)
-    for place, continuation in ((5, "choices"), (7, "gold")):
-        assert scorer(model, examples, continuation, limits=few)._key() == keys[place]
+    for continuation, limits in (("base", LIMITS), ("choices", few), ("gold", few)):
+        scorer(model, examples, continuation, limits=limits, cache=tmp_path).base()
+    assert len(list(tmp_path.rglob("*.npz"))) == len(variants)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "flipped", "short", "other"])
@@ -224,7 +227,7 @@ def test_a_damaged_cache_is_made_again(
     (path,) = tmp_path.rglob("*.npz")
     whole = path.read_bytes()
     if damage == "short":  # a whole file, but of fewer examples
-        pool_scorer.write_view(path, view.at([0, 1]))
+        write_npz(path, **view.at([0, 1]).arrays())
     elif damage == "other":
         np.savez(path, something=np.zeros(3))
     else:

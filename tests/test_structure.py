@@ -18,7 +18,7 @@ STAR = ROOT / "star"
 # The floors of the house, ground floor first: a module imports from lower floors, and in its own
 # folder without a circle. What stands beside `__init__` is a folder or a file.
 FLOORS = (
-    ("__init__", "checksums", "errors", "files", "outputs", "provenance", "seeding"),
+    ("__init__", "cache", "checksums", "errors", "files", "outputs", "provenance", "seeding"),
     ("config",),
     ("data",),
     ("models",),

@@ -21,12 +21,13 @@ import pytest
 import runs
 
 from star.active_learning import contents
+from star.active_learning.round_0 import key_of_round_0
 from star.cli.main import main
 from star.config import config_hash
 from star.errors import InputError
 from star.experiments.sweep import cell_run, on_slurm, progress, slurm
 from star.experiments.sweep import sweep as sweeping
-from star.experiments.sweep.ordering import beginning, choose, leaders_first
+from star.experiments.sweep.ordering import choose, leaders_first
 from star.experiments.sweep.sweep import commands, missing, sweep
 from star.experiments.table import FIRST_ROUNDS, Cell
 
@@ -233,7 +234,7 @@ def test_a_first_round_is_left_to_one_cell_while_there_is_other_work() -> None:
 
 def test_what_begins_alike(tmp_path: Path) -> None:
     def begins(*arguments: Any) -> str:
-        return beginning(cell(*arguments).load(tmp_path))
+        return key_of_round_0(cell(*arguments).load(tmp_path))
 
     one = begins("a")
     assert begins("b", 0, "one", "acquisition.measure=margin", "pool.rounds=2") == one

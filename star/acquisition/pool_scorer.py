@@ -9,26 +9,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from star.acquisition import uncertainty
-from star.acquisition.scores import REDUCTIONS, Scores, reduced
+from star.acquisition.scores import REDUCTIONS, Scores
 from star.acquisition.uncertainty import choice_measures, from_logits
+from star.acquisition.view import Array, View
+from star.cache import cached, key
 from star.config import AcquisitionConfig, scored_continuation
 from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import read_npz, write_npz
-from star.models import identity, likelihood
+from star.models import likelihood
 from star.models.batching import Ragged, Rows
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
@@ -39,39 +39,8 @@ from star.models.truncation import Limits, encode_choices, encode_rows
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 VERSION = 2  # of the scores' meaning; part of the cache key
 AT_ONCE = 10_000  # examples that are objects at a time; of all others there are arrays
-
-
-@dataclass(frozen=True)
-class View:
-    """One view's scores of N examples.
-
-    Attributes:
-        sums: Measure name to (N, S) sums over the continuation's tokens.
-        num_tokens: (N,) tokens of the continuation; 1 where the choices are scored.
-        continuations: N lists of token ids that were scored; empty ones where the choices are.
-        tokens: Logical work of making it: tokens through the model, cached or not.
-    """
-
-    sums: dict[str, Array]
-    num_tokens: NDArray[np.int64]
-    continuations: Ragged
-    tokens: int
-
-    def score(self, measure: str, reduction: str) -> Array:
-        """Return (N,) scores: the mean over the passes, summed or averaged over the tokens."""
-        return reduced(self.sums[measure], self.num_tokens, reduction)
-
-    def at(self, places: Sequence[int]) -> View:
-        """Return the view of some examples, by their positions."""
-        return View(
-            {name: value[list(places)] for name, value in self.sums.items()},
-            self.num_tokens[list(places)],
-            Ragged(self.continuations[i] for i in places),
-            self.tokens,
-        )
 
 
 class PoolScorer:
@@ -141,15 +110,14 @@ class PoolScorer:
         Call it while the base model is in view.
         """
         if self._base is None:
-            path = None if self._cache is None else self._cache / "base" / f"{self._key()}.npz"
-            stored = None if path is None else read_view(path, len(self._rows))
-            # Scoring is shared work: all processes read, or all score. A cache on one machine's own
-            # disk, or a file that appears in between, must not divide them.
-            self._base = stored if everyone(stored is not None) else None
-            if self._base is None:
-                self._base = self._score(range(len(self._rows)), None, "base")
-                if path is not None and is_main():
-                    write_view(path, self._base)
+            self._base = cached(
+                None if self._cache is None else self._cache / "base",
+                f"{self._key()}.npz",
+                make=lambda: self._score(range(len(self._rows)), None, "base"),
+                read=lambda path: View.of(read_npz(path), len(self._rows)),
+                write=(lambda path, view: write_npz(path, **view.arrays())) if is_main() else None,
+                agree=everyone,  # scoring is shared work
+            )
         return self._base
 
     def full(self, indices: Sequence[int], passes: Passes | None) -> View:
@@ -256,14 +224,13 @@ class PoolScorer:
         """Return the hash of all that decides the base view, and of nothing else."""
         # With each view's own answer or the base's for both, the base view is the same.
         own = self._config.continuation in ("model", "base")
-        content = {
-            "version": VERSION,
-            "model": self._model.fingerprint,
-            "max_new_tokens": self._limits.max_new_tokens if own else None,
-            "rows": self._rows.digest(),
-            "choices": self._widths.digest(),
-        }
-        return identity.digest(content)[:32]
+        return key(
+            VERSION,
+            model=self._model.fingerprint,
+            max_new_tokens=self._limits.max_new_tokens if own else None,
+            rows=self._rows.digest(),
+            choices=self._widths.digest(),
+        )
 
 
 def _mutual_information(log_probs: Tensor) -> dict[str, Tensor]:
@@ -273,36 +240,3 @@ def _mutual_information(log_probs: Tensor) -> dict[str, Tensor]:
 def continuation_of(config: AcquisitionConfig, examples: Sequence[Example]) -> str:
     """Return what is scored: ``scored_continuation``, choices being there if all have some."""
     return scored_continuation(config, all(example.choices is not None for example in examples))
-
-
-def write_view(path: Path, view: View) -> None:
-    """Keep a view in a file; a folder that cannot be written to costs time alone."""
-    arrays: dict[str, Any] = {f"sum_{name}": value for name, value in view.sums.items()}
-    arrays |= {"num_tokens": view.num_tokens, "tokens": np.array(view.tokens)}
-    arrays |= {"flat": view.continuations.tokens, "ends": view.continuations.ends}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(path, **arrays)
-    except OSError as error:
-        logger.warning("scores are not kept in %s: %s", path.parent, error.strerror)
-
-
-def read_view(path: Path, count: int) -> View | None:
-    """Return the kept view of ``count`` examples; ``None`` if it is not there or not whole."""
-    if not path.is_file():
-        return None
-    try:
-        stored = read_npz(path)
-        ends, flat = stored["ends"], stored["flat"]
-        view = View(
-            {k.removeprefix("sum_"): v for k, v in stored.items() if k.startswith("sum_")},
-            stored["num_tokens"],
-            Ragged(flat[start:end] for start, end in pairwise(ends)),
-            int(stored["tokens"]),
-        )
-        tables = (*view.sums.values(), view.num_tokens, view.continuations)
-        whole = {len(table) for table in tables} == {count}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        logger.warning("scores in %s cannot be read (%s); scoring again", path, error)
-        return None
-    return view if whole else None

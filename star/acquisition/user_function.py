@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from star.cache import digest
 from star.errors import InputError, nearest
 from star.models import identity
 
@@ -82,7 +83,7 @@ def fingerprint(name: str | None) -> str | None:
             "whether it still does the same; put the function into a file"
         )
     hashes = {one: identity.hash_file(path) for one, path in files.items()}
-    return hashes[module] if len(hashes) == 1 else identity.digest(hashes)
+    return hashes[module] if len(hashes) == 1 else digest(hashes)
 
 
 def _own_files(module: str) -> dict[str, Path]:

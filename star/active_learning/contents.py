@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from star.cache import digest
 from star.config import Config
 from star.errors import InputError
 from star.files import read_json
-from star.models import identity
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Contents:
         return {part: self._look(part, name, config) for part, name in named.items()}
 
     def _look(self, part: str, name: Any, config: Config) -> str | None:
-        key = identity.digest([part, name])
+        key = digest([part, name])
         if key not in self._known:
             try:
                 self._known[key] = LOOK[part](config)

@@ -5,7 +5,6 @@ Without dropout, whichever view of the model is on. The labels read here are the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -14,19 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from star.cache import cached, key
 from star.data.answers import digits_alone
 from star.data.task import Answer, Example, Task
-from star.errors import InputError
 from star.evaluation import calibration
 from star.files import read_json, write_json
-from star.models import identity, likelihood
+from star.models import likelihood
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.generation import generate_scored, text_of
 from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_choices, encode_rows
 
-logger = logging.getLogger(__name__)
 VERSION = 3  # of the results' meaning; part of the key of those that are kept
 
 
@@ -145,38 +143,31 @@ def evaluate_once(
         **options: The keywords of :func:`evaluate`.
     """
     of_task = {"name": task.name, "version": task.version, "labels": task.labels}
-    content = [VERSION, model.fingerprint, of_task, options, list(examples), list(answers)]
-    path = cache / f"{identity.digest(content)[:32]}.json"
-    stored = _read(path)
-    if everyone(stored is not None):  # all processes read, or all evaluate
-        assert stored is not None
-        return stored
-    found = evaluate(model, task, examples, answers, **options)
-    if is_main():
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            write_json(path, {f.name: getattr(found, f.name) for f in fields(found)} | {
-                part: [[r.index, r.prompt, r.continuation] for r in getattr(found, part)]
-                for part in ("own", "gold")
-            })  # fmt: skip
-        except OSError as error:
-            logger.warning("the base model's results are not kept: %s", error.strerror)
-    return found
+    asked = {"task": of_task, "examples": list(examples), "answers": list(answers)}
+    return cached(
+        cache,
+        f"{key(VERSION, model=model.fingerprint, options=options, **asked)}.json",
+        make=lambda: evaluate(model, task, examples, answers, **options),
+        read=_read,
+        write=_write if is_main() else None,
+        agree=everyone,
+    )
 
 
-def _read(path: Path) -> Evaluation | None:
-    if not path.is_file():
-        return None
-    try:
-        stored = read_json(path)
-        rows = {
-            part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
-            for part in ("own", "gold")
-        }
-        return Evaluation(**stored, **rows)
-    except (InputError, AttributeError, KeyError, TypeError, ValueError) as error:
-        logger.warning("results in %s cannot be read (%s); evaluating again", path, error)
-        return None
+def _write(path: Path, found: Evaluation) -> None:
+    write_json(path, {f.name: getattr(found, f.name) for f in fields(found)} | {
+        part: [[r.index, r.prompt, r.continuation] for r in getattr(found, part)]
+        for part in ("own", "gold")
+    })  # fmt: skip
+
+
+def _read(path: Path) -> Evaluation:
+    stored = read_json(path)
+    rows = {
+        part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
+        for part in ("own", "gold")
+    }
+    return Evaluation(**stored, **rows)
 
 
 def _by_likelihood(

@@ -7,7 +7,6 @@ is never unknown: where it cannot be had, ``InputError`` says so.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -18,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from star.config import Config, ModelConfig, as_said
+from star.cache import digest
+from star.config import ModelConfig
 from star.errors import InputError
 from star.files import atomic_write
 from star.provenance import installed
@@ -33,23 +33,6 @@ IDLE |= {".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".tf
 IDLE_NAMES = {"LICENSE", "LICENCE", "NOTICE", "COPYING", "README"}
 LARGE = 2**26  # bytes; to hash so much takes longer than to look the hash up
 SETTLED = 2.0  # seconds after which a file's time stamps would show a change
-
-
-def digest(content: Any) -> str:
-    """Return the SHA-256 (hex) of JSON content, data classes included, equal for equal content.
-
-    Raises:
-        TypeError: An object that JSON cannot hold: its ``repr`` may name an address in memory.
-        ValueError: NaN or infinity.
-    """
-    text = json.dumps(content, sort_keys=True, allow_nan=False, default=_fields)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fields(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    raise TypeError(f"a {type(value).__name__} has no identity")
 
 
 def computation(config: ModelConfig, *, device: str, packed: bool) -> dict[str, Any]:
@@ -69,20 +52,6 @@ def computation(config: ModelConfig, *, device: str, packed: bool) -> dict[str, 
         "torch_compile": config.torch_compile,
         "libraries": {name: installed(name) for name in LIBRARIES},
     }
-
-
-def beginning(config: Config) -> dict[str, Any]:
-    """Return the settings that decide a run's round 0; runs with the same ones share it.
-
-    What the names among them stand for, the content of model and data, is not in here.
-    """
-    parts = ("model", "task", "adapter", "regularizer", "train", "evaluation")
-    said = as_said(config)
-    settings = {name: dataclasses.asdict(getattr(said, name)) for name in parts}
-    settings |= {"seed": config.seed, "initial_size": config.pool.initial_size}
-    if "mc" in config.evaluation.views:
-        settings["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)
-    return settings
 
 
 def hash_folder(folder: Path, kept: Path | None = None) -> str:

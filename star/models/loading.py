@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
+from star.cache import digest
 from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.models import identity, isolation
@@ -83,7 +84,7 @@ def load(
         config, device=_device_name(model.device), packed=model.packable
     )
     name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
-    model.fingerprint = identity.digest([name, info["revision"], model.info["computation"]])
+    model.fingerprint = digest([name, info["revision"], model.info["computation"]])
     return model
 
 

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from star.cache import cached, key
 from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.models import identity
@@ -176,53 +177,60 @@ def _file_in_package(name: str) -> Path:
 def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
     """De-quantise a GGUF file to float32 safetensors once; later loads take the converted folder.
 
-    The folder is named by the file's content and by what converts it, made under another name and
-    renamed at the end, so that a conversion that was interrupted, or two at once, leave nothing
-    half-done. The file is read from a folder of its own: beside others, some of those were read.
+    The folder is named by the file's content and by what converts it.
     """
     sha256 = identity.hash_file(path, cache / "hashes")
-    info = _hashed("gguf", sha256, file=path.name)
-    made_by = [
-        sha256,
-        VERSION,
-        *(installed(name) for name in ("transformers", "tokenizers", "gguf")),
-    ]
-    folder = cache / "models" / f"{path.stem}-{identity.digest(made_by)[:16]}"
-    if (folder / "config.json").is_file():
-        return str(folder), info
-    logger.info("converting %s to safetensors (once)", path.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
-        alone, made = Path(scratch) / "gguf", Path(scratch) / "model"
-        alone.mkdir()
-        (alone / path.name).symlink_to(path.resolve())
-        _convert(alone, path.name, made)
-        try:
-            made.rename(folder)
-        except OSError:  # another process was faster
-            if not (folder / "config.json").is_file():
-                raise
-    return str(folder), info
+    made_by = {name: installed(name) for name in ("transformers", "tokenizers", "gguf")}
+    folder = cache / "models" / f"{path.stem}-{key(VERSION, file=sha256, made_by=made_by)}"
+    cached(
+        folder.parent,
+        folder.name,
+        make=lambda: _read_gguf(path),
+        read=_check_converted,
+        write=lambda place, parts: [part.save_pretrained(place) for part in parts],
+    )
+    if not folder.is_dir():
+        raise InputError(
+            f"{path.name} is converted, and the result cannot be kept in {folder.parent}; make "
+            "room, let it be written, or set tracking.cache_dir"
+        )
+    return str(folder), _hashed("gguf", sha256, file=path.name)
 
 
-def _convert(folder: Path, file: str, made: Path) -> None:
+def _check_converted(folder: Path) -> None:
+    """Raise an error if a converted model is not whole."""
+    from safetensors import safe_open
+
+    weights = list(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise ValueError("no weights, or no config.json")
+    for path in weights:
+        with safe_open(path, framework="np"):  # the header is held against the file's size
+            pass
+
+
+def _read_gguf(path: Path) -> tuple[Any, ...]:
+    """Return the tokenizer and the float32 model of a GGUF file."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options: dict[str, Any] = {"gguf_file": file, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, **_dequantize(), **options
-        )
-    except (OSError, ValueError, ImportError, KeyError, struct.error) as error:
-        raise InputError(f"{file} cannot be read as GGUF: {one_line(error)}") from error
+    logger.info("converting %s to safetensors (once)", path.name)
+    options: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
+    # It is read from a folder of its own: beside others, some of those were read.
+    with tempfile.TemporaryDirectory() as alone:
+        try:
+            (Path(alone) / path.name).symlink_to(path.resolve())
+            tokenizer = AutoTokenizer.from_pretrained(alone, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                alone, dtype=torch.float32, **_dequantize(), **options
+            )
+        except (OSError, ValueError, ImportError, KeyError, struct.error) as error:
+            raise InputError(f"{path.name} cannot be read as GGUF: {one_line(error)}") from error
     # Now plain weights; without this, saving refuses them as still quantised.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.save_pretrained(made)
-    tokenizer.save_pretrained(made)
+    return tokenizer, model
 
 
 def _dequantize() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from star.config import Config, config_hash
 from star.errors import InputError
 from star.experiments.sweep.cell_run import finished
 from star.experiments.table import Cell
-from star.files import read_json
+from star.files import beside, read_json
 from star.models.identity import LIBRARIES
 from star.provenance import code, installed
 
@@ -98,11 +97,8 @@ def _same(now: Contents, config: Config, run: Path) -> bool:
 def _copy(source: Path, folder: Path) -> bool:
     """Copy a run folder whole or not at all; say whether it is there."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copying-") as scratch:
-            made = Path(scratch) / "run"
+        with beside(folder) as made:
             shutil.copytree(source, made, ignore=shutil.ignore_patterns(".lock"))
-            made.rename(folder)
     except OSError as error:  # another sweep was faster, or the disk is full: it can be run
         logger.warning("%s is not taken over: %s", source, error.strerror)
     return finished(folder)

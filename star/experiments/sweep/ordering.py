@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from star.config import Config
 from star.experiments.table import Cell
-from star.models import identity
 
 Groups = Mapping[Cell, str]  # a cell to what its round 0 is decided by
-
-
-def beginning(config: Config) -> str:
-    """Return what decides a run's round 0; runs with the same one share it.
-
-    The settings that ``first_round`` goes by. What it knows besides, what model and data are and
-    what computes with them, is the same for all cells of a sweep; a difference would cost time and
-    no number.
-    """
-    return identity.digest(identity.beginning(config))
 
 
 def leaders_first(cells: Sequence[Cell], groups: Groups) -> list[Cell]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from star.active_learning.contents import Contents, changes
+from star.active_learning.round_0 import key_of_round_0
 from star.active_learning.run_checks import check_run
 from star.config import Config, check, config_hash
 from star.errors import InputError
@@ -38,7 +39,7 @@ from star.experiments.sweep.cell_run import (
 )
 from star.experiments.sweep.dividing import environments
 from star.experiments.sweep.on_slurm import on_slurm
-from star.experiments.sweep.ordering import Groups, beginning, choose, leaders_first, past_round_0
+from star.experiments.sweep.ordering import Groups, choose, leaders_first, past_round_0
 from star.experiments.sweep.progress import Progress
 from star.experiments.sweep.workers import Workers
 from star.experiments.table import FIRST_ROUNDS, Cell
@@ -73,7 +74,7 @@ def sweep(
         KeyboardInterrupt: No process of this sweep is left here; jobs of SLURM go on.
     """
     configs = _check(cells, root)
-    groups = {cell: beginning(config) for cell, config in configs.items()}
+    groups = {cell: key_of_round_0(config) for cell, config in configs.items()}
     todo = _unfinished(cells, root)
     divided = environments(jobs, len(todo)) if executor == "local" else []
     if todo:
@@ -107,7 +108,7 @@ def commands(cells: Sequence[Cell], root: Path) -> list[str]:
         InputError: See :func:`missing`.
     """
     configs = _check(cells, root)
-    groups = {cell: beginning(config) for cell, config in configs.items()}
+    groups = {cell: key_of_round_0(config) for cell, config in configs.items()}
     todo = leaders_first(_unfinished(cells, root), groups)
     return [shlex.join(["star", "run", *cell.arguments(root)]) for cell in todo]
 

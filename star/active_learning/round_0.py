@@ -1,0 +1,42 @@
+"""What a run's round 0 is decided by: runs with the same key share it, and a sweep goes by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from star.cache import key
+from star.config import Config, as_said
+from star.provenance import installed
+
+
+def key_of_round_0(config: Config, content: Mapping[str, str] | None = None) -> str:
+    """Return the hash of all that decides training, evaluation and scores of round 0.
+
+    Args:
+        config: Of the run.
+        content: What its names stand for: fingerprints of model and data, and of what computes with
+            them. ``None`` where that is the same for all runs that are compared, the cells of a
+            sweep; a difference would cost time and no number.
+    """
+    parts = ("model", "task", "adapter", "regularizer", "train", "evaluation")
+    said = as_said(config)
+    settings = {name: dataclasses.asdict(getattr(said, name)) for name in parts}
+    settings |= {"seed": config.seed, "initial_size": config.pool.initial_size}
+    if "mc" in config.evaluation.views:
+        settings["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)
+    libraries = {name: installed(name) for name in ("peft", "accelerate", "numpy")}
+    told = None if content is None else dict(content)
+    return key(_source(), settings=settings, content=told, libraries=libraries)
+
+
+@functools.cache
+def _source() -> str:
+    """Return the hash of this package's modules."""
+    package, total = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        total.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return total.hexdigest()
