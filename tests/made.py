@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+
+from star.experiments.report.record import Record, parse
 
 LABELS = (20, 60, 100)
 ENVIRONMENT = {
@@ -74,10 +77,15 @@ def absent(
     return {"column": column, "row": row, "seed": seed, **state}
 
 
-def record(
+def record(*cells: dict[str, Any], **changes: Any) -> Record:
+    """Return the record of these cells; see :func:`content`."""
+    return parse(json.loads(json.dumps(content(*cells, **changes))), "made")
+
+
+def content(
     *cells: dict[str, Any], rows: dict[str, dict[str, Any]] | None = None, **changes: Any
 ) -> dict[str, Any]:
-    """Return the record of these cells; ``rows``: what a row has other than the plain one."""
+    """Return a record as JSON; ``rows``: what a row has other than the plain one."""
     names = dict.fromkeys(cell["row"] for cell in cells)
     plain = {"about": "", "preset": None, "settings": [], "naive": None, "curve": True}
     return {

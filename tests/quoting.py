@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from star.experiments.report.comparisons import LEVEL, accuracies, area
-from star.experiments.report.results import read_record
+from star.experiments.report.record import read_record
 from star.experiments.report.significance import compare
 
 CHECKED = "<!-- figures checked -->"
@@ -163,10 +163,9 @@ def _of_difference(
     """Return the paired difference of two rows, ``auc`` or final ``accuracy``: never marked."""
     of_run = {"auc": area, "accuracy": lambda cell: accuracies(cell)[-1]}.get(field)
     runs: dict[str, dict[int, Fraction]] = {row: {} for row in rows}
-    for cell in read_record(folder / "results.json")["cells"]:
-        done = cell["column"] == column and cell["status"] == "done"
-        if done and cell["row"] in runs and of_run is not None:
-            runs[cell["row"]][cell["seed"]] = of_run(cell)
+    for cell in read_record(folder / "results.json").results(column):
+        if cell.row in runs and of_run is not None:
+            runs[cell.row][cell.seed] = of_run(cell)
     one, two = (runs[row] for row in rows)
     differences = [one[seed] - two[seed] for seed in one if seed in two]
     if not differences:

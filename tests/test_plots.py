@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -18,12 +17,18 @@ from scipy import stats
 
 from star.errors import InputError
 from star.experiments.report import panels, plots, series
+from star.experiments.report.record import CellResult, Record, parse, write_record
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, FIRST, QUERY, POOL, TEST = 6, 20, 20, 400, 200
 
 
-def make_record(
+def make_record(rows: Iterable[str] = ("random", "pe", "star-pe"), **changes: Any) -> Record:
+    """Return the record of made-up runs; see :func:`make_content`."""
+    return parse(make_content(rows, **changes), "made")
+
+
+def make_content(
     rows: Iterable[str] = ("random", "pe", "star-pe"),
     *,
     columns: Iterable[str] = ("arithmetic",),
@@ -33,7 +38,7 @@ def make_record(
     views: Iterable[str] = ("base", "full", "mc"),
     gap: bool = True,
 ) -> dict[str, Any]:
-    """Return a record of made-up runs; a row's curve is the higher, the later it comes.
+    """Return a record of made-up runs as JSON; a row's curve is the higher, the later it comes.
 
     Args:
         rows: Those with a learning curve; the baseline is ``random``.
@@ -45,12 +50,13 @@ def make_record(
         gap: Whether the rows but ``random`` have scores.
     """
     rows, points, failed = list(rows), dict(points or {}), set(failed)
-    told = [{"name": n, "about": "", "naive": None, "settings": []} for n in (*rows, *points)]
+    plain = {"about": "", "preset": None, "naive": None, "settings": []}
+    told = [{"name": name, **plain} for name in (*rows, *points)]
     cells = []
     for seed in range(seeds):
         for at, column in enumerate(columns):
             for i, row in enumerate([*rows, *points]):
-                cell = {"column": column, "row": row, "seed": seed, "environment": 0}
+                cell = {"column": column, "row": row, "seed": seed}
                 if (column, row, seed) in failed:
                     cells.append({**cell, "status": "failed", "error": "out of memory"})
                     continue
@@ -58,8 +64,10 @@ def make_record(
                 scored = gap and row != "random"
                 found = _point(points[row]) if row in points else _rounds(draws, i, scored)
                 bins = {view: _bins(draws, k) for k, view in enumerate(views)}
-                result = {"status": "done", "label_free": not row.endswith("gold")}
-                cells.append({**cell, **result, "rounds": found, "reliability": bins})
+                result = {"status": "done", "label_free": not row.endswith("gold"), "auc": 0.5}
+                result |= {"task": column, "strategy": row, "config_hash": "", "started": None}
+                result |= {"environment": 0, "rounds": found, "reliability": bins}
+                cells.append({**cell, **result})
     return {
         "table": "made-up",
         "title": "Made up",
@@ -73,7 +81,8 @@ def make_record(
 
 
 def _point(accuracy: float) -> list[dict[str, Any]]:
-    return [{"labeled": POOL, "accuracy": accuracy, "seconds": {"train": 90.0, "evaluate": 2.0}}]
+    seconds = {"train": 90.0, "evaluate": 2.0}
+    return [{"labeled": POOL, "accuracy": accuracy, "ece": 0.1, "seconds": seconds}]
 
 
 def _rounds(draws: np.random.Generator, i: int, scored: bool) -> list[dict[str, Any]]:
@@ -81,7 +90,7 @@ def _rounds(draws: np.random.Generator, i: int, scored: bool) -> list[dict[str, 
     for t in range(ROUNDS):
         height = 0.25 + (0.35 + 0.02 * i) * (1 - np.exp(-(t + 1) / 2.5))
         seconds = {"train": 3.0 + t, "evaluate": 1.5, "score": 4.0 if scored else 0.1}
-        one: dict[str, Any] = {"labeled": FIRST + QUERY * t, "seconds": seconds}
+        one: dict[str, Any] = {"labeled": FIRST + QUERY * t, "ece": 0.1, "seconds": seconds}
         one["accuracy"] = round(float(height + draws.normal(0, 0.02)), 6)
         if t < ROUNDS - 1:
             # Those with scores like the same, low, indices.
@@ -114,22 +123,22 @@ def legend_of(axes: Any) -> list[str]:
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def of_row(record: Mapping[str, Any], row: str) -> list[dict[str, Any]]:
-    return [c for c in record["cells"] if c["row"] == row and c["status"] == "done"]
+def of_row(record: Record, row: str) -> list[CellResult]:
+    return [cell for cell in record.results() if cell.row == row]
 
 
-def table_of(record: Mapping[str, Any], row: str, key: str = "accuracy") -> np.ndarray:
-    return np.array([[r[key] for r in c["rounds"]] for c in of_row(record, row)])
+def table_of(record: Record, row: str) -> np.ndarray:
+    return np.array([[r.accuracy for r in c.rounds] for c in of_row(record, row)])
 
 
 @pytest.mark.slow
 def test_same_bytes_from_processes_of_other_hashes(tmp_path: Path) -> None:
     """The layout's last bit, and with it an .svg's names, hung on the order of sets."""
     record = make_record(("random", "me", "pe", "star", "more"), seeds=2)
-    (tmp_path / "record.json").write_text(json.dumps(record))
+    write_record(tmp_path / "record.json", record)
     code = (
-        "import json, sys; from pathlib import Path; from star.experiments.report import plots; "
-        "record = json.loads(Path('record.json').read_text()); "
+        "import sys; from pathlib import Path; from star.experiments.report import plots, record; "
+        "record = record.read_record('record.json'); "
         "plots.draw(record, Path(sys.argv[1]), kinds=('gap', 'compute'), ending='svg')"
     )
     for seed in ("1", "2", "3"):
@@ -243,20 +252,21 @@ def test_a_failed_row_takes_no_others_style() -> None:
 
 
 def test_the_axis_holds_what_an_accuracy_can_be() -> None:
-    record = make_record(seeds=2)
-    for cell in record["cells"]:
+    content = make_content(seeds=2)
+    for cell in content["cells"]:
         for r in cell["rounds"]:
             r["accuracy"] = 0.9 if cell["seed"] else 0.3  # an interval of more than ± 3
-    (figure,) = plots.KINDS["curves"](record, "arithmetic")
+    (figure,) = plots.KINDS["curves"](parse(content, "made"), "arithmetic")
     low, high = figure.axes[0].get_ylim()
     assert -0.05 < low < 0 and 1 < high < 1.05
 
 
 def test_compute_counts_scoring_from_the_next_round_on() -> None:
-    record = make_record()
-    for cell in record["cells"]:
+    content = make_content()
+    for cell in content["cells"]:
         for r in cell["rounds"]:
             r["seconds"]["train"] += cell["seed"]
+    record = parse(content, "made")
     (figure,) = plots.KINDS["compute"](record, "arithmetic")
     labels, seconds, below = figure.axes
     assert "seconds on the machine that ran it" in seconds.get_xlabel()
@@ -267,18 +277,19 @@ def test_compute_counts_scoring_from_the_next_round_on() -> None:
         accuracy = table_of(record, "pe").mean(axis=0)
         np.testing.assert_allclose(lines_of(axes)["pe"].get_ydata(), accuracy)
     assert legend_of(below) == ["random", "pe", "star-pe"]
-    record["environments"].append({"hardware": {"cpu": "b", "cores": 64}})
-    record["cells"][0]["environment"] = 1
-    (figure,) = plots.KINDS["compute"](record, "arithmetic")
+    content["environments"].append({"hardware": {"cpu": "b", "cores": 64}})
+    content["cells"][0]["environment"] = 1
+    (figure,) = plots.KINDS["compute"](parse(content, "made"), "arithmetic")
     assert "machines" in figure.axes[1].get_xlabel()
 
 
 def test_reliability_pools_seeds_by_counts() -> None:
-    record = make_record(("random", "pe"), seeds=2)
-    one, other = of_row(record, "pe")
+    content = make_content(("random", "pe"), seeds=2)
+    one, other = (cell for cell in content["cells"] if cell["row"] == "pe")
     one["reliability"] = {"full": [[0.5, 0.25, 30], [0.97, 1.0, 70]]}
     other["reliability"] = {"full": [[0.49, 0.75, 10], [0.2, 0.0, 90]], "mc": [[1.0, 0.5, 100]]}
-    found = series.pooled_reliability([one, other])
+    record = parse(content, "made")
+    found = series.pooled_reliability(of_row(record, "pe"))
     # 0.2 is an upper edge, its bin ends there; 0.49 and 0.5 lie in (7/15, 8/15].
     expected = [[0.2, 0.0, 90], [0.4975, 0.375, 40], [0.97, 1.0, 70]]
     np.testing.assert_allclose(found["full"], expected)
@@ -305,9 +316,10 @@ def test_bins_of_all_test_examples_are_counted() -> None:
 
 
 def test_gap() -> None:
-    record = make_record()
-    record["cells"][1]["rounds"][0]["gap"]["rank_correlation"] = None
-    del record["cells"][1]["rounds"][1]["gap"]
+    content = make_content()
+    content["cells"][1]["rounds"][0]["gap"]["rank_correlation"] = None
+    del content["cells"][1]["rounds"][1]["gap"]
+    record = parse(content, "made")
     (figure,) = plots.KINDS["gap"](record, "arithmetic")
     above, below, *rest = figure.axes
     assert above.get_title() == "pe" and len(rest) == 2  # random has no scores
@@ -320,7 +332,7 @@ def test_gap() -> None:
     ):
         np.testing.assert_allclose(line.get_xdata(), labels)
         for t in range(ROUNDS - 1):
-            values = [c["rounds"][t].get("gap", {}).get(key) for c in cells]
+            values = [(c.rounds[t].gap or {}).get(key) for c in cells]
             known = [v for v in values if v is not None]
             np.testing.assert_allclose(line.get_ydata()[t], np.mean(known))
 
@@ -331,10 +343,7 @@ def test_overlap_of_rows_and_of_a_row_with_itself_under_other_seeds() -> None:
     np.testing.assert_allclose(shares, shares.T)
 
     def picked(row: str) -> dict[int, set[int]]:
-        return {
-            c["seed"]: {i for r in c["rounds"][:-1] for i in r["selected"]}
-            for c in of_row(record, row)
-        }
+        return {c.seed: {i for r in c.rounds[:-1] for i in r.selected} for c in of_row(record, row)}
 
     random, pe, star = picked("random"), picked("pe"), picked("star-pe")
     both = [len(pe[s] & star[s]) / len(pe[s] | star[s]) for s in (0, 2, 3)]
@@ -390,10 +399,11 @@ def test_what_cannot_be_drawn_is_left_out_and_logged(
 
 
 def test_rows_without_seconds_still_have_curves() -> None:
-    record = make_record()
-    for cell in record["cells"]:
+    content = make_content()
+    for cell in content["cells"]:
         for r in cell["rounds"]:
             del r["seconds"]
+    record = parse(content, "made")
     assert plots.KINDS["compute"](record, "arithmetic") == []
     assert len(plots.KINDS["curves"](record, "arithmetic")) == 1
 

@@ -30,7 +30,8 @@ from made import cell, record
 from quoting import BLOCK, CHECKED, Misquoted, check, figures
 from readmes import READMES, ROOT
 
-from star.experiments.report.results import write_record
+from star.experiments.report.record import write_record
+from star.experiments.report.summaries import summary
 from star.experiments.report.tables import json as to_json
 
 RESULTS = ROOT / "scripts" / "results"
@@ -68,7 +69,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     made = record(*cells)
     write_record(folder / "main" / "results.json", made)
-    (folder / "main" / "table.json").write_text(to_json(made), encoding="utf-8")
+    (folder / "main" / "table.json").write_text(to_json(summary(made)), encoding="utf-8")
     table = "| a | b | c |\n| --- | --- | --- |\n| x | 1 | -0.834 ± 0.161 |\n| x | 2 | 0.5 |\n"
     (folder / "main" / "table.md").write_text(f"{table}\nand\n\n{table}", encoding="utf-8")
     (folder / "once").mkdir()

@@ -9,6 +9,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,19 @@ from star.active_learning.loop import run
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file as table_files
-from star.experiments.report import series
-from star.experiments.report.checking import check
+from star.experiments.report import series, tables
 from star.experiments.report.gathering import gather, rounded
-from star.experiments.report.results import (
-    _lines,
-    find,
-    find_all,
-    load_results,
+from star.experiments.report.record import (
+    Cell,
+    Record,
+    parse,
     read_record,
     write_record,
 )
+from star.experiments.report.results import find, find_all, load_results
 from star.experiments.report.single_runs import of_runs
-from star.experiments.report.tables import ENDINGS, FORMATS, markdown
+from star.experiments.report.summaries import summary
+from star.experiments.report.tables import ENDINGS, FORMATS
 from star.experiments.sweep.cell_run import write_failure
 
 ROWS = {
@@ -90,13 +91,17 @@ def root(table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gathered(table_file: Path, root: Path) -> dict[str, Any]:
+def gathered(table_file: Path, root: Path) -> Record:
     return gather(table_files.read_table(table_file), root)
 
 
-def cell_of(record: dict[str, Any], row: str, seed: int) -> dict[str, Any]:
-    [found] = [c for c in record["cells"] if (c["row"], c["seed"]) == (row, seed)]
+def cell_of(record: Record, row: str, seed: int) -> Cell:
+    [found] = [c for c in record.cells if (c.row, c.seed) == (row, seed)]
     return found
+
+
+def markdown(record: Record) -> str:
+    return tables.markdown(summary(record))
 
 
 def same(value: Any, other: Any) -> bool:
@@ -113,12 +118,12 @@ def same(value: Any, other: Any) -> bool:
 # --- gathering ----------------------------------------------------------------------------------
 
 
-def test_accuracies_and_areas_keep_all_digits(gathered: dict[str, Any], root: Path) -> None:
+def test_accuracies_and_areas_keep_all_digits(gathered: Record, root: Path) -> None:
     cell = cell_of(gathered, "star", 0)
     result = json.loads((root / "small/sums/star/seed0/result.json").read_text())
-    assert cell["auc"] == result["auc"]
-    for point, written in zip(cell["rounds"], result["rounds"], strict=True):
-        assert point["accuracy"] == written["accuracy"]
+    assert cell.auc == result["auc"]
+    for point, written in zip(cell.rounds, result["rounds"], strict=True):
+        assert point.accuracy == written["accuracy"]
     odd = {"accuracy": 1 / 3, "auc": math.nan, "ece": 1 / 3, "rounds": [{"accuracy": 2 / 3}]}
     assert rounded(odd) == {
         "accuracy": 1 / 3, "auc": None, "ece": 0.333333, "rounds": [{"accuracy": 2 / 3}]
@@ -126,11 +131,10 @@ def test_accuracies_and_areas_keep_all_digits(gathered: dict[str, Any], root: Pa
 
 
 def test_a_column_has_the_prompts_that_its_runs_were_asked(
-    gathered: dict[str, Any], table_file: Path, root: Path, tmp_path: Path
+    gathered: Record, table_file: Path, root: Path, tmp_path: Path
 ) -> None:
-    [column] = gathered["columns"]
-    assert column["prompts"] == {"{question}\nAnswer:": ["random", "star", "bald", "whole"]}
-    assert not any("prompt" in cell for cell in gathered["cells"])
+    [column] = gathered.columns
+    assert column.prompts == {"{question}\nAnswer:": ("random", "star", "bald", "whole")}
     kept = tmp_path / "runs"
     shutil.copytree(root, kept)
     folder = kept / "small/sums/star/seed0"
@@ -140,7 +144,7 @@ def test_a_column_has_the_prompts_that_its_runs_were_asked(
     (folder / "environment.json").write_text(json.dumps(told))
     runs.earlier(folder)
     again = gather(table_files.read_table(table_file), kept)
-    assert again["columns"][0]["prompts"]["Q: {question}"] == ["star"]
+    assert again.columns[0].prompts["Q: {question}"] == ("star",)
     # A run from before it was written there: its own configuration says it.
     del told["data"]["prompt"]
     (folder / "environment.json").write_text(json.dumps(told))
@@ -149,92 +153,86 @@ def test_a_column_has_the_prompts_that_its_runs_were_asked(
     (folder / "config.yaml").write_text(config.replace("  prompt: null", "  prompt: '{question}?'"))
     runs.earlier(folder)
     again = gather(table_files.read_table(table_file), kept)
-    assert again["columns"][0]["prompts"]["{question}?"] == ["star"]
+    assert again.columns[0].prompts["{question}?"] == ("star",)
 
 
 @pytest.mark.parametrize("draw", ["fixed", "seeded"])
 def test_runs_that_draw_by_the_seed_say_so(
-    draw: str, gathered: dict[str, Any], table_file: Path, root: Path, tmp_path: Path
+    draw: str, gathered: Record, table_file: Path, root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(root, tmp_path / "runs")
     for path in (tmp_path / "runs").rglob("config.yaml"):
         path.write_text(path.read_text().replace("  draw: fixed", f"  draw: {draw}"))
         runs.earlier(path.parent)
     made = gather(table_files.read_table(table_file), tmp_path / "runs")
-    told = {cell["content"].get("draw") for cell in made["cells"] if cell["status"] == "done"}
+    told = {cell.content.get("draw") for cell in made.results()}
     assert told == {None if draw == "fixed" else "seeded"}
-    assert "draw" not in cell_of(gathered, "star", 0)["content"]
+    assert "draw" not in cell_of(gathered, "star", 0).content
 
 
-def test_every_cell_is_there_whatever_became_of_it(gathered: dict[str, Any]) -> None:
-    assert [(c["seed"], c["row"]) for c in gathered["cells"]] == [
-        (k, r) for k in (0, 1) for r in ROWS
-    ]
-    states = {(c["row"], c["seed"]): c["status"] for c in gathered["cells"]}
+def test_every_cell_is_there_whatever_became_of_it(gathered: Record) -> None:
+    assert [(c.seed, c.row) for c in gathered.cells] == [(k, r) for k in (0, 1) for r in ROWS]
+    states = {(c.row, c.seed): c.status for c in gathered.cells}
     assert {key for key, state in states.items() if state == "done"} == set(DONE)
-    assert cell_of(gathered, "plain", 1) == {
-        "column": "sums", "row": "plain", "seed": 1,
-        "status": "failed", "error": "CUDA out of memory",
-    }  # fmt: skip
+    assert states["plain", 1] == "failed"
+    assert cell_of(gathered, "plain", 1).error == "CUDA out of memory"
     assert states["plain", 0] == states["bald", 1] == states["whole", 0] == "missing"
-    assert [row["name"] for row in gathered["rows"]] == list(ROWS)
-    assert gathered["rows"][1]["naive"] == ["plain"] and gathered["rows"][4]["curve"] is False
-    assert gathered["columns"][0]["about"] == "sums" and gathered["baseline"] == "random"
-    assert gathered["seeds"] == [0, 1] and gathered["title"] == "Small"
+    assert [row.name for row in gathered.rows] == list(ROWS)
+    assert gathered.rows[1].naive == ("plain",) and gathered.rows[4].curve is False
+    assert gathered.columns[0].about == "sums" and gathered.baseline == "random"
+    assert gathered.seeds == (0, 1) and gathered.title == "Small"
 
 
 @pytest.mark.parametrize("row, seed", DONE)
-def test_a_cell_says_what_its_run_wrote(
-    row: str, seed: int, gathered: dict[str, Any], root: Path
-) -> None:
+def test_a_cell_says_what_its_run_wrote(row: str, seed: int, gathered: Record, root: Path) -> None:
     cell = cell_of(gathered, row, seed)
     folder = root / "small" / "sums" / row / f"seed{seed}"
     result = runs.read(folder / "result.json")
     for key in ("auc", "task", "strategy", "label_free", "config_hash"):
-        assert same(cell[key], result[key])
-    assert len(cell["rounds"]) == len(result["rounds"])
+        assert same(getattr(cell, key), result[key])
     picked = runs.queries(folder)
-    assert [r["selected"] for r in cell["rounds"] if "selected" in r] == picked
-    assert "selected" not in cell["rounds"][-1]
-    for point, wanted in zip(cell["rounds"], result["rounds"], strict=True):
-        rest = {k: v for k, v in point.items() if k not in ("gap", "selected")}
+    assert [list(r.selected) for r in cell.rounds if r.selected is not None] == picked
+    assert cell.rounds[-1].selected is None
+    for point, wanted in zip(cell.rounds, result["rounds"], strict=True):
+        known = {k: v for k, v in vars(point).items() if v is not None}
+        rest = {k: v for k, v in known.items() if k not in ("gap", "selected")}
         assert same(rest, {k: v for k, v in wanted.items() if k != "round"})
 
 
-def test_the_gap_of_the_two_views(gathered: dict[str, Any], root: Path) -> None:
+def test_the_gap_of_the_two_views(gathered: Record, root: Path) -> None:
     with np.load(root / "small/sums/star/seed1/rounds/00/scores.npz") as scores:
         base, full = scores["base"], scores["full"]
-    first, last = cell_of(gathered, "star", 1)["rounds"]
-    assert first["gap"]["base"] == pytest.approx(base.mean(), rel=5e-6)
-    assert first["gap"]["full"] == pytest.approx(full.mean(), rel=5e-6)
-    assert first["gap"]["rank_correlation"] == pytest.approx(spearmanr(base, full)[0], rel=5e-6)
-    assert "gap" not in last and "gap" not in cell_of(gathered, "random", 0)["rounds"][0]
-    bald = cell_of(gathered, "bald", 0)["rounds"][0]["gap"]
+    first, last = cell_of(gathered, "star", 1).rounds
+    assert first.gap["base"] == pytest.approx(base.mean(), rel=5e-6)
+    assert first.gap["full"] == pytest.approx(full.mean(), rel=5e-6)
+    assert first.gap["rank_correlation"] == pytest.approx(spearmanr(base, full)[0], rel=5e-6)
+    assert last.gap is None and cell_of(gathered, "random", 0).rounds[0].gap is None
+    bald = cell_of(gathered, "bald", 0).rounds[0].gap
     assert bald["base"] is None and bald["rank_correlation"] is None and bald["full"] > 0
 
 
-def test_the_reliability_of_the_last_round(gathered: dict[str, Any]) -> None:
+def test_the_reliability_of_the_last_round(gathered: Record) -> None:
     cell = cell_of(gathered, "star", 0)
-    assert set(cell["reliability"]) == {"full", "base"}
-    bins = np.array(cell["reliability"]["full"])
+    assert set(cell.reliability) == {"full", "base"}
+    bins = np.array(cell.reliability["full"])
     assert bins[:, 2].sum() == 6 and (bins[:, 2] > 0).all()
     gap = (bins[:, 2] * np.abs(bins[:, 1] - bins[:, 0])).sum() / 6
-    assert gap == pytest.approx(cell["rounds"][-1]["ece"], abs=1e-5)
+    assert gap == pytest.approx(cell.rounds[-1].ece, abs=1e-5)
 
 
 def test_only_what_is_asked_for(table_file: Path, root: Path) -> None:
     table = table_files.read_table(table_file)
     some = gather(table, root, grid.cells(table, rows=["star", "random"], seeds=[1]))
-    assert [row["name"] for row in some["rows"]] == ["random", "star"] and some["seeds"] == [1]
-    assert [c["status"] for c in some["cells"]] == ["done", "done"]
+    assert [row.name for row in some.rows] == ["random", "star"] and some.seeds == (1,)
+    assert [c.status for c in some.cells] == ["done", "done"]
 
 
-def test_environments_are_told_once(gathered: dict[str, Any], table_file: Path, root: Path) -> None:
-    [environment] = gathered["environments"]
-    assert set(environment) == {"star", "hardware", "packages"}
-    assert {c["environment"] for c in gathered["cells"] if c["status"] == "done"} == {0}
-    assert len(cell_of(gathered, "star", 0)["started"]) == len("2026-01-01")
-    assert "resumed" not in cell_of(gathered, "star", 0)
+def test_environments_are_told_once(gathered: Record, table_file: Path, root: Path) -> None:
+    [environment] = gathered.environments
+    assert environment.star and environment.hardware and environment.packages
+    assert {c.environment for c in gathered.results()} == {0}
+    assert len(cell_of(gathered, "star", 0).started) == len("2026-01-01")
+    assert cell_of(gathered, "star", 0).resumed is None
 
 
 def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) -> None:
@@ -244,8 +242,8 @@ def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) ->
     path.write_text(json.dumps({**told, "resumed": [told, other]}), encoding="utf-8")
     runs.earlier(path.parent)
     record = gather(table_files.read_table(table_file), copied)
-    assert cell_of(record, "star", 1)["resumed"] == [1]
-    assert record["environments"][1]["hardware"]["cpu"] == "another"
+    assert cell_of(record, "star", 1).resumed == (1,)
+    assert record.environments[1].hardware["cpu"] == "another"
     assert "another" in markdown(record)
 
 
@@ -282,8 +280,8 @@ def test_without_scores_and_metrics_a_run_still_counts(copied: Path, table_file:
         gather(table_files.read_table(table_file), copied)
     runs.earlier(folder)
     cell = cell_of(gather(table_files.read_table(table_file), copied), "star", 0)
-    assert cell["environment"] is None and cell["reliability"] == {}
-    assert not any({"gap", "selected"} & set(point) for point in cell["rounds"])
+    assert cell.environment is None and cell.reliability == {}
+    assert all(point.gap is point.selected is None for point in cell.rounds)
 
 
 def test_a_run_of_other_settings_is_named(
@@ -334,12 +332,12 @@ def test_the_record_gives_the_same_bytes_as_the_run_folders(
     ):
         find(table_file, root="nowhere")
     for write in FORMATS.values():
-        assert write(kept).encode() == write(fresh).encode()
+        assert write(summary(kept)).encode() == write(summary(fresh)).encode()
     write_record(tmp_path / "again.json", kept)
     first = (tmp_path / "scripts/results/small/results.json").read_bytes()
     assert (tmp_path / "again.json").read_bytes() == first
     lines = first.decode().splitlines()
-    assert sum('"status"' in line for line in lines) == len(fresh["cells"])
+    assert sum('"status"' in line for line in lines) == len(fresh.cells)
     assert str(root) not in first.decode(), "no path of the machine"
 
 
@@ -356,16 +354,16 @@ def test_the_record_is_found_in_the_table_files_repository(
         assert find(table_file) == fresh == find(kept) == find(kept.parent)
         # What has been begun here comes before what was committed.
         (tmp_path / "runs/small/sums/star/seed1").mkdir(parents=True)
-        assert {cell["status"] for cell in find(table_file)["cells"]} == {"missing"}
+        assert {cell.status for cell in find(table_file).cells} == {"missing"}
         shutil.rmtree(tmp_path / "runs")
         write_failure(tmp_path / "runs/small/sums/star/seed1", "no disk")
-        assert cell_of(find(table_file), "star", 1)["error"] == "no disk"
+        assert cell_of(find(table_file), "star", 1).error == "no disk"
     finally:
         kept.unlink()
 
 
 def spoilt(change: Callable[[dict[str, Any]], Any]) -> str:
-    record = made.record(made.cell("random", 0, [0.1, 0.2]), made.cell("star", 0, [0.1, 0.2]))
+    record = made.content(made.cell("random", 0, [0.1, 0.2]), made.cell("star", 0, [0.1, 0.2]))
     change(record)
     return json.dumps(record)
 
@@ -397,6 +395,8 @@ def spoilt(change: Callable[[dict[str, Any]], Any]) -> str:
         spoilt(lambda r: r["cells"][0]["rounds"][0].update(gap="x")),
         spoilt(lambda r: r["cells"][0].update(reliability=[1])),
         spoilt(lambda r: r.pop("seeds")),
+        spoilt(lambda r: r.update(colour="red")),
+        spoilt(lambda r: r["cells"][0].update(colour="red")),
         "[" * 200_000,
     ],
 )
@@ -409,7 +409,7 @@ def test_a_damaged_record_is_refused(content: str, tmp_path: Path) -> None:
 
 def whole_record() -> dict[str, Any]:
     """Return a record with all that a record may hold."""
-    record = made.record(
+    record = made.content(
         made.cell("random", 0, [0.1, 0.2], content={"data": "ab"}, resumed=[0]),
         made.cell("star", 0, [0.1, 0.3], reliability={"full": [[0.5, 0.4, 3]]}),
         made.absent("star", 1, error="no disk"),
@@ -437,7 +437,7 @@ OTHERS = [3, 0.5, True, [], [1], {}, {"a": 1}]
     "other",
     [None, "x", -1, "gone", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)],
 )
-def test_whatever_is_changed_it_is_refused_or_read(other: Any) -> None:
+def test_whatever_is_changed_it_is_refused_or_read(other: Any, tmp_path: Path) -> None:
     taken = 0
     for place in everywhere(whole_record()):
         record = copy.deepcopy(whole_record())
@@ -448,15 +448,16 @@ def test_whatever_is_changed_it_is_refused_or_read(other: Any) -> None:
         else:
             part[last] = copy.deepcopy(other)
         try:
-            check(record, "it")
+            read = parse(record, "it")
         except InputError as error:
             assert "\n" not in str(error)
             continue
         taken += 1
         for write in FORMATS.values():
-            assert write(record), place
-        list(_lines(record))
-        for row in series.strategies(record, "task"):
+            assert write(summary(read)), place
+        write_record(tmp_path / "results.json", read)
+        load_results(tmp_path)
+        for row in series.strategies(read, "task"):
             series.learning_curve(row.cells), series.compute_curve(row.cells)
     assert taken < 0.7 * len(list(everywhere(whole_record())))
 
@@ -533,23 +534,22 @@ def changed(folder: Path, *, name: str = "copy", **sections: dict[str, Any]) -> 
     return runs.earlier(copy)
 
 
-def places(record: dict[str, Any]) -> list[tuple[str, str, int]]:
-    return [(c["column"], c["row"], c["seed"]) for c in record["cells"]]
+def places(record: Record) -> list[tuple[str, str, int]]:
+    return [(c.column, c.row, c.seed) for c in record.cells]
 
 
 def test_runs_are_rows_and_seeds(root: Path) -> None:
     record = of_runs(folders(root, "random/seed1", "star/seed0", "random/seed0"))
     name = "star-predictive_entropy"
     assert places(record) == [("jsonl", "random", 1), ("jsonl", name, 0), ("jsonl", "random", 0)]
-    assert record["seeds"] == [0, 1] and record["baseline"] == "random"
-    assert all(row["curve"] for row in record["rows"])
+    assert record.seeds == (0, 1) and record.baseline == "random"
+    assert all(row.curve for row in record.rows)
     assert "AUC − random" in markdown(record)
 
 
-def test_a_run_says_the_same_alone_and_in_its_table(gathered: dict[str, Any], root: Path) -> None:
-    [alone] = find(root / "small/sums/star/seed1")["cells"]
-    place = {"column": "sums", "row": "star"}
-    assert alone | place == cell_of(gathered, "star", 1)
+def test_a_run_says_the_same_alone_and_in_its_table(gathered: Record, root: Path) -> None:
+    [alone] = find(root / "small/sums/star/seed1").cells
+    assert replace(alone, column="sums", row="star") == cell_of(gathered, "star", 1)
 
 
 def test_runs_of_other_settings_are_rows_of_their_own(copied: Path) -> None:
@@ -576,7 +576,7 @@ def test_runs_of_other_models_or_data_are_columns_of_their_own(copied: Path) -> 
 
 def test_the_same_run_counts_once(copied: Path) -> None:
     plain, *_ = folders(copied, "star/seed0")
-    assert len(of_runs([plain, plain / ".." / "seed0"])["cells"]) == 1
+    assert len(of_runs([plain, plain / ".." / "seed0"]).cells) == 1
     other = changed(plain)
     with pytest.raises(InputError, match="runs of the same configuration and seed"):
         of_runs([plain, other])
@@ -596,14 +596,14 @@ def test_a_folder_of_runs_is_all_that_have_finished(
     whole = of_runs([twice, *rest[1:]])
     caplog.clear()
     found = find(copied)
-    assert sorted(places(found)) == sorted(places(whole)) and len(found["cells"]) == 3
+    assert sorted(places(found)) == sorted(places(whole)) and len(found.cells) == 3
     skipped = [line for line in caplog.messages if line.startswith("skipped: ")]
     assert len(skipped) == 2
     assert f"{unfinished} has no result.json" in skipped[0]
     assert f"{rest[0]} is the same run as {twice}" in skipped[1]
     # Named beside the folder, a run counts once; unfinished it is refused.
-    assert find_all([rest[1], copied])[0]["cells"][0] == of_runs([rest[1]])["cells"][0]
-    assert len(find_all([rest[1], copied])[0]["cells"]) == 3
+    assert find_all([rest[1], copied])[0].cells[0] == of_runs([rest[1]]).cells[0]
+    assert len(find_all([rest[1], copied])[0].cells) == 3
     with pytest.raises(InputError, match="has not finished"):
         find_all([unfinished, copied])
     for folder in (twice, *rest):
@@ -634,18 +634,18 @@ def test_what_is_no_finished_run_is_refused(copied: Path, tmp_path: Path) -> Non
 # --- the data frame -------------------------------------------------------------------------------
 
 
-def test_the_data_frame(table_file: Path, root: Path, gathered: dict[str, Any]) -> None:
+def test_the_data_frame(table_file: Path, root: Path, gathered: Record) -> None:
     with pytest.raises(InputError, match="table small is named twice"):
         load_results(table_file, table_file, root=root)
     frame = load_results(table_file, root=root)
     assert len(frame) == 2 * 5 + 1
     assert list(frame.columns[:6]) == ["table", "column", "row", "seed", "task", "strategy"]
     line = frame[(frame.row == "star") & (frame.seed == 1) & (frame["round"] == 0)].iloc[0]
-    point = cell_of(gathered, "star", 1)["rounds"][0]
-    assert line.accuracy == point["accuracy"] and line.labeled == point["labeled"] == 4
-    assert line.seconds_train == point["seconds"]["train"]
-    assert line.tokens_score == point["tokens"]["score"]
-    assert line.gap_rank_correlation == point["gap"]["rank_correlation"]
+    point = cell_of(gathered, "star", 1).rounds[0]
+    assert line.accuracy == point.accuracy and line.labeled == point.labeled == 4
+    assert line.seconds_train == point.seconds["train"]
+    assert line.tokens_score == point.tokens["score"]
+    assert line.gap_rank_correlation == point.gap["rank_correlation"]
     random = frame[frame.row == "random"]
     assert random.gap_base.isna().all() and frame.accuracy.notna().all()
     assert frame.labeled.dtype.kind == "i" and frame.accuracy.dtype.kind == "f"
@@ -676,8 +676,41 @@ REPOSITORY = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     "place", sorted(REPOSITORY.glob("scripts/results/*/results.json")), ids=lambda p: p.parent.name
 )
-def test_what_is_committed_is_what_a_report_says_now(place: Path) -> None:
+def test_what_is_committed_is_what_a_report_says_now(place: Path, tmp_path: Path) -> None:
     record = read_record(place)
+    write_record(tmp_path / "results.json", record)
+    assert (tmp_path / "results.json").read_bytes() == place.read_bytes()
+    table = summary(record)
     for kind, write in FORMATS.items():
         committed = (place.parent / f"table.{ENDINGS[kind]}").read_text(encoding="utf-8")
-        assert write(record) == committed, f"star report {place.parent} --output {place.parent}"
+        assert write(table) == committed, f"star report {place.parent} --output {place.parent}"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda r: r.pop("cells"), "cells is missing"),
+        (lambda r: r["rows"][0].pop("curve"), "rows.curve is missing"),
+        (lambda r: r["columns"][0].update(name=3), "columns.name must be text, got '3'"),
+        (lambda r: r.update(seeds=[-1]), "seeds must be a list, each a whole number, got '[-1]'"),
+        (
+            lambda r: r["cells"][0].update(status="perhaps"),
+            "cell task/star/seed0: status must be one of done, failed, missing, got 'perhaps'",
+        ),
+        (
+            lambda r: r["cells"][0]["rounds"][1].update(accuracy=1.7),
+            "cell task/star/seed0: accuracy must be from 0 to 1, got '1.7'",
+        ),
+        (
+            lambda r: r["cells"][0]["rounds"][1].update(labeled=20),
+            "cell task/star/seed0: its label counts do not rise: (20, 20)",
+        ),
+        (lambda r: r.update(colour="red"), "this version knows no 'colour'"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_said(change: Callable[[Any], Any], said: str) -> None:
+    content = made.content(made.cell("star", 0, [0.1, 0.2]))
+    change(content)
+    with pytest.raises(InputError) as caught:
+        parse(content, "it")
+    assert str(caught.value) == f"it is not a record of results: {said}"

@@ -17,34 +17,53 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import absent, area, cell, record
+from made import ENVIRONMENT, absent, area, cell, record
 from scipy.stats import ttest_1samp
 
 from star.experiments.report import tables
 from star.experiments.report.made_by import numbers, provenance_line
+from star.experiments.report.record import Record
 from star.experiments.report.sheets import sheets_of
 from star.experiments.report.significance import seeds_needed
-from star.experiments.report.tables import FORMATS, figures_of
-from star.experiments.report.tables import latex as to_latex
-from star.experiments.report.tables import markdown as to_markdown
+from star.experiments.report.summaries import summary
+from star.experiments.report.tables import FORMATS
 
 T_2 = 4.302652729911275  # 0.975 quantile of t with 2 degrees of freedom, from a printed table
 RANDOM = [[0.20, 0.40, 0.60], [0.30, 0.50, 0.50], [0.10, 0.40, 0.50]]
 STAR = [[0.30, 0.60, 0.70], [0.30, 0.60, 0.80], [0.25, 0.45, 0.75]]
 
 
-def three_seeds(**changes: Any) -> dict[str, Any]:
+def three_cells() -> list[dict[str, Any]]:
     cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
-    cells += [cell("star", k, a, ece=0.05 * (k + 1)) for k, a in enumerate(STAR)]
-    return record(*cells, **changes)
+    return cells + [cell("star", k, a, ece=0.05 * (k + 1)) for k, a in enumerate(STAR)]
+
+
+def three_seeds(**changes: Any) -> Record:
+    return record(*three_cells(), **changes)
 
 
 def many_seeds(gains: list[float], row: str = "star", **changes: Any) -> list[dict[str, Any]]:
     return [cell(row, k, [0.2 + g, 0.4 + g, 0.5 + g], **changes) for k, g in enumerate(gains)]
 
 
-def line_of(made: dict[str, Any], row: str, column: str = "task") -> dict[str, Any]:
-    found = [x for x in figures_of(made) if (x["row"], x["column"]) == (row, column)]
+def to_markdown(made: Record) -> str:
+    return tables.markdown(summary(made))
+
+
+def to_latex(made: Record) -> str:
+    return tables.latex(summary(made))
+
+
+def to_json(made: Record) -> dict[str, Any]:
+    return json.loads(tables.json(summary(made)))
+
+
+def to_csv(made: Record) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(tables.csv(summary(made)))))
+
+
+def line_of(made: Record, row: str, column: str = "task") -> dict[str, Any]:
+    found = [x for x in to_json(made)["rows"] if (x["row"], x["column"]) == (row, column)]
     assert len(found) == 1
     return found[0]
 
@@ -325,10 +344,10 @@ def test_whatever_the_curves_every_format_is_finite(
     cells = [cell("random", k, a) for k, a in enumerate(theirs)]
     made = record(*cells, *(cell("star", k, a) for k, a in enumerate(mine)))
     for write in FORMATS.values():
-        text = write(made)
+        text = write(summary(made))
         assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", text)
-        assert text == write(made)
-    for line in json.loads(tables.json(made))["rows"]:
+        assert text == write(summary(made))
+    for line in to_json(made)["rows"]:
         assert line["auc"]["low"] is None or line["auc"]["low"] <= line["auc"]["mean"]
 
 
@@ -480,7 +499,7 @@ def test_gaps_are_shown(write: Any) -> None:
 def test_a_table_without_a_single_result() -> None:
     made = record(absent("random", 0), absent("star", 0))
     for write in FORMATS.values():
-        assert "No finished run of 2." in write(made)
+        assert "No finished run of 2." in write(summary(made))
     assert line_of(made, "star")["label_free"] is None
 
 
@@ -511,9 +530,9 @@ def test_the_prompt_stands_in_every_format() -> None:
     made = three_seeds(columns=[column])
     assert '\nPrompt: "Q: {q} \\|\\\\nA:". Label counts' in to_markdown(made)
     assert 'Prompt: "Q: \\{q\\} $|$\\textbackslash{}nA:".' in to_latex(made)
-    assert json.loads(tables.json(made))["columns"][0]["prompts"] == column["prompts"]
+    assert to_json(made)["columns"][0]["prompts"] == column["prompts"]
     column["prompts"] |= {"{q}?": ["random", "other"]}
-    text = to_markdown(made)
+    text = to_markdown(three_seeds(columns=[column]))
     assert 'Prompt of star: "Q:' in text and 'Prompt of random, other: "{q}?".' in text
 
 
@@ -521,20 +540,20 @@ def test_what_has_changed_since_stands_above() -> None:
     made = three_seeds(since=["Made on 2026-01-02 with fixed draws."])
     assert to_markdown(made).startswith("# A table\n\n> Made on 2026-01-02 with fixed draws.\n\n##")
     assert "Made on 2026-01-02 with fixed draws." in to_latex(made)
-    assert json.loads(tables.json(made))["since"] == made["since"]
+    assert to_json(made)["since"] == list(made.since)
 
 
 def test_what_seeds_draw_is_said() -> None:
-    drawn = three_seeds()
-    for one in drawn["cells"]:
+    cells = three_cells()
+    for one in cells:
         one["content"] = {"draw": "seeded", "data": f"of {one['seed']}"}
-    text = to_markdown(drawn)
+    text = to_markdown(record(*cells))
     assert "the pool and the test questions, which each draws for itself" in text
     assert "runs of different data" not in text
     assert "pool and test questions are the same" in to_markdown(three_seeds())
-    for one in drawn["cells"]:
+    for one in cells:
         del one["content"]["draw"]
-    assert "runs of different data stand together" in to_markdown(drawn)
+    assert "runs of different data stand together" in to_markdown(record(*cells))
 
 
 def test_rows_say_what_they_are() -> None:
@@ -552,8 +571,8 @@ def test_provenance_ends_every_text() -> None:
     }
     cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
     cells[2] |= {"environment": 0, "resumed": [1], "started": "2026-01-05"}
-    made = record(*cells)
-    made["environments"] = [made["environments"][0], other, {"star": {"version": "unused"}}]
+    environments = [ENVIRONMENT, other, {"star": {"version": "unused"}}]
+    made = record(*cells, environments=environments)
     line = provenance_line(made)
     assert line == (
         "3 runs, seeds 0 to 2; started 2026-01-02 to 2026-01-05; 2 cores of a cpu and 8 cores of a "
@@ -562,8 +581,8 @@ def test_provenance_ends_every_text() -> None:
     )
     assert to_markdown(made).splitlines()[-1] == line
     assert to_latex(made).splitlines()[-1] == f"% {line}"
-    assert json.loads(tables.json(made))["provenance"]["text"] == line
-    assert [r["provenance"] for r in csv.DictReader(io.StringIO(tables.csv(made)))] == [line]
+    assert to_json(made)["provenance"]["text"] == line
+    assert [r["provenance"] for r in to_csv(made)] == [line]
 
 
 @pytest.mark.parametrize(
@@ -600,7 +619,7 @@ def test_markdown_keeps_its_columns_whatever_the_names(row: str, column: str) ->
     row, column = f"x{row}", f"y{column}"
     made = record(cell(row, 0, STAR[0], column=column), absent(row, 1, column=column))
     tables_ = re.findall(r"(?:^\|.*\n)+", to_markdown(made), re.MULTILINE)
-    for text, sheet in zip(tables_, sheets_of(made), strict=True):
+    for text, sheet in zip(tables_, sheets_of(summary(made)), strict=True):
         rows = [re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1] for line in text.splitlines()]
         assert {len(line) for line in rows} == {len(sheet.head)}
 
@@ -616,7 +635,9 @@ def test_latex_keeps_its_columns_and_lets_nothing_through(row: str, column: str)
     assert not re.search(r"(?<!tab:main)(?<!tab:main-y)_", "\n".join(body))
     assert "\n".join(body).count("{") == "\n".join(body).count("}")
     assert all(line.count("$") % 2 == 0 for line in body)
-    for block, sheet in zip(text.split("\\toprule")[1:], sheets_of(made, brief=True), strict=True):
+    for block, sheet in zip(
+        text.split("\\toprule")[1:], sheets_of(summary(made), brief=True), strict=True
+    ):
         rows = [line for line in block.split("\\bottomrule")[0].splitlines() if "rule" not in line]
         widths = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows if line.strip()}
         assert widths == {len(sheet.head)}
@@ -655,7 +676,7 @@ def test_latex_sets_it_within_the_line(tmp_path: Path) -> None:
 
 def test_csv_has_every_figure_in_full() -> None:
     made = three_seeds(rows={"star": {"naive": "random"}})
-    rows = list(csv.DictReader(io.StringIO(tables.csv(made))))
+    rows = to_csv(made)
     assert [(r["table"], r["column"], r["row"]) for r in rows] == [
         ("main", "task", "random"), ("main", "task", "star")
     ]  # fmt: skip
@@ -673,8 +694,7 @@ def test_csv_has_every_figure_in_full() -> None:
 
 
 def test_json_is_what_programs_need() -> None:
-    content = json.loads(tables.json(three_seeds()))
-    assert content["table"] == "main" and content["provenance"]["seeds"] == [0, 1, 2]
-    assert content["rows"] == figures_of(three_seeds())
-    star = content["rows"][1]
+    made = to_json(three_seeds())
+    assert made["table"] == "main" and made["provenance"]["seeds"] == [0, 1, 2]
+    star = made["rows"][1]
     assert star["n"] == 3 and set(star["auc"]) == {"mean", "low", "high"}

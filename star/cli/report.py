@@ -56,6 +56,8 @@ def add(verbs: Any) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the tables, or write all into a folder and print that."""
     from star.experiments.report import results, tables
+    from star.experiments.report.record import write_record
+    from star.experiments.report.summaries import summary
 
     if options.figures is not None and options.output is None:
         raise InputError(
@@ -73,9 +75,10 @@ def execute(options: argparse.Namespace) -> int:
         results.refuse_others(folder, records[0], names, options.force)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            results.write_record(folder / results.FILE, records[0])
+            write_record(folder / results.FILE, records[0])
+            whole = summary(records[0])
             for kind, ending in tables.ENDINGS.items():
-                text = tables.FORMATS[kind](records[0])
+                text = tables.FORMATS[kind](whole)
                 (folder / f"table.{ending}").write_text(text, encoding="utf-8")
             draw(records[0], folder, ending=options.figures or "png")
         except OSError as error:
@@ -84,5 +87,6 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if len(records) > 1 and options.format in ("csv", "json"):
         raise InputError(f"--format {options.format} is for one table, got {len(records)}")
-    sys.stdout.write("\n".join(tables.FORMATS[options.format](record) for record in records))
+    form = tables.FORMATS[options.format]
+    sys.stdout.write("\n".join(form(summary(record)) for record in records))
     return 0

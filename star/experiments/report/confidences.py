@@ -7,44 +7,42 @@ made before both were kept have one of them as ``ece``: the token mean where ans
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from star.experiments.report.record import CellResult, Point
 
 NAMES = ("ece", "overconfidence", "ece_token_mean", "overconfidence_token_mean")
 Found = dict[str, float | None]
 
 
-def of_rounds(cell: Mapping[str, Any]) -> list[Found]:
+def of_rounds(cell: CellResult) -> list[Found]:
     """Return each round's errors and signed gaps of the full model; ``None`` where not kept."""
-    found = [_of_point(point) for point in cell["rounds"]]
-    if "overconfidence" not in cell["rounds"][-1]:  # an older record has bins, of the last round
+    found = [_of_point(point) for point in cell.rounds]
+    if cell.rounds[-1].overconfidence is None:  # an older record has bins, of the last round
         old = _of_bins(cell, "full")
         found[-1] |= {key: value for key, value in old.items() if found[-1][key] is None}
     return found
 
 
-def of_base(cell: Mapping[str, Any]) -> Found:
+def of_base(cell: CellResult) -> Found:
     """Return the same of the base model on the run's test questions."""
-    kept = cell.get("base")
-    return {**_nothing(), **kept} if kept else _of_bins(cell, "base")
+    return {**_nothing(), **cell.base} if cell.base else _of_bins(cell, "base")
 
 
-def _of_point(point: Mapping[str, Any]) -> Found:
-    generated = "accuracy_strict" in point
-    if "overconfidence" in point:
+def _of_point(point: Point) -> Found:
+    generated = point.accuracy_strict is not None
+    if point.overconfidence is not None:
         names = NAMES if generated else NAMES[:2]  # of choices they stand there twice
-        return _nothing() | {name: point.get(name) for name in names}
-    return _nothing() | {"ece_token_mean" if generated else "ece": point["ece"]}
+        return _nothing() | {name: getattr(point, name) for name in names}
+    return _nothing() | {"ece_token_mean" if generated else "ece": point.ece}
 
 
-def _of_bins(cell: Mapping[str, Any], view: str) -> Found:
-    bins: Sequence[Sequence[float]] = (cell.get("reliability") or {}).get(view) or ()
+def _of_bins(cell: CellResult, view: str) -> Found:
+    bins = (cell.reliability or {}).get(view, ())
     size = sum(count for _, _, count in bins)
     if not size:
         return _nothing()
     gaps = [count * (confidence - accuracy) / size for confidence, accuracy, count in bins]
-    last = cell["rounds"][-1]
-    old = "accuracy_strict" in last and "overconfidence" not in last
+    last = cell.rounds[-1]
+    old = last.accuracy_strict is not None and last.overconfidence is None
     end = "_token_mean" if old else ""
     found = {f"ece{end}": sum(map(abs, gaps)), f"overconfidence{end}": sum(gaps)}
     return _nothing() | found

@@ -1,31 +1,6 @@
 """From run folders to a record: the small part of their files that tables and figures need.
 
-A record is plain JSON::
-
-    {"table", "title", "baseline", "settings": [word],
-     "rows": [{"name", "about", "preset", "settings": [word], "naive": [row], "curve"}],
-     "columns": [{"name", "about", "settings": [word], "prompts": {template: [row]}}],
-     "seeds": [k], "since": [sentence],
-     "environments": [{"star": {...}, "hardware": {...}, "packages": {...}}],
-     "cells": [{"column", "row", "seed", "status": "done", "failed" or "missing",
-                "error": of a failed one, and of a finished one
-                "environment": its place above, "resumed": [others it went on in], "started": day,
-                "task", "strategy", "label_free", "config_hash", "auc",
-                "content": {"data", "model", "strategy": what these names stood for, hashes,
-                            "settings": a hash where they are not the table file's,
-                            "draw": "seeded" where each seed has rows of its own},
-                "rounds": [{"labeled", "accuracy", ..., "seconds", "tokens",
-                            "gap": {"base", "full", "rank_correlation"}, "selected": [pool index]}],
-                "reliability": {view: [[confidence, accuracy, count] of a bin]},
-                "base": the base model's {"ece", "overconfidence", "ece_token_mean", ...}}]}
-
-Every cell that was asked for is in it, finished or not. Floats have six significant digits, rounded
-here and nowhere else: whoever reads the committed record computes what the run folders would give.
-Accuracies and areas keep all digits, since equal ones must tie. Where answers are generated the
-``ece`` of a round without ``overconfidence`` is that of the token mean: an older version wrote it.
-
-``since`` is written by hand, into a committed record that is not made again when the program
-changes: how it was made, and what has changed since. The next gathering drops it.
+Floats have six significant digits, rounded here and nowhere else.
 """
 
 from __future__ import annotations
@@ -36,7 +11,7 @@ import logging
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +24,18 @@ from star.config import NOT_IN_HASH, Config, config_hash
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments.report.prompting import prompts_of, task_of
+from star.experiments.report.record import VIEWS, Environment, Point, Record, Row, parse
 from star.experiments.sweep.cell_run import finished, read_failure
 from star.experiments.table import Cell, Table
 from star.files import read_json, read_npz
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
-
 KEPT = ("task", "strategy", "label_free", "config_hash", "auc")
-POINT = (
-    *("labeled", "accuracy", "accuracy_strict", "accuracy_sum", "accuracy_mean"),
-    *("accuracy_stderr", "ece", "overconfidence"),
-    *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
-    *("seconds", "tokens"),
-)
-VIEWS = ("base", "full", "mc")
 EXACT = ("accuracy", "accuracy_strict", "auc")  # floats that are kept as they are
-ENVIRONMENT = ("star", "hardware", "packages")
+ENVIRONMENT = [part.name for part in fields(Environment)]
+ROW = [part.name for part in fields(Row)]
+POINT = [part.name for part in fields(Point)]
 
 
 def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Record:
@@ -90,31 +59,20 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
     ]
     _compare_settings(wanted, found, Path(root))
     prompts = prompts_of(found)
-    return rounded(
+    content = rounded(
         {
             "table": table.name,
             "title": table.title,
             "baseline": table.baseline,
             "settings": list(table.settings),
             "rows": [
-                {
-                    "name": row.name,
-                    "about": row.about,
-                    "preset": row.preset,
-                    "settings": list(row.settings),
-                    "naive": list(row.naive),
-                    "curve": row.curve,
-                }
+                {key: getattr(row, key) for key in ROW}
                 for row in table.rows
                 if any(cell.row == row.name for cell in wanted)
             ],
             "columns": [
-                {
-                    "name": column.name,
-                    "about": column.about,
-                    "settings": list(column.settings),
-                    "prompts": prompts.get(column.name, {}),
-                }
+                {key: getattr(column, key) for key in ("name", "about", "settings")}
+                | {"prompts": prompts.get(column.name, {})}
                 for column in table.columns
                 if any(cell.column == column.name for cell in wanted)
             ],
@@ -123,6 +81,7 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
             "cells": found,
         }
     )
+    return parse(content, Path(root) / table.name)
 
 
 def rounded(value: Any) -> Any:

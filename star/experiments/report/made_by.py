@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from star.experiments.report.gathering import Record
+from star.experiments.report.record import Record
+
+Part = dict[str, Any]  # of an environment
 
 
 def provenance(record: Record) -> dict[str, Any]:
@@ -14,22 +16,19 @@ def provenance(record: Record) -> dict[str, Any]:
     ``runs`` (finished) of ``cells``, ``seeds``, ``started`` (days), ``star``, ``packages`` and
     ``hardware`` as ``environment.json`` has them.
     """
-    done = [cell for cell in record["cells"] if cell["status"] == "done"]
-    places = {
-        place for cell in done for place in (cell["environment"], *(cell.get("resumed") or []))
-    }
-    used = [record["environments"][place] for place in sorted(places - {None})]
+    done = record.results()
+    used = [record.environments[place] for place in sorted(set().union(*(c.places for c in done)))]
     kinds: dict[str, list[Any]] = {"star": [], "packages": [], "hardware": []}
     for environment in used:
         for key, known in kinds.items():
-            part = environment.get(key)
+            part = getattr(environment, key)
             if part and part not in known:
                 known.append(part)
     return {
         "runs": len(done),
-        "cells": len(record["cells"]),
-        "seeds": sorted({cell["seed"] for cell in done}),
-        "started": sorted({cell["started"] for cell in done if cell["started"]}),
+        "cells": len(record.cells),
+        "seeds": sorted({cell.seed for cell in done}),
+        "started": sorted({cell.started for cell in done if cell.started}),
         **kinds,
     }
 
@@ -57,15 +56,16 @@ def provenance_line(record: Record) -> str:
     return "; ".join(part for part in parts if part) + "."
 
 
-def _machine(hardware: Mapping[str, Any]) -> str:
+def _machine(hardware: Part) -> str:
     cores = f"{hardware.get('cores')} cores of {hardware.get('cpu')}"
-    gpus = hardware.get("gpus") or []
+    gpus = hardware.get("gpus")
+    gpus = gpus if isinstance(gpus, tuple) else ()
     cards = [f"{gpus.count(card)} × {card}" for card in dict.fromkeys(gpus)]
     return " with ".join([cores, *cards])
 
 
-def _code(star: Mapping[str, Any]) -> str:
-    commit = f" commit {star['commit'][:10]}" if star.get("commit") else ""
+def _code(star: Part) -> str:
+    commit = f" commit {str(star['commit'])[:10]}" if star.get("commit") else ""
     changed = " with changes" if star.get("dirty") else ""
     return f"star {star.get('version')}{commit}{changed}"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from star.experiments.report.record import Record
     from star.experiments.report.series import Line, Strategy
 
 # Black for the row that all are compared with, in every panel; six lines are what one panel bears.
@@ -56,27 +57,26 @@ SMALL = 2.1
 A_PAGE = 12  # small panels in one picture
 
 
-def learning_curves(record: Mapping[str, Any], column: str) -> list[Figure]:
+def learning_curves(record: Record, column: str) -> list[Figure]:
     """Draw accuracy over labels: means over seeds with 95 % t-intervals."""
     return _accuracy(record, column, {LABELS: series.learning_curve})
 
 
-def compute(record: Mapping[str, Any], column: str) -> list[Figure]:
+def compute(record: Record, column: str) -> list[Figure]:
     """Draw accuracy over labels, and beside it over the seconds that it took."""
-    cells = [c for c in record["cells"] if c["column"] == column]
-    used = {place for c in cells for place in (c.get("environment"), *c.get("resumed", ()))}
-    told = {str(e.get("hardware")) for i, e in enumerate(record["environments"]) if i in used}
+    used = set().union(*(cell.places for cell in record.results(column)))
+    told = {str(record.environments[place].hardware) for place in used}
     where = "the machines that ran it" if len(told) > 1 else "the machine that ran it"
     seconds = f"seconds on {where}\n(training, evaluation, scoring)"
     return _accuracy(record, column, {LABELS: series.learning_curve, seconds: series.compute_curve})
 
 
 def _accuracy(
-    record: Mapping[str, Any], column: str, kinds: Mapping[str, Callable[..., Line]]
+    record: Record, column: str, kinds: Mapping[str, Callable[..., Line]]
 ) -> list[Figure]:
     """Draw groups of rows, one a panel, or one a line of panels where there are several kinds."""
     rows = series.strategies(record, column)
-    groups = series.grouped([r for r in rows if r.curve], record["baseline"], len(OTHERS))
+    groups = series.grouped([r for r in rows if r.curve], record.baseline, len(OTHERS))
     points = [row for row in rows if not row.curve]
     if not all(any(of(row.cells).x.size for row in rows if row.curve) for of in kinds.values()):
         return []
@@ -101,7 +101,7 @@ def _accuracy(
                 grid[2 * deep, at + k], sharex=first.get(x), sharey=next(iter(first.values()), None)
             )
             first.setdefault(x, axes)
-            handles = _strategies(axes, group, record["baseline"], of)
+            handles = _strategies(axes, group, record.baseline, of)
             handles += [_reference(axes, row, n) for n, row in enumerate(points)]
             axes.set_xlabel(x)
             axes.tick_params(labelleft=at + k == 0)
@@ -143,7 +143,7 @@ def band(axes: Axes, line: Line, style: Mapping[str, Any], label: str) -> Artist
     return axes.plot(line.x, line.mean, label=label, **style)[0]
 
 
-def gap(record: Mapping[str, Any], column: str) -> list[Figure]:
+def gap(record: Record, column: str) -> list[Figure]:
     """Draw what base and full view said of the unlabelled pool over the rounds, a panel a row."""
     rows = series.strategies(record, column)
     found = {row.label: series.gap_curves(row.cells) for row in rows}

@@ -1,7 +1,6 @@
 """From a table's record to pictures: learning curves, compute, reliability, gap, pick overlap.
 
-A record is what ``results.json`` holds; nothing else is read, and the same record gives the same
-bytes (with the same matplotlib).
+Nothing else is read, and the same record gives the same bytes (with the same matplotlib).
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from star.experiments.report.style import save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from star.experiments.report.record import Record
     from star.experiments.report.series import Array
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ DPI = 120  # README-sized; for print there is pdf
 
 
 def draw(
-    record: Mapping[str, Any],
+    record: Record,
     folder: str | Path,
     *,
     kinds: Iterable[str] | None = None,
@@ -43,7 +43,7 @@ def draw(
     column has no data for is left out, and logged.
 
     Args:
-        record: Of ``star.experiments.report.results``.
+        record: See :mod:`star.experiments.report.record`.
         folder: Where; made if new.
         kinds: Of ``KINDS``; ``None`` = all.
         ending: One of ``ENDINGS``.
@@ -67,7 +67,7 @@ def draw(
     paths = []
     # The user's own matplotlibrc would change the picture.
     with matplotlib.style.context(["default", panels.LOOK]):
-        for column in (column["name"] for column in record["columns"]):
+        for column in (column.name for column in record.columns):
             stem = stem_of(column)
             for kind in asked:
                 figures = KINDS[kind](record, column)
@@ -79,7 +79,7 @@ def draw(
                     paths.append(save(figure, path, dpi=DPI))
     if not paths:
         raise InputError(
-            f"table {record['table']} has no results to draw {', '.join(asked)} from; run its cells"
+            f"table {record.table} has no results to draw {', '.join(asked)} from; run its cells"
         )
     return paths
 
@@ -89,7 +89,7 @@ def stem_of(column: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", column)  # those of single runs may hold any letter
 
 
-def reliability(record: Mapping[str, Any], column: str) -> list[Figure]:
+def reliability(record: Record, column: str) -> list[Figure]:
     """Draw accuracy over confidence after the last round, a panel a row, a line a view.
 
     The test examples of all seeds are pooled; a marker's area is its bin's share of them.
@@ -150,7 +150,7 @@ def _reliability_page(title: str, found: Mapping[str, Mapping[str, Array]]) -> F
     return figure
 
 
-def overlap(record: Mapping[str, Any], column: str) -> list[Figure]:
+def overlap(record: Record, column: str) -> list[Figure]:
     """Draw how much of what they picked over the run each two rows have in common, as a matrix."""
     rows = [row for row in series.strategies(record, column) if row.curve]
     shares = series.overlaps(rows)
@@ -187,9 +187,9 @@ def overlap(record: Mapping[str, Any], column: str) -> list[Figure]:
     )
     axes.tick_params(length=0)
     notes = "Jaccard index, mean over seeds; framed: one row under two seeds"
-    chance = [shares[i, i] for i, row in enumerate(rows) if row.name == record["baseline"]]
+    chance = [shares[i, i] for i, row in enumerate(rows) if row.name == record.baseline]
     if chance and not np.isnan(chance[0]):
-        notes += f" ({record['baseline']}: chance, {chance[0]:.2f})"
+        notes += f" ({record.baseline}: chance, {chance[0]:.2f})"
     letters = int(figure.get_figwidth() / panels.letter(8.0))
     figure.supxlabel(textwrap.fill(notes, letters), fontsize=8)
     return [figure]
@@ -201,7 +201,7 @@ def _rectangle(i: int, **style: Any) -> Any:
     return Rectangle((i - 0.47, i - 0.47), 0.94, 0.94, **style)
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any], str], list[Figure]]] = {
+KINDS: dict[str, Callable[[Record, str], list[Figure]]] = {
     "curves": panels.learning_curves,
     "compute": panels.compute,
     "reliability": reliability,

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file
 from star.experiments.report import plots
-from star.experiments.report.checking import check
-from star.experiments.report.gathering import Record, gather
+from star.experiments.report.gathering import gather
+from star.experiments.report.record import Record, read_record
 from star.experiments.report.single_runs import of_runs
+from star.experiments.report.typed_json import plain
 from star.experiments.sweep.cell_run import read_failure
-from star.files import atomic_write, read_json
 from star.outputs import refuse_inside_run
 
 if TYPE_CHECKING:
@@ -33,41 +32,6 @@ COLUMNS = (  # those that every data frame has
 )
 COMMITTED = Path("scripts", "results")
 FILE = "results.json"
-
-
-def write_record(path: str | Path, record: Record) -> None:
-    """Write a record as JSON, one row, column, environment or cell a line; make its folder.
-
-    Equal records give equal bytes.
-
-    Raises:
-        ValueError: NaN or infinity, which no record that was gathered holds.
-    """
-    parts = []
-    for key, value in record.items():
-        text = _json(value)
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            text = "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
-        parts.append(f"  {_json(key)}: {text}")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(("{\n" + ",\n".join(parts) + "\n}\n").encode())
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def read_record(path: str | Path) -> Record:
-    """Return what :func:`write_record` wrote.
-
-    Raises:
-        InputError: The file cannot be read, is not JSON, or is no record.
-    """
-    record = read_json(path)
-    check(record, path)
-    return cast("Record", record)
 
 
 def refuse_others(folder: Path, record: Record, names: Iterable[str], force: bool) -> None:
@@ -86,15 +50,15 @@ def refuse_others(folder: Path, record: Record, names: Iterable[str], force: boo
     if force or not folder.is_dir():
         return
     with contextlib.suppress(InputError):
-        if read_record(folder / FILE)["table"] == record["table"]:
+        if read_record(folder / FILE).table == record.table:
             return
-    stems = tuple(f"{plots.stem_of(column['name'])}-" for column in record["columns"])
+    stems = tuple(f"{plots.stem_of(column.name)}-" for column in record.columns)
     for path in sorted(folder.iterdir()):
         picture = path.name.startswith(stems) and path.suffix[1:] in plots.ENDINGS
         if picture or path.name in (FILE, *names):
             raise InputError(
                 f"{path} is there already, and {folder} holds no {FILE} of the table "
-                f"{record['table']}; name another folder, or give --force"
+                f"{record.table}; name another folder, or give --force"
             )
 
 
@@ -115,11 +79,11 @@ def find(source: str | Path, *, root: str | Path | None = None) -> Record:
     if path.suffix in (".yaml", ".yml"):
         return _of_table(path, None if root is None else Path(root))
     if _is_run(path):
-        return _of_runs([path], [])
+        return of_runs([path])
     if path.is_dir() and (path / FILE).is_file():
         return read_record(path / FILE)
     if path.is_dir() and (runs := runs_below(path)):
-        return _of_runs([], runs)
+        return of_runs([], others=runs)
     if path.is_file():
         return read_record(path)
     what = f"holds neither {FILE} nor a run, at any depth" if path.is_dir() else "is not there"
@@ -145,7 +109,7 @@ def find_all(sources: Sequence[str | Path], *, root: str | Path | None = None) -
             below += inside
         else:
             records.append(find(path, root=root))
-    return [*records, _of_runs(runs, below)] if runs or below else records
+    return [*records, of_runs(runs, others=below)] if runs or below else records
 
 
 def runs_below(folder: Path) -> list[Path]:
@@ -159,12 +123,6 @@ def runs_below(folder: Path) -> list[Path]:
     return runs
 
 
-def _of_runs(named: Sequence[Path], below: Sequence[Path]) -> Record:
-    record = of_runs(named, others=below)
-    check(record, ", ".join(map(str, [*named, *below][:3])))
-    return record
-
-
 def _is_run(path: Path) -> bool:
     return any((path / name).is_file() for name in ("config.yaml", "result.json"))
 
@@ -175,9 +133,7 @@ def _of_table(path: Path, root: Path | None) -> Record:
     wanted = grid.cells(table)
     places = [cell.folder(runs) for cell in wanted]
     if any(place.is_dir() or read_failure(place) for place in places):
-        record = gather(table, runs, wanted)
-        check(record, runs / table.name)
-        return record
+        return gather(table, runs, wanted)
     if root is not None:  # the committed results are no answer to a question about these runs
         raise InputError(
             f"table {table.name} has no run folders in {root / table.name}; run star sweep {path} "
@@ -220,33 +176,29 @@ def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas
     import pandas
 
     records = find_all(sources, root=root)
-    names = [record["table"] for record in records]
+    names = [record.table for record in records]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"table {name} is named twice: its runs would count twice")
     lines = [line for record in records for line in _lines(record)]
     frame = pandas.DataFrame(lines, columns=None if lines else list(COLUMNS))
     frame.attrs["missing"] = [
-        f"{record['table']}/{cell['column']}/{cell['row']}/seed{cell['seed']}"
+        f"{record.table}/{cell.column}/{cell.row}/seed{cell.seed}"
         for record in records
-        for cell in record["cells"]
-        if cell["status"] != "done"
+        for cell in record.cells
+        if cell.status != "done"
     ]
     return frame
 
 
 def _lines(record: Record) -> Iterator[dict[str, Any]]:
-    for cell in record["cells"]:
-        if cell["status"] != "done":
-            continue
-        known = {
-            key: cell[key] for key in ("column", "row", "seed", "task", "strategy", "label_free")
-        }
-        for t, point in enumerate(cell["rounds"]):
-            line = {"table": record["table"], **known, "round": t}
-            for key, value in point.items():
-                if key in ("seconds", "tokens", "gap"):
-                    line |= {f"{key}_{p}": _number(one) for p, one in (value or {}).items()}
+    keys = ("column", "row", "seed", "task", "strategy", "label_free")
+    for cell in record.results():
+        for t, point in enumerate(cell.rounds):
+            line = {"table": record.table, **{key: getattr(cell, key) for key in keys}, "round": t}
+            for key, value in plain(point).items():
+                if isinstance(value, dict):
+                    line |= {f"{key}_{p}": _number(one) for p, one in value.items()}
                 elif key != "selected":
                     line[key] = _number(value)
             yield line

@@ -5,20 +5,18 @@ Numbers alone, from the record of ``results.json``; :mod:`star.experiments.repor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from star.evaluation.learning_curves import mean_interval
+from star.experiments.report.record import VIEWS, CellResult, Record
 
-Cell = Mapping[str, Any]
 Array = NDArray[np.float64]
 
-VIEWS = ("base", "full", "mc")
 BINS = 15
 
 
@@ -35,14 +33,14 @@ class Strategy:
 
     name: str
     curve: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[CellResult, ...]
     wanted: int
 
     @property
     def label(self) -> str:
         """The name, and what a reader must know: that it reads labels, that seeds are missing."""
         notes = []
-        if not all(cell.get("label_free", True) for cell in self.cells):
+        if not all(cell.label_free for cell in self.cells):
             notes.append("reads labels")
         if len(self.cells) < self.wanted:
             notes.append(f"{len(self.cells)} of {self.wanted} seeds")
@@ -66,18 +64,14 @@ class Line:
     high: Array
 
 
-def strategies(record: Mapping[str, Any], column: str) -> list[Strategy]:
+def strategies(record: Record, column: str) -> list[Strategy]:
     """Return the rows that are run in a column, in the table's order, finished or not."""
-    cells: dict[str, list[Cell]] = {}
-    for cell in record["cells"]:
-        if cell["column"] == column:
-            done = cell["status"] == "done" and cell.get("rounds")
-            cells.setdefault(cell["row"], []).extend([cell] if done else [])
-    wanted = len(record["seeds"])
+    there = {cell.row for cell in record.cells if cell.column == column}
+    cells, wanted = record.results(column), len(record.seeds)
     return [
-        Strategy(row["name"], row.get("curve", True), tuple(cells[row["name"]]), wanted)
-        for row in record["rows"]
-        if row["name"] in cells
+        Strategy(row.name, row.curve, tuple(c for c in cells if c.row == row.name), wanted)
+        for row in record.rows
+        if row.name in there
     ]
 
 
@@ -112,14 +106,12 @@ def over_seeds(points: Iterable[tuple[int, float, float]]) -> Line:
     return Line(*np.array(rows, dtype=np.float64).reshape(-1, 4).T)
 
 
-def learning_curve(cells: Sequence[Cell]) -> Line:
+def learning_curve(cells: Sequence[CellResult]) -> Line:
     """Return accuracy (a fraction) over the number of labelled examples."""
-    return over_seeds(
-        (r["labeled"], r["labeled"], r["accuracy"]) for c in cells for r in c["rounds"]
-    )
+    return over_seeds((r.labeled, r.labeled, r.accuracy) for c in cells for r in c.rounds)
 
 
-def compute_curve(cells: Sequence[Cell]) -> Line:
+def compute_curve(cells: Sequence[CellResult]) -> Line:
     """Return accuracy over the seconds it took to get there, of training, evaluation and scoring.
 
     What a round spends on scoring serves the next one and counts from there on. A cell counts up to
@@ -128,22 +120,21 @@ def compute_curve(cells: Sequence[Cell]) -> Line:
     points = []
     for cell in cells:
         spent = 0.0
-        for r in cell["rounds"]:
-            seconds = r.get("seconds")
-            if not seconds:
+        for r in cell.rounds:
+            if not r.seconds:
                 break
-            spent += seconds.get("train", 0.0) + seconds.get("evaluate", 0.0)
-            points.append((r["labeled"], spent, r["accuracy"]))
-            spent += seconds.get("score", 0.0)
+            spent += r.seconds.get("train", 0.0) + r.seconds.get("evaluate", 0.0)
+            points.append((r.labeled, spent, r.accuracy))
+            spent += r.seconds.get("score", 0.0)
     return over_seeds(points)
 
 
-def last_accuracy(cells: Sequence[Cell]) -> float | None:
+def last_accuracy(cells: Sequence[CellResult]) -> float | None:
     """Return the mean accuracy of the last rounds; ``None`` without a cell."""
-    return float(np.mean([c["rounds"][-1]["accuracy"] for c in cells])) if cells else None
+    return float(np.mean([c.rounds[-1].accuracy for c in cells])) if cells else None
 
 
-def gap_curves(cells: Sequence[Cell]) -> dict[str, Line]:
+def gap_curves(cells: Sequence[CellResult]) -> dict[str, Line]:
     """Return what the two views said of the unlabelled pool, over the number of labelled examples.
 
     ``base`` and ``full``: mean score, in the row's own measure; ``rank_correlation`` of the two.
@@ -152,17 +143,17 @@ def gap_curves(cells: Sequence[Cell]) -> dict[str, Line]:
     found = {}
     for key in ("base", "full", "rank_correlation"):
         points = [
-            (r["labeled"], r["labeled"], r["gap"][key])
+            (r.labeled, r.labeled, r.gap[key])
             for c in cells
-            for r in c["rounds"]
-            if (r.get("gap") or {}).get(key) is not None
+            for r in c.rounds
+            if r.gap and r.gap.get(key) is not None
         ]
         if points:
             found[key] = over_seeds(points)
     return found
 
 
-def pooled_reliability(cells: Sequence[Cell]) -> dict[str, Array]:
+def pooled_reliability(cells: Sequence[CellResult]) -> dict[str, Array]:
     """Return each view's reliability bins, the test examples of all cells taken together.
 
     Returns:
@@ -171,7 +162,7 @@ def pooled_reliability(cells: Sequence[Cell]) -> dict[str, Array]:
     """
     found = {}
     for view in VIEWS:
-        stored = [b for c in cells for b in (c.get("reliability") or {}).get(view, ())]
+        stored = [b for c in cells for b in (c.reliability or {}).get(view, ())]
         confidence, accuracy, count = np.array(stored, dtype=np.float64).reshape(-1, 3).T
         # Bins are (low, high]; a mean on the upper edge may have been rounded, hence the slack.
         place = np.clip(np.ceil(confidence * BINS - 1e-4) - 1, 0, BINS - 1).astype(np.int64)
@@ -193,12 +184,12 @@ def overlaps(rows: Sequence[Strategy]) -> Array:
         Off the diagonal of the two rows under the same seed; on it of one row under two seeds, over
         all pairs. NaN where nothing can be compared, as indices of pools drawn by the seed.
     """
-    picked = [{c["seed"]: _picked(c) for c in row.cells if _picked(c)} for row in rows]
+    picked = [{c.seed: _picked(c) for c in row.cells if _picked(c)} for row in rows]
     found = np.full((len(rows), len(rows)), np.nan)
     for i, one in enumerate(picked):
         for j, other in enumerate(picked):
             if i == j:
-                drawn = any((c.get("content") or {}).get("draw") for c in rows[i].cells)
+                drawn = any((c.content or {}).get("draw") for c in rows[i].cells)
                 pairs = [] if drawn else list(combinations(one.values(), 2))
             else:
                 pairs = [(one[seed], other[seed]) for seed in one if seed in other]
@@ -207,5 +198,5 @@ def overlaps(rows: Sequence[Strategy]) -> Array:
     return found
 
 
-def _picked(cell: Cell) -> frozenset[int]:
-    return frozenset(index for r in cell["rounds"] for index in r.get("selected") or ())
+def _picked(cell: CellResult) -> frozenset[int]:
+    return frozenset(index for r in cell.rounds for index in r.selected or ())

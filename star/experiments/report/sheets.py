@@ -8,14 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from star.experiments.report.comparisons import QUERY, VERSUS, marked, out_of_reach
-from star.experiments.report.gathering import Record
+from star.evaluation.learning_curves import LabelShares
+from star.experiments.report.comparisons import (
+    QUERY,
+    VERSUS,
+    Interval,
+    Shared,
+    Versus,
+    marked,
+    out_of_reach,
+)
 from star.experiments.report.made_by import numbers
-from star.experiments.report.summaries import BASE, figures_of
-
-Line = Mapping[str, Any]
+from star.experiments.report.record import Column, NoResult, Record
+from star.experiments.report.summaries import BASE, Line, Summary
 
 NOT_THERE = "–"
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
@@ -44,57 +50,57 @@ class Sheet:
     notes: list[str] = field(default_factory=list)
 
 
-def sheets_of(record: Record, *, brief: bool = False) -> list[Sheet]:
+def sheets_of(summary: Summary, *, brief: bool = False) -> list[Sheet]:
     """Return a sheet of all rows by all columns, then for each column two: labels, confidences.
 
     Args:
-        record: See :mod:`star.experiments.report.gathering`.
+        summary: Of the table.
         brief: For narrow pages: short heads, the missing seeds in a note; without p-values, seeds
             needed, quartiles and shared queries.
     """
-    lines = figures_of(record)
+    record = summary.record
     parts = {
-        column["name"]: [line for line in lines if line["column"] == column["name"]]
-        for column in record["columns"]
+        column.name: [line for line in summary.lines if line.column == column.name]
+        for column in record.columns
     }
     details = []
-    for column in record["columns"]:
-        of_column = parts[column["name"]]
+    for column in record.columns:
+        of_column = parts[column.name]
         details.append(_detail(record, column, of_column, brief))
-        details += _confidence(column["name"], of_column)
-    return [_summary(record, parts, brief), *details]
+        details += _confidence(column.name, of_column)
+    return [_overview(summary, parts, brief), *details]
 
 
 def _usual_labels(lines: Sequence[Line], baseline: str) -> list[int] | None:
     """Return the label counts of a column's curves: the baseline's, else those of the first row."""
-    ordered = sorted(lines, key=lambda line: line["row"] != baseline)
-    return next((line["labels"] for line in ordered if line["curve"] and line["labels"]), None)
+    ordered = sorted(lines, key=lambda line: line.row != baseline)
+    return next((line.labels for line in ordered if line.curve and line.labels), None)
 
 
-def _summary(record: Record, parts: Mapping[str, Sequence[Line]], brief: bool) -> Sheet:
-    places = {column: {line["row"]: line for line in lines} for column, lines in parts.items()}
-    rows = [row["name"] for row in record["rows"]]
-    usual = [_usual_labels(lines, record["baseline"]) for lines in parts.values()]
+def _overview(summary: Summary, parts: Mapping[str, Sequence[Line]], brief: bool) -> Sheet:
+    places = {column: {line.row: line for line in lines} for column, lines in parts.items()}
+    rows = [row.name for row in summary.record.rows]
+    usual = [_usual_labels(lines, summary.record.baseline) for lines in parts.values()]
     body = []
     for row in rows:
         of_row = [places[column].get(row) for column in parts]
-        entries = [_in_summary(*one, brief) for one in zip(of_row, usual, strict=True)]
+        entries = [_in_overview(*one, brief) for one in zip(of_row, usual, strict=True)]
         body.append([named(row, of_row), *entries])
     bold = set()
     for j, (lines, labels) in enumerate(zip(places.values(), usual, strict=True), 1):
         # As printed: what looks the same is equally good.
         shown = {
-            row: _percent(line["auc"]["mean"])
+            row: _percent(line.auc.mean)
             for row, line in lines.items()
             # What reads labels has not paid for them; over other counts the area is another.
-            if line["auc"] is not None and line["label_free"] and line["labels"] == labels
+            if line.auc is not None and line.label_free and line.labels == labels
         }
         best = max(shown.values(), key=float, default=None)
         bold |= {(i, j) for i, row in enumerate(rows) if shown.get(row, "") == best}
-    curves = any(line["curve"] for lines in parts.values() for line in lines)
+    curves = any(line.curve for line in summary.lines)
     title = "Area under the learning curve" if curves else "Final accuracy"
     notes = []
-    short = out_of_reach([line for lines in parts.values() for line in lines])
+    short = out_of_reach(summary.comparisons)
     if short is not None:
         notes.append(
             f"With {short[0]} seeds and {short[1]} comparisons the least corrected p of a sign "
@@ -103,24 +109,24 @@ def _summary(record: Record, parts: Mapping[str, Sequence[Line]], brief: bool) -
     return Sheet("", title, "", ["row", *parts], body, bold, notes)
 
 
-def _in_summary(line: Line | None, usual: Sequence[int] | None, brief: bool) -> str:
+def _in_overview(line: Line | None, usual: Sequence[int] | None, brief: bool) -> str:
     if line is None:
         return NOT_THERE
-    if line["n"] == 0:
-        return "failed" if line["failed"] and not line["missing"] else "missing"
+    if line.n == 0:
+        return "failed" if line.failed and not line.missing else "missing"
     part = ""
-    if line["n"] < line["wanted"]:
-        part = f" ({'' if brief else 'n = '}{line['n']} of {line['wanted']})"
-    if not line["curve"]:
-        return f"accuracy {spread(line['accuracy'])}{part}"
-    if line["auc"] is None:
+    if line.n < line.wanted:
+        part = f" ({'' if brief else 'n = '}{line.n} of {line.wanted})"
+    if not line.curve:
+        return f"accuracy {spread(line.accuracy)}{part}"
+    if line.auc is None:
         return f"seeds of different label counts{part}"
-    other = "" if line["labels"] == usual else " (other label counts)"
-    return f"{spread(line['auc'])}{ARROWS[marked(line['versus_random'])]}{other}{part}"
+    other = "" if line.labels == usual else " (other label counts)"
+    return f"{spread(line.auc)}{ARROWS[marked(line.versus_random)]}{other}{part}"
 
 
-def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], brief: bool) -> Sheet:
-    baseline = record["baseline"]
+def _detail(record: Record, column: Column, lines: Sequence[Line], brief: bool) -> Sheet:
+    baseline = record.baseline
     head = {
         "accuracy": "final accuracy",
         "auc": "AUC",
@@ -131,39 +137,37 @@ def _detail(record: Record, column: Mapping[str, Any], lines: Sequence[Line], br
         "ripl": "RIPL",
         "label_share": f"labels to {baseline}'s end",
     }
-    # A column that nothing stands in says nothing.
-    head = {key: text for key, text in head.items() if any(line[key] for line in lines)}
+    head = _with_entries(head, lines)
     if brief:
         short = {"accuracy": "accuracy", "label_share": "labels; never"}
         head = {key: short.get(key, text) for key, text in head.items() if key not in QUERY}
     body = [
         [
-            named(line["row"], [line]),
+            named(line.row, [line]),
             *(_entry(line, key, brief) for key in head),
             "; ".join([_seeds(line), *([] if brief else _gaps(line))]),
         ]
         for line in lines
     ]
-    about = [column["about"].rstrip(".") + "."] if column["about"] else []
+    about = [column.about.rstrip(".") + "."] if column.about else []
     about += _prompts(column)
     labels = _usual_labels(lines, baseline)
     if labels is not None:
         about.append(f"Label counts: {', '.join(map(str, labels))}.")
-    notes = [f"{line['row']}: {note}." for line in lines for note in line["notes"]]
+    notes = [f"{line.row}: {note}." for line in lines for note in line.notes]
     notes += _all_gaps(lines) if brief else []
     notes += [
-        f"{cell['row']}, seed {cell['seed']} failed: {cell['error']}"
-        for cell in record["cells"]
-        if cell["column"] == column["name"] and cell["status"] == "failed"
+        f"{cell.row}, seed {cell.seed} failed: {cell.error}"
+        for cell in record.cells
+        if cell.column == column.name and isinstance(cell, NoResult) and cell.status == "failed"
     ]
-    title = column["name"]
+    title = column.name
     return Sheet(title, title, " ".join(about), ["row", *head.values(), "n"], body, set(), notes)
 
 
-def _prompts(column: Mapping[str, Any]) -> list[str]:
+def _prompts(column: Column) -> list[str]:
     """Return what the model was asked, in sentences."""
-    prompts: Mapping[str, Sequence[str]] = column.get("prompts") or {}
-    shown = {json.dumps(text, ensure_ascii=False): rows for text, rows in prompts.items()}
+    shown = {json.dumps(text, ensure_ascii=False): rows for text, rows in column.prompts.items()}
     if len(shown) == 1:
         return [f"Prompt: {next(iter(shown))}."]
     return [f"Prompt of {', '.join(rows)}: {text}." for text, rows in shown.items()]
@@ -179,22 +183,23 @@ def _confidence(column: str, lines: Sequence[Line]) -> list[Sheet]:
         "overconfidence_token_mean": "overconfidence, token mean",
         "ece_token_mean_area": "ECE area, token mean",
     }
-    head = {key: text for key, text in heads.items() if any(line[key] for line in lines)}
+    head = _with_entries(heads, lines)
     if not head:
         return []
     body = [
         [
-            named(line["row"], [line]),
-            *(_of_confidence(line[key], key) for key in head),
+            named(line.row, [line]),
+            *(_of_confidence(getattr(line, key), key) for key in head),
             _seeds(line),
         ]
         for line in lines
     ]
     # The base model answers the same questions in all rows; the row of most seeds has them all.
-    whole = max(lines, key=lambda line: line["n"])
-    if any(whole[key] for key in BASE):
-        base = [_of_confidence(whole.get(f"base_{key}"), key) for key in head]
-        body.append(["base model", *base, str(whole["n"])])
+    whole = max(lines, key=lambda line: line.n)
+    if any(getattr(whole, key) for key in BASE):
+        # Of areas there are none.
+        base = [_of_confidence(getattr(whole, f"base_{key}", None), key) for key in head]
+        body.append(["base model", *base, str(whole.n)])
     return [
         Sheet(
             f"{column}-confidence", f"{column}: confidence", "", ["row", *head.values(), "n"], body
@@ -202,54 +207,60 @@ def _confidence(column: str, lines: Sequence[Line]) -> list[Sheet]:
     ]
 
 
-def _of_confidence(interval: Mapping[str, float | None] | None, key: str) -> str:
+def _with_entries(heads: Mapping[str, str], lines: Sequence[Line]) -> dict[str, str]:
+    """Return the heads of those columns that something stands in; others say nothing."""
+    return {key: text for key, text in heads.items() if any(getattr(line, key) for line in lines)}
+
+
+def _of_confidence(interval: Interval | None, key: str) -> str:
     if interval is None:
         return NOT_THERE
     return spread(interval, sign="+" if key.startswith("overconfidence") else "")
 
 
 def _entry(line: Line, key: str, brief: bool) -> str:
-    if line[key] is None:
+    entry = getattr(line, key)
+    if entry is None:
         return NOT_THERE
     if key in VERSUS:
         return _difference(line, key, brief)
     if key in QUERY:
-        return spread(line[key]) + (f" ({line[key]['row']})" if key == QUERY[1] else "")
-    return _share(line[key], brief) if key == "label_share" else spread(line[key])
+        return spread(entry) + (f" ({entry.row})" if key == QUERY[1] else "")
+    return _share(entry, brief) if key == "label_share" else spread(entry)
 
 
 def _difference(line: Line, key: str, brief: bool) -> str:
-    versus = line[key]
-    notes = [versus["row"]] if key == "versus_naive" else []
+    versus: Versus = getattr(line, key)
+    notes = [versus.row] if key == "versus_naive" else []
     if not brief:
-        if versus["p_corrected"] is not None:
-            notes.append(_p(versus["p_corrected"]))
-        if versus["p_sign_flip_corrected"] is not None:
-            notes.append(_p(versus["p_sign_flip_corrected"], "flip"))
-        if not marked(versus) and versus["seeds_needed"] is not None:
-            notes.append(f"{versus['seeds_needed']} seeds")
-    if versus["n"] < line["n"]:
-        notes.append(f"n = {versus['n']}")
+        if versus.p_corrected is not None:
+            notes.append(_p(versus.p_corrected))
+        if versus.p_sign_flip_corrected is not None:
+            notes.append(_p(versus.p_sign_flip_corrected, "flip"))
+        if not marked(versus) and versus.seeds_needed is not None:
+            notes.append(f"{versus.seeds_needed} seeds")
+    if versus.n < line.n:
+        notes.append(f"n = {versus.n}")
     shown = spread(versus, sign="+") + ARROWS[marked(versus)]
     return f"{shown} ({'; '.join(notes)})" if notes else shown
 
 
-def _share(share: Mapping[str, float | None], brief: bool) -> str:
+def _share(share: LabelShares, brief: bool) -> str:
     def percent(part: float | None) -> str:
         return NOT_THERE if part is None else f"{100 * part:.0f} %"
 
     if brief:
-        return f"{percent(share['median'])}; {percent(share['never'])}"
-    quartiles = f"{percent(share['low'])} to {percent(share['high'])}"
-    return f"{percent(share['median'])} ({quartiles}); never {percent(share['never'])}"
+        return f"{percent(share.median)}; {percent(share.never)}"
+    quartiles = f"{percent(share.low)} to {percent(share.high)}"
+    return f"{percent(share.median)} ({quartiles}); never {percent(share.never)}"
 
 
-def spread(interval: Mapping[str, float | None], *, sign: str = "") -> str:
+def spread(interval: Interval | Shared | Versus, *, sign: str = "") -> str:
     """Return a mean ± half of its interval, both times 100; the mean alone without one."""
-    mean = _percent(interval["mean"], sign)
-    if interval["low"] is None:
+    mean = _percent(interval.mean, sign)
+    if interval.low is None:
         return mean
-    return f"{mean} ± {_percent((interval['high'] - interval['low']) / 2)}"
+    return f"{mean} ± {_percent((interval.high - interval.low) / 2)}"
 
 
 def _percent(value: float, sign: str = "") -> str:
@@ -265,22 +276,23 @@ def _p(p: float, name: str = "p") -> str:
 
 def named(row: str, lines: Iterable[Line | None]) -> str:
     """Return a row's name, marked if a run of it read labels that were not bought."""
-    using = any(line is not None and line["label_free"] is False for line in lines)
+    using = any(line is not None and line.label_free is False for line in lines)
     return f"{row} (label-using)" if using else row
 
 
 def _seeds(line: Line) -> str:
-    return str(line["n"]) + (f" of {line['wanted']}" if line["n"] < line["wanted"] else "")
+    return str(line.n) + (f" of {line.wanted}" if line.n < line.wanted else "")
 
 
 def _gaps(line: Line) -> list[str]:
-    return [f"{key}: seed {numbers(line[key])}" for key in ("missing", "failed") if line[key]]
+    gaps = {"missing": line.missing, "failed": line.failed}
+    return [f"{key}: seed {numbers(seeds)}" for key, seeds in gaps.items() if seeds]
 
 
 def _all_gaps(lines: Sequence[Line]) -> list[str]:
     """Return which seeds are missing or failed, rows that lack the same ones together."""
     same: dict[str, list[str]] = {}
     for line in lines:
-        if line["missing"] or line["failed"]:
-            same.setdefault("; ".join(_gaps(line)), []).append(line["row"])
+        if line.missing or line.failed:
+            same.setdefault("; ".join(_gaps(line)), []).append(line.row)
     return [f"{', '.join(rows)}: {gaps}." for gaps, rows in same.items()]

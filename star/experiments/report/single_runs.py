@@ -12,8 +12,9 @@ from typing import Any
 from star.checksums import check_config
 from star.config import NOT_IN_HASH
 from star.errors import InputError
-from star.experiments.report.gathering import Record, content_of, rounded
+from star.experiments.report.gathering import content_of, rounded
 from star.experiments.report.prompting import prompts_of
+from star.experiments.report.record import Record, parse
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
     long = {row for (_, row, _), cell in found.items() if len(cell["rounds"]) > 1}
     prompts = prompts_of(list(found.values()))
     plain = {"about": "", "preset": None, "settings": [], "naive": []}
-    return rounded(
+    content = rounded(
         {
             "table": RUNS,
             "title": "Single runs",
@@ -80,6 +81,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
             "cells": list(found.values()),
         }
     )
+    return parse(content, ", ".join(map(str, [*folders, *others][:3])))
 
 
 def _usable(

@@ -1,94 +1,137 @@
 """What a table says of each of its rows, computed from a record alone: means, intervals, tests.
 
-A *line* is one row in one column, over its seeds. Accuracies, areas and errors are fractions.
+Accuracies, areas and errors are fractions.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from star.evaluation.learning_curves import area_under_curve
+from star.evaluation.learning_curves import LabelShares, area_under_curve
 from star.experiments.report import confidences
 from star.experiments.report.comparisons import (
-    Cell,
+    VERSUS,
     Cells,
+    Interval,
+    Shared,
+    Versus,
     accuracies,
     area,
     compared,
-    correct,
+    corrected,
     counts_in_words,
     labels_of,
     naive_of,
     summarized,
 )
-from star.experiments.report.gathering import Record
 from star.experiments.report.made_by import numbers
+from star.experiments.report.record import CellResult, NoResult, Record, Row
 
 BASE = tuple(f"base_{name}" for name in confidences.NAMES)
 AREAS = ("ece_area", "ece_token_mean_area")
 
 
-def figures_of(record: Record) -> list[dict[str, Any]]:
-    """Return the figures of every row in every column, column by column; JSON can hold them.
+@dataclass(frozen=True)
+class Line:
+    """A row in a column, over its seeds. ``None``: there is no number.
 
-    Keys of a line:
-
-    * ``column, row``; ``curve``: whether the row has a learning curve; ``label_free``: whether no
-      score of it read a label that was not bought (``None``: no finished run says so);
-    * ``n``: finished seeds; ``wanted``: all of them; ``seeds, missing, failed``: their lists;
-      ``labels``: the label counts of its curves, ``None`` where its runs differ in them;
-    * ``accuracy``: ``{"mean", "low", "high"}`` after the last round, over seeds, with its 95 %
-      t-interval (``None`` for one seed); likewise ``auc`` and ``ripl`` (to random on the same
-      seed);
-    * ``ece, overconfidence``: likewise of the headline confidence after the last round, with
-      ``_token_mean`` behind the name of the other one, with ``base_`` before it of the base model
-      on the same questions; ``ece_area, ece_token_mean_area``: areas as ``auc`` under the errors;
-    * ``versus_random``: difference in AUC to the table's baseline on the seeds both have, a
-      ``Comparison`` with ``row``, its two p-values after correction (``p_corrected`` is the t
-      test's), ``family``, the number of comparisons it was corrected for, and ``seeds_needed`` at
-      the level 0.05 / family; ``versus_naive``: likewise to the row's naive counterpart;
-    * ``query_random``: ``{"row", "mean", "low", "high", "n"}``, the share of the first query in
-      common with the baseline's on the same seed, so after the same labels; of the smaller query
-      where their sizes differ. ``None`` where either row chooses at random: that is chance.
-      ``query_naive``: likewise with the naive counterpart;
-    * ``label_share``: ``LabelShares``, where at least two seeds are common with the baseline; of
-      the baseline itself: random against random, the reference for all others;
-    * ``notes``: what could not be compared, and why.
-
-    What there is no number for is ``None``. Holm's family is all comparisons of the table.
+    Attributes:
+        column: Its name; ``row`` likewise.
+        curve: Whether the row has a learning curve.
+        label_free: Whether no score of it read a label that was not bought; ``None``: no finished
+            run says so.
+        n: Finished seeds, of ``wanted``; ``seeds, missing, failed``: their lists.
+        labels: The label counts of its curves, ``None`` where its runs differ in them.
+        accuracy: After the last round; ``auc``: of the curve; ``ece`` and so on: after the last
+            round, of the headline confidence and of the token mean, with ``base_`` before it of the
+            base model on the same questions; ``ece_area``: as ``auc`` under the errors.
+        notes: What could not be compared, and why.
+        versus_random: To the table's baseline; ``versus_naive``: to the naive counterpart.
+        query_random: Of the same rows, and after the same labels; of the smaller query where their
+            sizes differ. ``None`` where either row chooses at random: that is chance.
+        ripl: To the baseline on the same seed.
+        label_share: Where at least two seeds are common with the baseline; of the baseline itself:
+            random against random, the reference for all others.
     """
-    found: list[dict[str, Any]] = []
-    for column in record["columns"]:
-        every = [cell for cell in record["cells"] if cell["column"] == column["name"]]
-        done: dict[str, Cells] = {row["name"]: {} for row in record["rows"]}
-        for cell in every:
-            if cell["status"] == "done":
-                done[cell["row"]][cell["seed"]] = cell
-        for row in record["rows"]:
-            mine = [cell for cell in every if cell["row"] == row["name"]]
+
+    column: str
+    row: str
+    curve: bool
+    label_free: bool | None
+    n: int
+    wanted: int
+    seeds: list[int]
+    missing: list[int]
+    failed: list[int]
+    labels: list[int] | None
+    accuracy: Interval | None
+    auc: Interval | None
+    ece_area: Interval | None
+    ece_token_mean_area: Interval | None
+    ece: Interval | None
+    overconfidence: Interval | None
+    ece_token_mean: Interval | None
+    overconfidence_token_mean: Interval | None
+    base_ece: Interval | None
+    base_overconfidence: Interval | None
+    base_ece_token_mean: Interval | None
+    base_overconfidence_token_mean: Interval | None
+    notes: list[str]
+    versus_random: Versus | None
+    versus_naive: Versus | None
+    query_random: Shared | None
+    query_naive: Shared | None
+    ripl: Interval | None
+    label_share: LabelShares | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a table says: the record, and a line a row and column, column by column."""
+
+    record: Record
+    lines: tuple[Line, ...]
+
+    @property
+    def comparisons(self) -> list[Versus]:
+        """All comparisons of the table, which are Holm's family."""
+        found = [getattr(line, key) for line in self.lines for key in VERSUS]
+        return [versus for versus in found if versus is not None]
+
+
+def summary(record: Record) -> Summary:
+    """Return the figures of every row in every column."""
+    lines: list[dict[str, Any]] = []
+    for column in record.columns:
+        every = [cell for cell in record.cells if cell.column == column.name]
+        done: dict[str, Cells] = {row.name: {} for row in record.rows}
+        for cell in record.results(column.name):
+            done[cell.row][cell.seed] = cell
+        for row in record.rows:
+            mine = [cell for cell in every if cell.row == row.name]
             if mine:
-                line = _place(column["name"], row, mine) | _figures(row, done[row["name"]])
-                others = (record["baseline"], naive_of(row, {cell["row"] for cell in every}))
-                line |= compared(row, done, others, line["notes"])
-                found.append(line)
-    correct(found)
-    return [_plain(line) for line in found]
+                line = _place(column.name, row, mine) | _figures(row, done[row.name])
+                others = (record.baseline, naive_of(row, {cell.row for cell in every}))
+                lines.append(line | compared(row, done, others, line["notes"]))
+    places = [(line, key) for line in lines for key in VERSUS if line[key] is not None]
+    tested = corrected([line[key] for line, key in places])
+    for (line, key), versus in zip(places, tested, strict=True):
+        line[key] = versus
+    return Summary(record, tuple(Line(**line) for line in lines))
 
 
-def _place(
-    column: str, row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _place(column: str, row: Row, cells: Sequence[CellResult | NoResult]) -> dict[str, Any]:
     seeds = {
-        status: [cell["seed"] for cell in cells if cell["status"] == status]
+        status: [cell.seed for cell in cells if cell.status == status]
         for status in ("done", "missing", "failed")
     }
-    free = [cell["label_free"] for cell in cells if cell["status"] == "done"]
+    free = [cell.label_free for cell in cells if isinstance(cell, CellResult)]
     return {
         "column": column,
-        "row": row["name"],
-        "curve": row["curve"],
+        "row": row.name,
+        "curve": row.curve,
         "label_free": all(free) if free else None,
         "n": len(seeds["done"]),
         "wanted": len(cells),
@@ -98,11 +141,11 @@ def _place(
     }
 
 
-def _figures(row: Mapping[str, Any], done: Cells) -> dict[str, Any]:
+def _figures(row: Row, done: Cells) -> dict[str, Any]:
     """Return what a row's own runs say."""
     cells = list(done.values())
     labels = labels_of(cells)
-    whole = row["curve"] and labels is not None
+    whole = row.curve and labels is not None
     ragged = len(cells) > 1 and labels is None
     notes = [f"its runs have different label counts: {counts_in_words(cells)}"] if ragged else []
     return {
@@ -114,7 +157,7 @@ def _figures(row: Mapping[str, Any], done: Cells) -> dict[str, Any]:
     }
 
 
-def _confidence(cells: Sequence[Cell], labels: Sequence[int] | None) -> dict[str, Any]:
+def _confidence(cells: Sequence[CellResult], labels: Sequence[int] | None) -> dict[str, Any]:
     """Return how well the confidences of a row's runs fit, those of the base model beside them."""
     rounds = [confidences.of_rounds(cell) for cell in cells]
     base = [confidences.of_base(cell) for cell in cells]
@@ -132,26 +175,15 @@ def _confidence(cells: Sequence[Cell], labels: Sequence[int] | None) -> dict[str
 def _mixed(done: Cells) -> list[str]:
     """Return in what else than the seed a row's runs differ: then their mean is of no method."""
     notes = []
-    contents = [cell.get("content") or {} for cell in done.values()]
+    contents = [cell.content or {} for cell in done.values()]
     drawn = all(content.get("draw") == "seeded" for content in contents)
     for part in ("settings", *(() if drawn else ("data",)), "model", "strategy"):
         seeds: dict[str, list[int]] = {}
         for seed, cell in done.items():
-            content = (cell.get("content") or {}).get(part)
+            content = (cell.content or {}).get(part)
             if content is not None or part == "settings":  # those of the table file have no hash
                 seeds.setdefault(str(content), []).append(seed)
         if len(seeds) > 1:
             groups = " and ".join(f"seed {numbers(some)}" for some in seeds.values())
             notes.append(f"runs of different {part} stand together: {groups}")
     return notes
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON content: no number of numpy's, and ``None`` for what is not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value

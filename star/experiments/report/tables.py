@@ -1,57 +1,52 @@
-"""A record of results as Markdown, LaTeX, CSV or JSON. The same record gives the same bytes."""
+"""A table as Markdown, LaTeX, CSV or JSON. The same record gives the same bytes."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from csv import DictWriter
+from dataclasses import asdict, fields
 from json import dumps
 from typing import Any
 
-from star.experiments.report.comparisons import QUERY, VERSUS
+from star.evaluation.learning_curves import LabelShares
+from star.experiments.report.comparisons import QUERY, VERSUS, Interval, Shared, Versus
 from star.experiments.report.confidences import NAMES
-from star.experiments.report.gathering import Record
 from star.experiments.report.legends import legend
 from star.experiments.report.made_by import provenance, provenance_line
+from star.experiments.report.record import CellResult, Point, Record
 from star.experiments.report.sheets import Sheet, sheets_of
 from star.experiments.report.single_runs import RUNS
-from star.experiments.report.summaries import AREAS, BASE, figures_of
+from star.experiments.report.summaries import AREAS, BASE, Summary
 
-__all__ = ["ENDINGS", "FORMATS", "csv", "figures_of", "json", "latex", "markdown"]
-
-INTERVAL = ("mean", "low", "high")
-COMPARISON = (
-    *("row", "mean", "low", "high", "n", "p_t", "p_sign_flip"),
-    *("p_corrected", "p_sign_flip_corrected", "family", "seeds_needed"),
-)
 FIELDS = {
-    **dict.fromkeys(("accuracy", "auc", "ripl", *AREAS, *NAMES, *BASE), INTERVAL),
-    "label_share": ("median", "low", "high", "never", "pairs"),
-    **dict.fromkeys(VERSUS, COMPARISON),
-    **dict.fromkeys(QUERY, ("row", *INTERVAL, "n")),
+    **dict.fromkeys(("accuracy", "auc", "ripl", *AREAS, *NAMES, *BASE), Interval),
+    "label_share": LabelShares,
+    **dict.fromkeys(VERSUS, Versus),
+    **dict.fromkeys(QUERY, Shared),
 }
 LISTS = ("labels", "seeds", "missing", "failed")
 
 
-def markdown(record: Record) -> str:
+def markdown(summary: Summary) -> str:
     """Return all rows by all columns, then the details of each column, and how to read them."""
-    parts = [f"# {_text(record['title'])}"]
-    if record.get("since"):
-        parts.append("\n".join(f"> {_text(sentence)}" for sentence in record["since"]))
-    for sheet in sheets_of(record):
+    record = summary.record
+    parts = [f"# {_text(record.title)}"]
+    if record.since:
+        parts.append("\n".join(f"> {_text(sentence)}" for sentence in record.since))
+    for sheet in sheets_of(summary):
         parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
         parts.append(_grid(sheet))
         parts += ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
-    if record["table"] == RUNS:
-        for column in record["columns"]:
-            cells = [cell for cell in record["cells"] if cell["column"] == column["name"]]
-            parts += [f"## {_text(column['name'])}: round by round"]
+    if record.table == RUNS:
+        for column in record.columns:
+            parts += [f"## {_text(column.name)}: round by round"]
             parts += ["Accuracy ± one standard error over the test examples."]
-            parts += [_round_by_round(cells)]
-    if any(row["about"] or row["preset"] or row["settings"] for row in record["rows"]):
+            parts += [_round_by_round(record.results(column.name))]
+    if any(row.about or row.preset or row.settings for row in record.rows):
         parts += ["## Rows", _rows(record)]
-    parts += ["## How to read this", "\n".join(f"* {_text(said)}" for said in legend(record))]
+    parts += ["## How to read this", "\n".join(f"* {_text(said)}" for said in legend(summary))]
     return "\n\n".join([*parts, _text(provenance_line(record))]) + "\n"
 
 
@@ -63,11 +58,11 @@ def _grid(sheet: Sheet) -> str:
     return _lines([list(map(_text, sheet.head)), *body], right=True)
 
 
-def _round_by_round(cells: Sequence[Mapping[str, Any]]) -> str:
+def _round_by_round(cells: Sequence[CellResult]) -> str:
     """Return the accuracy of single runs over their label counts, in percent."""
-    one = len({cell["seed"] for cell in cells}) == 1
-    names = [cell["row"] if one else f"{cell['row']}, seed {cell['seed']}" for cell in cells]
-    curves = [{point["labeled"]: point for point in cell["rounds"]} for cell in cells]
+    one = len({cell.seed for cell in cells}) == 1
+    names = [cell.row if one else f"{cell.row}, seed {cell.seed}" for cell in cells]
+    curves = [{point.labeled: point for point in cell.rounds} for cell in cells]
     rows = [["labels", *map(_text, names)]]
     for labels in sorted(set().union(*curves)):
         points = [curve.get(labels) for curve in curves]
@@ -77,18 +72,20 @@ def _round_by_round(cells: Sequence[Mapping[str, Any]]) -> str:
     return _lines(rows, right=True)
 
 
-def _accuracy(point: Mapping[str, Any]) -> str:
-    return f"{100 * point['accuracy']:.1f} ± {100 * point['accuracy_stderr']:.1f}"
+def _accuracy(point: Point) -> str:
+    shown = f"{100 * point.accuracy:.1f}"
+    error = point.accuracy_stderr
+    return shown if error is None else f"{shown} ± {100 * error:.1f}"
 
 
 def _rows(record: Record) -> str:
     """Return what each row is: words for readers, and the settings it stands for."""
     body = [["row", "what", "settings"]]
-    for row in record["rows"]:
-        preset = [f"--preset {row['preset']}"] if row["preset"] else []
-        words = " ".join([*preset, *row["settings"]])
-        body.append([_text(row["name"]), _text(row["about"]), _code(words)])
-    every = " ".join(record.get("settings", []))
+    for row in record.rows:
+        preset = [f"--preset {row.preset}"] if row.preset else []
+        words = " ".join([*preset, *row.settings])
+        body.append([_text(row.name), _text(row.about), _code(words)])
+    every = " ".join(record.settings)
     table = _lines(body, right=False)
     return f"{table}\n\nOf every row: {_code(every)}" if every else table
 
@@ -114,18 +111,18 @@ def _code(text: str) -> str:
     return f"{fence}{shown}{fence}" if shown else ""
 
 
-def latex(record: Record) -> str:
+def latex(summary: Summary) -> str:
     """Return a ``table`` environment for all columns and one for each.
 
     Needs the packages booktabs and graphicx; what is wider than the line is shrunk to it.
     """
-    every = sheets_of(record, brief=True)
-    said = [*record.get("since", []), *legend(record, brief=True)]
+    record, every = summary.record, sheets_of(summary, brief=True)
+    said = [*(record.since or ()), *legend(summary, brief=True)]
     said = [_escaped(sentence) for sentence in said]
-    parts = [f"% {_one_line(record['title'])}", "% \\usepackage{booktabs,graphicx}"]
+    parts = [f"% {_one_line(record.title)}", "% \\usepackage{booktabs,graphicx}"]
     for sheet in every:
-        caption = _escaped(f"{record['title']}: {sheet.title}")
-        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{record['table']}-{sheet.name}").strip("-")
+        caption = _escaped(f"{record.title}: {sheet.title}")
+        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{record.table}-{sheet.name}").strip("-")
         below = [sheet.about] if sheet.about else []
         below = [*map(_escaped, [*below, *sheet.notes]), *(said if sheet is every[0] else [])]
         parts += ["", *_environment(sheet, caption, label, below)]
@@ -199,25 +196,26 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def csv(record: Record) -> str:
+def csv(summary: Summary) -> str:
     """Return a line a row and column, in full precision: fractions, empty where there is none.
 
     The last field says what made the runs: a line of its own would be a row to most programs.
     """
     known = ("column", "row", "curve", "label_free", "n", "wanted")
-    names = [f"{key}_{part}" for key, parts in FIELDS.items() for part in parts]
+    parts = {key: [part.name for part in fields(kind)] for key, kind in FIELDS.items()}
+    names = [f"{key}_{part}" for key in parts for part in parts[key]]
     header = ["table", *known, *LISTS, *names, "notes", "provenance"]
     file = io.StringIO()
     writer = DictWriter(file, header, lineterminator="\n")
     writer.writeheader()
-    made = provenance_line(record)
-    for line in figures_of(record):
-        cells = {"table": record["table"], "provenance": made, "notes": "; ".join(line["notes"])}
-        cells |= {key: _cell(line[key]) for key in known}
-        cells |= {key: " ".join(map(str, line[key] or [])) for key in LISTS}
-        for key, parts in FIELDS.items():
-            found: Mapping[str, Any] = line[key] or {}
-            cells |= {f"{key}_{part}": _cell(found.get(part)) for part in parts}
+    always = {"table": summary.record.table, "provenance": provenance_line(summary.record)}
+    for line in summary.lines:
+        cells = always | {"notes": "; ".join(line.notes)}
+        cells |= {key: _cell(getattr(line, key)) for key in known}
+        cells |= {key: " ".join(map(str, getattr(line, key) or [])) for key in LISTS}
+        for key, names in parts.items():
+            figures = getattr(line, key)
+            cells |= {f"{key}_{name}": getattr(figures, name, None) for name in names}
         writer.writerow(cells)
     return file.getvalue()
 
@@ -227,24 +225,22 @@ def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def json(record: Record) -> str:
-    """Return the figures of every row in every column (see ``figures_of``) for programs.
+def json(summary: Summary) -> str:
+    """Return the figures of every row in every column for programs.
 
     ``{"table", "title", "baseline", "since": [sentence], "columns": [{"name", "prompts"}], "rows":
-    [a line of figures_of], "provenance": {...}}``; what there is no number for is null.
+    [``Line``], "provenance": {...}}``; what there is no number for is null.
     """
-    content = {key: record[key] for key in ("table", "title", "baseline")}
-    content["since"] = record.get("since", [])
-    content["columns"] = [
-        {"name": column["name"], "prompts": column.get("prompts", {})}
-        for column in record["columns"]
-    ]
-    content |= {"rows": figures_of(record)}
+    record = summary.record
+    content = {key: getattr(record, key) for key in ("table", "title", "baseline")}
+    content["since"] = record.since or ()
+    content["columns"] = [{"name": c.name, "prompts": c.prompts} for c in record.columns]
+    content |= {"rows": [asdict(line) for line in summary.lines]}
     content |= {"provenance": {**provenance(record), "text": provenance_line(record)}}
     return dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-FORMATS: dict[str, Callable[[Record], str]] = {
+FORMATS: dict[str, Callable[[Summary], str]] = {
     "md": markdown,
     "latex": latex,
     "csv": csv,
