@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from star.config.derived import needs_scores
 from star.config.keys import fields_of, get, shown
-from star.config.schema import AcquisitionConfig, Config
+from star.config.schema import AcquisitionConfig, Config, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
 
@@ -51,10 +51,29 @@ def check(config: Config) -> None:
             "train.schedule_from=test is the released code's linear schedule; set "
             f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
         )
-    if config.task.name != "jsonl":
-        for key in ("columns", "choices"):
-            if getattr(config.task, key) is not None:
-                raise InputError(f"task.{key} belongs to task.name=jsonl, got {config.task.name}")
+    _check_task(config.task)
+
+
+_CLASSES = ("classification", "sst2", "emotion")
+_TASKS_OF = {
+    "columns": ("jsonl", *_CLASSES),
+    "choices": ("jsonl", "classification"),
+    "verbalizer": _CLASSES,
+    "dataset": ("classification",),
+}
+"""The tasks that a key belongs to."""
+
+
+def _check_task(task: TaskConfig) -> None:
+    for key, names in _TASKS_OF.items():
+        if getattr(task, key) is not None and task.name not in names:
+            owners = " or ".join(names)
+            raise InputError(f"task.{key} belongs to task.name={owners}, got {task.name}")
+    if task.dataset is not None and task.data_dir is not None:
+        raise InputError(
+            f"task.dataset={task.dataset} and task.data_dir={task.data_dir}: rows come from one of "
+            "them; remove the other"
+        )
 
 
 def check_modules(key: str, modules: Any) -> None:

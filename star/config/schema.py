@@ -48,9 +48,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    name: Literal["arithmetic", "truefalse", "choice", "gsm8k", "boolq", "openbookqa", "jsonl"] = (
-        _key("arithmetic", "the benchmark")
-    )
+    name: Literal[
+        "arithmetic", "truefalse", "choice", "gsm8k", "boolq", "openbookqa", "jsonl",
+        "classification", "sst2", "emotion",
+    ] = _key("arithmetic", "the benchmark; of your own: jsonl, classification")  # fmt: skip
     data_dir: Optional[str] = _key(
         None, "folder of stored splits (train, test, ...: jsonl, csv or parquet); null = the Hub"
     )
@@ -77,10 +78,24 @@ class TaskConfig:
         None, "prompt template with {column} fields; null = the task's own (a run says which)"
     )
     columns: Optional[dict[str, str]] = _key(
-        None, "task jsonl: which columns are {question: ..., answer: ...}"
+        None,
+        "which columns are {question: ..., answer: ...} of task jsonl, {text: ..., label: ...} of "
+        "classification, sst2 and emotion",
     )
     choices: Optional[list[str]] = _key(
-        None, "task jsonl: the possible answers; makes it a choice task"
+        None,
+        "task jsonl: the possible answers, makes it a choice task; classification: the classes "
+        "(null = the labels that occur)",
+    )
+    verbalizer: Optional[dict[str, str]] = _key(
+        None,
+        "classification, sst2, emotion: {class: word that stands for it}; null = the class names",
+        added=True,
+    )
+    dataset: Optional[str] = _key(
+        None,
+        "classification: Hub data set, OWNER/NAME or OWNER/NAME:CONFIGURATION",
+        added=True,
     )
     trailing_space: Literal["answer", "prompt"] = _key(
         "answer", "white space between prompt and answer opens the answer, or ends the prompt"

@@ -15,6 +15,7 @@ from star.data.pool import PoolExhaustedError
 from star.data.reading import Table, read_folder, read_hub
 from star.data.task import Answer, Example, Task
 from star.data.tasks.boolq import Boolq
+from star.data.tasks.classification import Classification, Emotion, Sst2
 from star.data.tasks.embedded.arithmetic import Arithmetic
 from star.data.tasks.embedded.choice import Choice
 from star.data.tasks.embedded.truefalse import TrueFalse
@@ -31,6 +32,9 @@ TASKS: Mapping[str, type[Task]] = {
     "boolq": Boolq,
     "openbookqa": Openbookqa,
     "jsonl": Jsonl,
+    "classification": Classification,
+    "sst2": Sst2,
+    "emotion": Emotion,
 }
 
 POOL_SPLIT = "train"
@@ -104,7 +108,7 @@ class TaskData:
 
 def is_choice(config: TaskConfig) -> bool:
     """Whether the task has labels to choose from; else its answers are generated."""
-    return TASKS[config.name](config).labels is not None
+    return TASKS[config.name](config).is_choice
 
 
 def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
@@ -122,7 +126,9 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     task = TASKS[config.name](config)
     drawn_by = seed if config.draw == "seeded" else None
     pool_table = _read(task, POOL_SPLIT, config.pool_limit, drawn_by)
-    test_table = _read(task, config.test_split, config.test_limit, drawn_by)
+    test_split = task.splits.get(config.test_split, config.test_split)
+    test_table = _read(task, test_split, config.test_limit, drawn_by)
+    settled = task.settle([pool_table.rows, test_table.rows])
     stored = _split(task, pool_table)
     test = _split(task, test_table)
     if task.family is None:
@@ -133,16 +139,20 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     duplicates = len(stored) - len(pool)
     prompts = {example.prompt for example in pool.examples}
     shared = sum(example.prompt in prompts for example in test.examples)
-    notes = []
+    notes = settled
+    if test_split != config.test_split:
+        notes.append(f"{test_split} is evaluated: the labels of {config.test_split} are not public")
     if duplicates:
         other = f", {conflicting} of them with another answer than the first" if conflicting else ""
         notes.append(f"{_count(duplicates, 'duplicate question')} left out of the pool{other}")
     if shared:
         notes.append(f"{_count(shared, 'test question')} also in the pool, kept")
-    if config.revision is not None and (config.data_dir is not None or task.hub_id is None):
+    if config.revision is not None and (
+        config.data_dir is not None or (config.dataset or task.hub_id) is None
+    ):
         notes.append("task.revision is not used: the rows do not come from the Hub")
     if task.family is None:
-        notes += hints(task, test_table.rows, test.answers, f"split {config.test_split}")
+        notes += hints(task, test_table.rows, test.answers, f"split {test_split}")
     return TaskData(
         task=task,
         pool=pool,
@@ -195,14 +205,15 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
         return Table(rows, places, source if seed is None else source | {"seed": seed})
     if config.data_dir is not None:
         return read_folder(config.data_dir, split, limit=limit)
-    if task.hub_id is None:
+    hub_id, _, hub_config = (config.dataset or task.hub_id or "").partition(":")
+    if not hub_id:
         raise InputError(
             f"task.name={task.name} needs task.data_dir, a folder that holds "
             f"{POOL_SPLIT}.jsonl and {config.test_split}.jsonl (or .json, .csv, .parquet)"
         )
     return read_hub(
-        task.hub_id,
-        task.hub_config,
+        hub_id,
+        hub_config or task.hub_config,
         revision=config.revision or task.hub_revision,
         split=task.hub_splits.get(split, split),
         limit=limit,

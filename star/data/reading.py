@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -148,7 +148,7 @@ def read_hub(
             f"unset), or {folder}"
         ) from None
     found = _COMMIT.search(" ".join(table.info.download_checksums or {}))
-    rows = list(table.select(range(min(limit or len(table), len(table)))))
+    rows = [*map(_named(table.features), table.select(range(min(limit or len(table), len(table)))))]
     if not rows:
         raise InputError(f"Hub data set {hub_id}, split {split} holds no rows")
     return Table(
@@ -161,3 +161,27 @@ def read_hub(
             "revision": found[1] if found else revision,
         },
     )
+
+
+def _named(features: Mapping[str, Any]) -> Callable[[Row], Row]:
+    """Return what writes the class names of a Hub set in the place of their numbers."""
+    import datasets
+
+    names = {
+        column: feature.names
+        for column, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+    def named(row: Row) -> Row:
+        # -1 is what hidden labels are stored as.
+        return {
+            **row,
+            **{
+                column: words[row[column]]
+                for column, words in names.items()
+                if row[column] is not None and row[column] >= 0
+            },
+        }
+
+    return named

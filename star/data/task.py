@@ -7,7 +7,7 @@ travel in one object, so code that holds examples alone cannot read a label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,11 +65,13 @@ class Task:
             different versions are never compared unknowingly. Part of every cache key.
         hub_id, hub_config: Data set on the Hugging Face Hub, ``None`` for generated families.
         hub_splits: Names of splits that are called otherwise on the Hub.
+        splits: Splits that are read in another's place, wherever the rows are stored.
         family: Of a generated family, what makes its rows.
         template: Default prompt; ``{column}`` stands for a column of the row.
         separator: What continuations begin with if the prompt does not end in white space.
         hidden: Columns that hold the answer.
-        labels: Canonical answers in the order of ``Example.choices``; ``None`` if answers are free.
+        labels: Canonical answers in the order of ``Example.choices``; ``None`` if answers are free,
+            or not read from the rows yet.
     """
 
     name: ClassVar[str]
@@ -78,6 +80,7 @@ class Task:
     hub_config: ClassVar[str | None] = None
     hub_revision: ClassVar[str] = "main"
     hub_splits: ClassVar[Mapping[str, str]] = {}
+    splits: ClassVar[Mapping[str, str]] = {}
     family: ClassVar[Family | None] = None
     template: ClassVar[str]
     separator: ClassVar[str] = " "
@@ -97,6 +100,15 @@ class Task:
             separator=self.separator,
             space=config.trailing_space,
         )
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether there are labels to choose from; else answers are generated."""
+        return self.labels is not None
+
+    def settle(self, splits: Iterable[Sequence[Mapping[str, Any]]]) -> list[str]:
+        """Take from stored rows what the configuration leaves open; return what to say of it."""
+        return []
 
     def continuation(self, text: str) -> str:
         """Return ``text`` as it goes on behind a prompt."""

@@ -148,7 +148,7 @@ def _told_apart(model: LanguageModel, example: Example, group: list[TokenRow]) -
         if group[one].continuation == group[two].continuation:
             raise InputError(
                 f"{pair} of row {example.index} are the same tokens to this model's tokenizer; "
-                "name one of them otherwise (task.choices), or take another model"
+                "name one of them otherwise (task.choices, task.verbalizer), or take another model"
             )
         if end is None:
             raise InputError(

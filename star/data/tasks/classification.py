@@ -1,0 +1,211 @@
+"""Texts and classes: SST-2, emotion, and any set of one's own, as a choice among words.
+
+The class names are part of the question, as they are for whoever labels: a causal LM is asked which
+of them goes on behind the text, and each class is scored by the likelihood of its word. The word is
+the class name, or what ``task.verbalizer`` says (Schick & Schütze 2021, arXiv 2001.07676).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from star.config import TaskConfig
+from star.data.answers import first_label
+from star.data.prompts import as_text, column
+from star.data.task import Answer, Example, Task
+from star.errors import InputError, listed, nearest, unified
+from star.files import refuse_half_characters
+
+ROLES = ("text", "label")
+MOST_CLASSES = 200
+CLASSES = "classes"
+
+
+class Classification(Task):
+    """A text and one label a row, in ``task.data_dir`` or the Hub data set ``task.dataset``.
+
+    Columns ``text`` and ``label``, or those that ``task.columns`` names. The classes are
+    ``task.choices``, in that order, or every label that occurs in the rows that are read: a name
+    says nothing of which row has it. A template may use ``{text}``, every other column but the
+    label's, and ``{classes}``, the words of all classes.
+    """
+
+    name: ClassVar[str] = "classification"
+    version: ClassVar[int] = 1
+    template: ClassVar[str] = "{text}\nWhich of {classes} is it?\nAnswer:"
+    is_choice = True
+    names: ClassVar[tuple[str, ...]] = ()
+    """Of a set whose labels may be stored as numbers: what each number means."""
+
+    def __init__(self, config: TaskConfig) -> None:
+        given = dict(config.columns or {})
+        for role in given:
+            if role not in ROLES:
+                raise InputError(
+                    f"task.columns maps text and label, got '{role}'{nearest(role, ROLES)}"
+                )
+        self._text, self._gold = given.get("text", "text"), given.get("label", "label")
+        if self._text == self._gold:
+            raise InputError(
+                f"task.columns: text and label are both '{self._gold}', so the prompt would show "
+                "the answer; name two columns"
+            )
+        renamed = self._gold == "text" != self._text
+        self.hidden = () if renamed else (self._gold,)
+        super().__init__(config)
+        self._words: dict[str, str] = {}
+        classes = self.names or config.choices
+        if self.names and config.choices:
+            raise InputError(
+                f"task.choices belongs to tasks of your own; {self.name} has {listed(self.names)}"
+            )
+        if classes is not None:
+            self._take(classes, "task.choices")
+
+    def settle(self, splits: Iterable[Sequence[Mapping[str, Any]]]) -> list[str]:
+        """Read the classes from stored rows, where the configuration does not name them.
+
+        Returns:
+            What to say of them, a sentence each.
+
+        Raises:
+            InputError: Fewer than two, more than 200, or two that look the same.
+        """
+        if self.labels is not None:
+            return []
+        seen: dict[str, None] = {}
+        for rows in splits:
+            for row in rows:
+                if self._gold in row and (label := as_text(row[self._gold], self._gold)):
+                    seen[label] = None
+        if len(seen) > MOST_CLASSES:
+            raise InputError(
+                f"column '{self._gold}' has {len(seen)} different labels, at most {MOST_CLASSES} "
+                "are taken for classes; set task.choices, or task.name=jsonl for free answers"
+            )
+        if len(seen) < 2:
+            raise InputError(
+                f"column '{self._gold}' has {listed(seen) or 'no label'} alone; a choice needs two "
+                "classes: set task.choices, or task.columns.label"
+            )
+        numbers = all(label.lstrip("-").isdigit() for label in seen)
+        self._take(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self._gold)
+        notes = [
+            f"{len(seen)} classes read from column '{self._gold}': {listed(self.labels or ())}"
+        ]
+        if numbers and not self.config.verbalizer:
+            notes.append(
+                "the labels are numbers, which say nothing to a language model; name them: "
+                "task.verbalizer={0: ..., 1: ...}"
+            )
+        return notes
+
+    def _take(self, classes: Iterable[str], place: str) -> None:
+        labels = tuple(str(label).strip() for label in classes)
+        if len(labels) < 2 or "" in labels or len(set(labels)) < len(labels):
+            raise InputError(f"{place} must be two or more different texts, got {list(labels)}")
+        given = {str(label): word.strip() for label, word in (self.config.verbalizer or {}).items()}
+        for label in given:
+            if label not in labels:
+                raise InputError(
+                    f"task.verbalizer names the class '{label}', there are {listed(labels)}"
+                    f"{nearest(label, labels)}"
+                )
+        self._words = {label: given.get(label, label) for label in labels}
+        first: dict[str, str] = {}
+        for word in self._words.values():
+            if not word:
+                raise InputError("task.verbalizer: a word is empty")
+            refuse_half_characters(word, place)
+            other = first.setdefault(unified(word), word)
+            if other != word or list(self._words.values()).count(word) > 1:
+                raise InputError(
+                    f"classes {other!a} and {word!a} of {place} look the same; spell labels alike, "
+                    "or tell words apart by task.verbalizer"
+                )
+        self.labels = labels
+
+    def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the columns but the label's, the text as ``text``, the words as ``classes``."""
+        shown = {name: value for name, value in row.items() if name != self._gold}
+        names = self.prompt.names
+        if "text" in names:
+            text = column(row, self._column(row), hint="; set task.columns.text")
+            stored = row[self._column(row)]
+            as_stored = self.prompt.ending is not None and isinstance(stored, str)
+            shown["text"] = stored if as_stored else text
+        if CLASSES in names:
+            if CLASSES in row:
+                raise InputError(
+                    f"the row has a column '{CLASSES}', which means the class names in "
+                    "task.prompt; rename the column"
+                )
+            shown[CLASSES] = _alternatives(list(self._words.values()))
+        return shown
+
+    def _column(self, row: Mapping[str, Any]) -> str:
+        return self._text
+
+    def example(self, row: Mapping[str, Any], index: int) -> Example:
+        """Return the text under the template, and the words of all classes."""
+        words = tuple(map(self.continuation, self._words.values()))
+        return Example(index, self.prompt.fill(self.columns(row)), words)
+
+    def answer(self, row: Mapping[str, Any], index: int) -> Answer:
+        """Return the row's class; its word is what is trained."""
+        label = self._named(column(row, self._gold, hint="; set task.columns.label"))
+        assert self.labels is not None
+        if label not in self._words:
+            raise InputError(
+                f"the label must be one of {listed(self.labels)}, "
+                f"got {label[:80]!r}{nearest(label, self.labels)}"
+            )
+        return Answer(target=self.continuation(self._words[label]), gold=label)
+
+    def _named(self, label: str) -> str:
+        """Return the class of a label that is stored as a number, or as it is."""
+        if not self.names or label in self._words:
+            return label
+        if label == "-1":
+            raise InputError(
+                f"the label is -1: the labels of this split of {self.name} are not public"
+            )
+        position = int(label) if label.isdigit() else len(self.names)
+        return self.names[position] if position < len(self.names) else label
+
+    def extract(self, text: str, *, strict: bool) -> str | None:
+        """Return the class whose word a generated text answers with."""
+        labels = {word: label for label, word in self._words.items()}
+        word = first_label(text, list(labels), strict=strict)
+        return None if word is None else labels[word]
+
+
+def _alternatives(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+class Sst2(Classification):
+    """Movie-review phrases, negative or positive (Socher et al. 2013; GLUE's task SST-2).
+
+    The labels of its test split are not public: what is evaluated is the validation split.
+    """
+
+    name: ClassVar[str] = "sst2"
+    hub_id: ClassVar[str | None] = "stanfordnlp/sst2"
+    splits: ClassVar[Mapping[str, str]] = {"test": "validation"}
+    template: ClassVar[str] = "Movie review: {text}\nThe sentiment of this review is"
+    names: ClassVar[tuple[str, ...]] = ("negative", "positive")
+
+    def _column(self, row: Mapping[str, Any]) -> str:
+        return "sentence" if self._text not in row and "sentence" in row else self._text
+
+
+class Emotion(Classification):
+    """English tweets, six emotions (Saravia et al. 2018; educational and research use)."""
+
+    name: ClassVar[str] = "emotion"
+    hub_id: ClassVar[str | None] = "dair-ai/emotion"
+    hub_config: ClassVar[str | None] = "split"
+    template: ClassVar[str] = "{text}\nThe emotion is"
+    names: ClassVar[tuple[str, ...]] = ("sadness", "joy", "love", "anger", "fear", "surprise")

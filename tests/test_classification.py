@@ -1,0 +1,148 @@
+"""Texts with classes as a choice among words: SST-2, emotion, one's own set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from star.config import TaskConfig, load
+from star.data import loading as tasks
+from star.errors import InputError
+
+ROWS = [
+    {"text": "a dull film", "label": "bad"},
+    {"text": "a bright one", "label": "good"},
+    {"text": "so so", "label": "middling"},
+]
+
+
+def write(folder: Path, **splits: list[dict[str, Any]]) -> str:
+    for split, rows in splits.items():
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def read(folder: Path, rows: list[dict[str, Any]], test: Any = None, **keys: Any) -> tasks.TaskData:
+    where = write(folder, train=rows, test=test or rows)
+    return tasks.load(TaskConfig(**{"name": "classification", "data_dir": where, **keys}))
+
+
+def test_the_classes_are_read_from_the_rows_and_stand_in_the_prompt(tmp_path: Path) -> None:
+    data = read(tmp_path, ROWS)
+    assert data.task.labels == ("bad", "good", "middling")
+    assert data.pool.examples[0].prompt == (
+        "a dull film\nWhich of bad, good or middling is it?\nAnswer:"
+    )
+    assert data.pool.examples[0].choices == (" bad", " good", " middling")
+    assert [a.gold for a in data.pool.answers] == ["bad", "good", "middling"]
+    assert "3 classes read from column 'label'" in " ".join(data.notes)
+    assert tasks.is_choice(TaskConfig(name="classification"))
+
+
+def test_a_label_of_the_test_split_alone_is_a_class(tmp_path: Path) -> None:
+    data = read(tmp_path, ROWS[:2], test=ROWS)
+    assert data.task.labels == ("bad", "good", "middling")
+    assert data.test.examples[0].choices == data.pool.examples[0].choices
+
+
+def test_words_stand_for_classes(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": 0}, {"text": "b", "label": 10}, {"text": "c", "label": 2}]
+    plain = read(tmp_path, rows)
+    assert plain.task.labels == ("0", "2", "10")  # as numbers, not as texts
+    assert "task.verbalizer" in " ".join(plain.notes)
+    data = read(tmp_path, rows, verbalizer={"0": "no", "2": "maybe", "10": "yes"})
+    assert data.pool.examples[0].choices == (" no", " maybe", " yes")
+    answer = data.pool.answers[1]
+    assert (answer.gold, answer.target) == ("10", " yes")
+    assert data.task.extract(" yes.", strict=True) == "10"
+    assert data.task.extract("I would say maybe", strict=False) == "2"
+    assert not any("verbalizer" in note for note in data.notes)
+
+
+def test_the_prompt_shows_any_column_but_the_labels(tmp_path: Path) -> None:
+    rows = [{"body": "x", "kind": "mail", "y": "a"}, {"body": "z", "kind": "web", "y": "b"}]
+    columns = {"text": "body", "label": "y"}
+    data = read(tmp_path, rows, columns=columns, prompt="{kind}: {text}\nClass:")
+    assert data.pool.examples[1].prompt == "web: z\nClass:"
+    with pytest.raises(InputError, match="would show the answer"):
+        read(tmp_path, rows, columns=columns, prompt="{text} {y}")
+
+
+@pytest.mark.parametrize(
+    "rows, keys, message",
+    [
+        (ROWS[:1], {}, "bad alone; a choice needs two classes"),
+        ([{"text": "a", "label": f"l{i}"} for i in range(201)], {}, "201 different labels"),
+        (ROWS, {"choices": ["bad", "good"]}, r"line 3: the label must be one of bad, good"),
+        (ROWS, {"choices": ["bad"]}, "task.choices must be two or more different"),
+        (ROWS, {"verbalizer": {"bda": "x"}}, "class 'bda', .*did you mean 'bad'"),
+        (ROWS, {"verbalizer": {"bad": "x", "good": "x"}}, "look the same"),
+        (ROWS, {"verbalizer": {"bad": " "}}, "a word is empty"),
+        (ROWS, {"columns": {"txt": "text"}}, "task.columns maps text and label, got 'txt'"),
+        (ROWS, {"columns": {"text": "label"}}, "text and label are both 'label'"),
+        ([*ROWS, {"text": "", "label": "bad"}], {}, "line 4: column 'text' is empty"),
+        ([*ROWS, {"text": "x", "label": None}], {}, "line 4: column 'label' is empty"),
+        ([*ROWS, {"txt": "x", "label": "bad"}], {}, "no column 'text'.*did you mean 'txt'"),
+        ([*ROWS, {"text": "q", "label": "Bad "}, {"text": "r", "label": "ba\u0064"}], {}, None),
+        (
+            [*ROWS, {"text": "q", "label": "so\u00a0so"}, {"text": "r", "label": "so so"}],
+            {},
+            "same",
+        ),
+        ([{**row, "classes": 1} for row in ROWS], {}, "column 'classes'"),
+    ],
+)
+def test_what_is_no_classification_is_refused_with_its_place(
+    tmp_path: Path, rows: list[dict[str, Any]], keys: dict[str, Any], message: str | None
+) -> None:
+    if message is None:  # differ in capitals: two classes, as a data set may have
+        assert read(tmp_path, rows, **keys).task.labels == ("Bad", "bad", "good", "middling")
+        return
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, rows, **keys)
+
+
+@pytest.mark.parametrize(
+    "words, part",
+    [
+        (["task.name=boolq", "task.verbalizer={a: b}"], "task.verbalizer belongs to"),
+        (["task.name=sst2", "task.choices=[a, b]"], "task.choices belongs to"),
+        (["task.name=jsonl", "task.dataset=a/b"], "task.dataset belongs to"),
+        (
+            ["task.name=classification", "task.dataset=a/b", "task.data_dir=x"],
+            "rows come from one of them",
+        ),
+    ],
+)
+def test_keys_of_other_tasks_are_refused(words: list[str], part: str) -> None:
+    with pytest.raises(InputError, match=part):
+        load(None, words)
+
+
+def test_sst2_reads_either_form_and_evaluates_what_is_public(tmp_path: Path) -> None:
+    hub = [{"idx": 0, "sentence": "dull ", "label": 0}, {"idx": 1, "sentence": "good", "label": 1}]
+    stored = [{"text": "dull", "label": "negative"}, {"text": "good", "label": "positive"}]
+    seen = []
+    for rows in (hub, stored):
+        where = write(tmp_path, train=rows, validation=rows)
+        data = tasks.load(TaskConfig(name="sst2", data_dir=where))
+        seen.append((data.pool.examples, data.pool.answers))
+        assert "validation is evaluated" in " ".join(data.notes)
+    assert seen[0] == seen[1]
+    assert seen[0][0][0].prompt == "Movie review: dull\nThe sentiment of this review is"
+    hidden = write(tmp_path, train=hub, validation=[{"sentence": "x", "label": -1}])
+    with pytest.raises(InputError, match="not public"):
+        tasks.load(TaskConfig(name="sst2", data_dir=hidden))
+
+
+def test_emotion_knows_its_numbers(tmp_path: Path) -> None:
+    rows = [{"text": "i cry", "label": 0}, {"text": "i jump", "label": "surprise"}]
+    data = read(tmp_path, rows, name="emotion")
+    assert [a.gold for a in data.pool.answers] == ["sadness", "surprise"]
+    assert data.task.labels == ("sadness", "joy", "love", "anger", "fear", "surprise")
+    with pytest.raises(InputError, match="got '6'"):
+        read(tmp_path, [*rows, {"text": "x", "label": 6}], name="emotion")
