@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from star.active_learning.loop import run
 from star.config import TaskConfig, load
 from star.data import loading as tasks
 from star.errors import InputError
@@ -111,9 +112,9 @@ def test_what_is_no_classification_is_refused_with_its_place(
     [
         (["task.name=boolq", "task.verbalizer={a: b}"], "task.verbalizer belongs to"),
         (["task.name=sst2", "task.choices=[a, b]"], "task.choices belongs to"),
-        (["task.name=jsonl", "task.dataset=a/b"], "task.dataset belongs to"),
+        (["task.name=jsonl", "task.hub_id=a/b"], "task.hub_id belongs to"),
         (
-            ["task.name=classification", "task.dataset=a/b", "task.data_dir=x"],
+            ["task.name=classification", "task.hub_id=a/b", "task.data_dir=x"],
             "rows come from one of them",
         ),
     ],
@@ -146,3 +147,28 @@ def test_emotion_knows_its_numbers(tmp_path: Path) -> None:
     assert data.task.labels == ("sadness", "joy", "love", "anger", "fear", "surprise")
     with pytest.raises(InputError, match="got '6'"):
         read(tmp_path, [*rows, {"text": "x", "label": 6}], name="emotion")
+
+
+def test_a_run_reports_its_classes(tiny_llama: Path, tmp_path: Path) -> None:
+    hues = ("red", "green", "blue")
+    rows = [{"text": f"tom has {i} eggs", "label": hues[i % 3]} for i in range(10)]
+    rows += [{"text": f"ann gives {i} pens", "label": hues[i % 2]} for i in range(10)]
+    where = write(tmp_path, train=rows, test=rows[:7])
+    folder = run(
+        load(
+            None,
+            [
+                *(f"model.name_or_path={tiny_llama}", "task.name=classification", "adapter.r=4"),
+                *(f"task.data_dir={where}", "pool.initial_size=5", "pool.query_size=5"),
+                *("pool.rounds=2", "tracking.progress=false", f"output_dir={tmp_path / 'out'}"),
+            ],
+        )
+    )
+    metrics = json.loads((folder / "rounds/01/metrics.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
+    assert set(metrics["per_class"]) == set(hues)
+    assert sum(map(sum, metrics["confusion"])) == 7
+    hits = sum(metrics["confusion"][i][i] for i in range(3))
+    assert metrics["accuracy"] == pytest.approx(hits / 7)
+    assert result["rounds"][1]["macro_f1"] == metrics["macro_f1"]
+    assert len(json.loads((folder / "rounds/00/selected.json").read_text())["indices"]) == 5

@@ -245,6 +245,8 @@ def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
     companions = {
         "task.columns": ["task.name=jsonl"],
         "task.choices": ["task.name=jsonl"],
+        "task.verbalizer": ["task.name=classification"],
+        "task.hub_id": ["task.name=classification"],
         "train.keep": ["task.validation_size=5"],
         "acquisition.combine": ["acquisition.continuation=base"],
         "acquisition.measure": ["acquisition.combine=none"],

@@ -31,13 +31,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The Hub's answer (`rows`, or an `error` to raise) and the `calls` that asked for it."""
     import datasets
 
-    state = SimpleNamespace(calls=[], rows=[], error=None)
+    state = SimpleNamespace(calls=[], rows=[], names=None, error=None)
 
     def load_dataset(path: str, name: str | None, *, revision: str, split: str) -> Any:
         state.calls.append((path, name, revision, split))
         if state.error is not None:
             raise state.error
         table = datasets.Dataset.from_list(state.rows)
+        if state.names is not None:  # numbers, and what they mean
+            table = table.cast_column("label", datasets.ClassLabel(names=state.names))
         file = f"hf://datasets/{path}@{COMMIT}/main/train.parquet"
         table.info.download_checksums = {file: {"num_bytes": 1, "checksum": None}}
         return table
@@ -81,6 +83,17 @@ def test_hub_rows(
     }
     tasks.load(TaskConfig(name=name, revision="v2"))  # type: ignore[arg-type]
     assert hub.calls[-1][2] == "v2"
+
+
+def test_classes_that_the_hub_stores_as_numbers_have_their_names(hub: SimpleNamespace) -> None:
+    hub.rows = [{"text": f"t{number}", "label": number % 2} for number in range(4)]
+    hub.names = ["yes", "no"]
+    data = tasks.load(TaskConfig(name="classification", hub_id="some/set:en", test_limit=2))
+    assert hub.calls[0] == ("some/set", "en", "main", "train")
+    assert [answer.gold for answer in data.pool.answers] == ["yes", "no", "yes", "no"]
+    hub.rows, hub.names = [{"sentence": "s", "label": -1}], ["negative", "positive"]
+    with pytest.raises(InputError, match=r"stanfordnlp/sst2, split train, row 0 .*not public"):
+        tasks.load(TaskConfig(name="sst2"))
 
 
 def test_hub_rows_without_a_column(hub: SimpleNamespace) -> None:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 NEEDED = (
     *("accuracy", "accuracy_strict", "accuracy_sum", "accuracy_mean", "accuracy_stderr"),
-    *("ece", "overconfidence"),
+    *("macro_f1", "balanced_accuracy", "ece", "overconfidence"),
     *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
 )
 

@@ -59,7 +59,7 @@ _TASKS_OF = {
     "columns": ("jsonl", *_CLASSES),
     "choices": ("jsonl", "classification"),
     "verbalizer": _CLASSES,
-    "dataset": ("classification",),
+    "hub_id": ("classification",),
 }
 """The tasks that a key belongs to."""
 
@@ -69,9 +69,9 @@ def _check_task(task: TaskConfig) -> None:
         if getattr(task, key) is not None and task.name not in names:
             owners = " or ".join(names)
             raise InputError(f"task.{key} belongs to task.name={owners}, got {task.name}")
-    if task.dataset is not None and task.data_dir is not None:
+    if task.hub_id is not None and task.data_dir is not None:
         raise InputError(
-            f"task.dataset={task.dataset} and task.data_dir={task.data_dir}: rows come from one of "
+            f"task.hub_id={task.hub_id} and task.data_dir={task.data_dir}: rows come from one of "
             "them; remove the other"
         )
 

@@ -92,7 +92,7 @@ class TaskConfig:
         "classification, sst2, emotion: {class: word that stands for it}; null = the class names",
         added=True,
     )
-    dataset: Optional[str] = _key(
+    hub_id: Optional[str] = _key(
         None,
         "classification: Hub data set, OWNER/NAME or OWNER/NAME:CONFIGURATION",
         added=True,

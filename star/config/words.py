@@ -166,7 +166,7 @@ ALIASES = {
     "precision": ("model.dtype",),
     "attn": ("model.attn_implementation",),
     "load_in_4bit": ("model.quantization",),
-    "dataset": ("task.name", "task.data_dir"),
+    "dataset": ("task.name", "task.data_dir", "task.hub_id"),
     "data": ("task.data_dir",),
     "data_path": ("task.data_dir",),
     "template": ("task.prompt",),

@@ -148,7 +148,7 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     if shared:
         notes.append(f"{_count(shared, 'test question')} also in the pool, kept")
     if config.revision is not None and (
-        config.data_dir is not None or (config.dataset or task.hub_id) is None
+        config.data_dir is not None or (config.hub_id or task.hub_id) is None
     ):
         notes.append("task.revision is not used: the rows do not come from the Hub")
     if task.family is None:
@@ -205,7 +205,7 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
         return Table(rows, places, source if seed is None else source | {"seed": seed})
     if config.data_dir is not None:
         return read_folder(config.data_dir, split, limit=limit)
-    hub_id, _, hub_config = (config.dataset or task.hub_id or "").partition(":")
+    hub_id, _, hub_config = (config.hub_id or task.hub_id or "").partition(":")
     if not hub_id:
         raise InputError(
             f"task.name={task.name} needs task.data_dir, a folder that holds "

@@ -70,6 +70,8 @@ class Task:
         template: Default prompt; ``{column}`` stands for a column of the row.
         separator: What continuations begin with if the prompt does not end in white space.
         hidden: Columns that hold the answer.
+        classifies: Whether its labels are classes, whose figures one by one mean something; the
+            letters of a question's options are none.
         labels: Canonical answers in the order of ``Example.choices``; ``None`` if answers are free,
             or not read from the rows yet.
     """
@@ -85,6 +87,7 @@ class Task:
     template: ClassVar[str]
     separator: ClassVar[str] = " "
     hidden: tuple[str, ...] = ("answer",)
+    classifies: ClassVar[bool] = False
     labels: tuple[str, ...] | None = None
 
     def __init__(self, config: TaskConfig) -> None:

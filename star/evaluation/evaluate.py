@@ -17,6 +17,7 @@ from star.cache import cached, key
 from star.data.answers import digits_alone
 from star.data.task import Answer, Example, Task
 from star.evaluation import calibration
+from star.evaluation.classification import by_class
 from star.files import read_json, write_json
 from star.models import likelihood
 from star.models.distributed import everyone, is_main
@@ -44,7 +45,7 @@ class Evaluation:
         gold: The gold targets likewise.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     predictions: list[dict[str, Any]]
     tokens: int
     own: list[TokenRow] = field(default_factory=list)
@@ -75,6 +76,9 @@ def evaluate(
     :func:`confidences`, which gives ``confidence_token_mean`` too); ``nll`` is the gold target's
     summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold answers
     are read as the released code reads them (``answers.digits_alone``).
+
+    Tasks of classes have macro F1, balanced accuracy, recall and precision by class, and the
+    confusion besides (:func:`star.evaluation.classification.by_class`).
     """
     choices = task.labels is not None and by_likelihood
     judge = (
@@ -99,6 +103,9 @@ def evaluate(
         metrics["brier"] = calibration.binary_brier([row["confidence"] for row in rows], correct)
         metrics["brier_token_mean"] = calibration.binary_brier(p, correct)
         metrics["accuracy_strict"] = float(np.mean([row["correct_strict"] for row in rows]))
+    if task.classifies:
+        golds, named = ([row[key] for row in rows] for key in ("gold", "prediction"))
+        metrics |= by_class(golds, named, task.labels or ())
     return replace(found, metrics=metrics)
 
 

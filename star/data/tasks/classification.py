@@ -23,7 +23,7 @@ CLASSES = "classes"
 
 
 class Classification(Task):
-    """A text and one label a row, in ``task.data_dir`` or the Hub data set ``task.dataset``.
+    """A text and one label a row, in ``task.data_dir`` or the Hub data set ``task.hub_id``.
 
     Columns ``text`` and ``label``, or those that ``task.columns`` names. The classes are
     ``task.choices``, in that order, or every label that occurs in the rows that are read: a name
@@ -34,6 +34,7 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
     version: ClassVar[int] = 1
     template: ClassVar[str] = "{text}\nWhich of {classes} is it?\nAnswer:"
+    classifies: ClassVar[bool] = True
     is_choice = True
     names: ClassVar[tuple[str, ...]] = ()
     """Of a set whose labels may be stored as numbers: what each number means."""
