@@ -94,8 +94,8 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("model.name_or_path=package://a/b.gguf", "package://a/b.gguf"),
         ("acquisition.base_weight.schedule=cosine", "cosine"),
         ("run_name=007", "007"),
-        ("model.revision=0123456", "0123456"),
-        ("model.revision=12e4567", "12e4567"),
+        ("task.revision=0123456", "0123456"),
+        ("task.revision=12e4567", "12e4567"),
         ("task.test_split=no", "no"),
     ],
 )
@@ -243,6 +243,7 @@ def loaded(*words: str) -> Config:
 def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
     # Companions that make the changed value a valid one; the same on both sides of the comparison.
     companions = {
+        "model.revision": ["model.name_or_path=org/name"],
         "task.columns": ["task.name=jsonl"],
         "task.choices": ["task.name=jsonl"],
         "task.verbalizer": ["task.name=classification"],
@@ -421,6 +422,20 @@ def test_settings_that_contradict_each_other(words: list[str], parts: list[str])
     message = refused(None, *words)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    "name", ["embedded://tiny", "package://a/b.gguf", "./model", "/models/a", "~/a", "model"]
+)
+def test_a_revision_is_of_a_model_on_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"model.name_or_path={name}", "model.revision=v1"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert f"model.revision=v1 is for a model on the Hub, which {name}" in refused(None, *words)
+    assert load(None, [*words, "model.revision=null"]).model.revision is None
+    assert load(None, ["model.name_or_path=org/name", "model.revision=v1"]).model.revision == "v1"
 
 
 def test_random_choice_scores_nothing_and_needs_no_dropout() -> None:

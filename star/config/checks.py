@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import Any, get_args, get_type_hints
 
 from star.config.derived import needs_scores
 from star.config.keys import fields_of, get, shown
-from star.config.schema import AcquisitionConfig, Config, TaskConfig
+from star.config.schema import AcquisitionConfig, Config, ModelConfig, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
 
@@ -32,6 +33,7 @@ def check(config: Config) -> None:
             bound = item.metadata.get(name)
             if bound is not None and not (math.isfinite(value) and holds(value, bound)):
                 raise InputError(f"{key} must be {words} {bound}, got {value}")
+    check_revision(config.model)
     _check_acquisition(config)
     check_modules(MODULES, config.adapter.target_modules)
     if config.train.keep == "best" and config.task.validation_size == 0:
@@ -73,6 +75,18 @@ def _check_task(task: TaskConfig) -> None:
         raise InputError(
             f"task.hub_id={task.hub_id} and task.data_dir={task.data_dir}: rows come from one of "
             "them; remove the other"
+        )
+
+
+def check_revision(model: ModelConfig) -> None:
+    """Raise ``InputError`` for a revision of a model that is not on the Hub: it has only one."""
+    if model.revision is None:
+        return
+    name = model.name_or_path
+    if name.startswith(("embedded://", "package://", ".", "/", "~")) or os.path.exists(name):
+        raise InputError(
+            f"model.revision={model.revision} is for a model on the Hub, which {name} is not; "
+            "leave it out (star score: --revision)"
         )
 
 

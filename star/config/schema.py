@@ -30,7 +30,9 @@ class ModelConfig:
         "embedded://tiny",
         "Hub id, local folder, package://PACKAGE/FILE.gguf, or embedded://tiny",
     )
-    revision: Optional[str] = _key(None, "Hub revision (branch, tag or commit); null = main")
+    revision: Optional[str] = _key(
+        None, "revision of a model on the Hub: branch, tag or commit; null = main"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = _key("float32", "dtype of the base weights")
     device: str = _key("auto", "auto (Accelerate's choice), cpu, cuda, mps")
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = _key(
@@ -238,7 +240,9 @@ class EvaluationConfig:
         "likelihood", "how choice tasks are judged"
     )
     choice_score: Literal["sum", "mean"] = _key(
-        "sum", "what the likeliest choice has most of: log p summed over its tokens, or their mean"
+        "sum",
+        "what the likeliest choice of a test question has most of: log p summed over its tokens, "
+        "or their mean (acquisition takes sums)",
     )
     extraction: Literal["task", "digits"] = _key(
         "task", "reading of generated answers: the task's, or digits alone (released code)"

@@ -18,6 +18,7 @@ from typing import Any
 
 from star.cache import cached, key
 from star.config import ModelConfig
+from star.config.checks import check_revision
 from star.errors import InputError, one_line
 from star.models import identity
 from star.provenance import installed
@@ -43,8 +44,10 @@ def resolve(config: ModelConfig, cache: Path) -> tuple[str, dict[str, Any]]:
         that ``from_pretrained`` has to be given, so that all files are of one snapshot.
 
     Raises:
-        InputError: No such model, package or file; a Hub repository that cannot be had.
+        InputError: No such model, package or file; a Hub repository that cannot be had; a revision
+            of what is not on the Hub.
     """
+    check_revision(config)
     name, hashes = config.name_or_path, cache / "hashes"
     if name.startswith("embedded://"):
         folder = ASSETS / name.removeprefix("embedded://")
