@@ -112,6 +112,23 @@ def test_scores_of_an_earlier_time_are_replaced_whole(
     assert score(tiny_llama, first) == score(tiny_llama, ROWS)
 
 
+@pytest.mark.parametrize("passes", [0, 2])
+@pytest.mark.parametrize("scored", [False, True])
+@pytest.mark.parametrize("name", ["id", "truncated", "nll", "nll_mean", "entropy_std"])
+def test_no_column_of_the_users_is_lost(
+    tiny_llama: Path, adapter_folder: Path, name: str, scored: bool, passes: int
+) -> None:
+    """Of a row that was scored before, or not: it is kept as it is, or the row is refused."""
+    options = {"adapter": adapter_folder, "mc_passes": passes}
+    row = (SCORED if scored else {}) | ROWS[0] | {name: "mine"}
+    taken = {"truncated", "nll"} | ({"nll_mean", "entropy_std"} if passes else set())
+    if name not in taken:
+        assert score(tiny_llama, [row], **options)[0][name] == "mine"
+        return
+    with pytest.raises(InputError, match=f"row 0: the scores would replace its own .*{name}"):
+        score(tiny_llama, [row], **options)
+
+
 def test_token_masks_do_not_hang_on_the_place_of_a_row(
     tiny_llama: Path, adapter_folder: Path
 ) -> None:
@@ -151,6 +168,9 @@ def test_a_prompt_that_is_cut_says_so(tiny_llama: Path) -> None:
     assert score(tiny_llama, [short])[0]["nll"] == pytest.approx(cut["nll"], rel=1e-5)
 
 
+SCORED = {"prompt": "a", "num_tokens": 1, "nll": 2.0, "entropy": 1.0, "perplexity": 7.4}
+
+
 @pytest.mark.parametrize(
     "rows, message",
     [
@@ -178,6 +198,9 @@ def test_a_prompt_that_is_cut_says_so(tiny_llama: Path) -> None:
             "row 1: .* nll, perplexity; rename",
         ),
         ([{"prompt": "a", "truncated": "by me"}], "row 0: .* replace its own truncated; rename it"),
+        ([SCORED | {"truncated": "by me"}], "row 0: .* replace its own truncated; rename it"),
+        ([SCORED | {"truncated": False}], "row 0: .* replace its own truncated; rename it"),
+        ([SCORED | {"nll": "low"}], "row 0: .* replace its own num_tokens, nll, entropy, perpl"),
     ],
 )
 def test_bad_rows(tiny_llama: Path, rows: list[dict[str, Any]], message: str) -> None:

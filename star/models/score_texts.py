@@ -58,7 +58,8 @@ def score_texts(
         rows: ``{"prompt": str, "continuation": str}``; other keys are kept. Where the continuation
             is missing or null, the model's own greedy one is made, scored and returned.
             ``continuation_ids``, token ids, are scored in the text's place and must agree with it.
-            A row that was scored before (it has all four scores) is scored anew.
+            A row that was scored before is scored anew; a column of one's own that a score would
+            replace is refused (``text_rows.without_scores`` tells the two apart).
         adapter: A PEFT LoRA adapter's folder.
         mc_passes: S, MC-dropout passes in the LoRA branch; needs an adapter with dropout.
         masks: ``consistent`` or ``token``, see ``mc_dropout``.

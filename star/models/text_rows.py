@@ -99,20 +99,28 @@ def check_rows(rows: Sequence[Row], places: Sequence[str], *, passes: bool) -> N
                     f"{place}: 'continuation' must be a text that is not empty, or null"
                 )
             refuse_half_characters(continuation, f"{place}: 'continuation'")
-        taken = [name for name in (*SUMS, CUT, *(OF_PASSES if passes else ())) if name in row]
-        if taken and not _scored_before(row):
+        written = {*SUMS, CUT, *(OF_PASSES if passes else ())}
+        taken = [name for name in without_scores(row) if name in written]
+        if taken:
             raise InputError(
                 f"{place}: the scores would replace its own {listed(taken)}; rename "
                 f"{'it' if len(taken) == 1 else 'them'}"
             )
 
 
-def _scored_before(row: Row) -> bool:
-    """Whether a row comes out of ``star score``: its scores may then be made anew."""
-    return all(name in row for name in SUMS)
-
-
 def without_scores(row: Row) -> dict[str, Any]:
-    """Return a row without the scores of an earlier time."""
-    old = {*SUMS, *OF_PASSES, CUT} if _scored_before(row) else set()
+    """Return a row without the scores of an earlier time, which may be made anew.
+
+    They are known by what ``star score`` writes: the four sums, all of them numbers; beside these
+    the six figures of the passes, likewise, and ``truncated`` where it is true. Any other column of
+    such a name is the user's own, and stays.
+    """
+    old: set[str] = set()
+    if _are_numbers(row, SUMS):
+        old |= {*SUMS, *(OF_PASSES if _are_numbers(row, OF_PASSES) else ())}
+        old |= {CUT} if row.get(CUT) is True else set()
     return {key: value for key, value in row.items() if key not in old}
+
+
+def _are_numbers(row: Row, names: Sequence[str]) -> bool:
+    return all(type(row.get(name)) in (int, float) for name in names)
