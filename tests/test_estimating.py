@@ -24,7 +24,7 @@ from star.experiments.estimate import estimate as estimating
 from star.experiments.estimate.costs import Shape, Work
 from star.experiments.estimate.rates import Rates
 from star.experiments.estimate.workload import Workload, picks, plan
-from star.models import adapter, training
+from star.models import adapter, learning_mode, training
 from star.models import loading as models
 from star.models.encoding import TokenRow
 
@@ -149,7 +149,7 @@ def test_flops_are_those_that_torch_counts(tiny_llama: Path, rank: int) -> None:
     lora = AdapterConfig(r=rank)
     shape = shapes.shape_of(model.causal, lora)
     with adapter.fresh(model, lora, seed=0, round_=0) as adapted:
-        training._learning_mode(adapted)
+        learning_mode.set_learning(adapted)
         with FlopCounterMode(display=False) as counted:
             loss = training._answer_nll(model, model.lay_out([row]))
             forward = counted.get_total_flops()
@@ -179,7 +179,7 @@ def test_activations_are_those_that_torch_keeps(tiny_llama: Path, dropout: float
 
     with adapter.fresh(model, settings, seed=0, round_=0) as adapted:
         weights = {p.untyped_storage().data_ptr() for p in adapted.parameters()}
-        training._learning_mode(adapted)
+        learning_mode.set_learning(adapted)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
             loss = training._answer_nll(model, model.lay_out([one] * 4))
     assert loss.item() > 0

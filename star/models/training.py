@@ -8,19 +8,17 @@ the same optimisation. Gradients of the adapter alone are summed between process
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate.utils import reduce
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import get_scheduler
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from star import seeding
 from star.config import RegularizerConfig, TrainConfig
@@ -30,6 +28,7 @@ from star.models.batching import Batch, length_batches
 from star.models.distributed import is_main
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
+from star.models.learning_mode import learning, set_learning
 
 
 @dataclass
@@ -103,7 +102,7 @@ def fit(
         disable=not model.batching.progress or not is_main(),
     )  # fmt: skip
     # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
-    with seeding.forked(seed, "train", round_, state.process_index), _training(adapted, config):
+    with seeding.forked(seed, "train", round_, state.process_index), learning(adapted, config):
         for epoch in range(epochs):
             order = torch.randperm(
                 len(rows), generator=seeding.generator(seed, "order", round_, epoch)
@@ -225,75 +224,9 @@ def _validate(model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow]
     try:
         nll = likelihood.nll(model, rows)
     finally:
-        _learning_mode(adapted)
+        set_learning(adapted)
     return float(nll.sum() / sum(len(r.continuation) for r in rows))
 
 
 def _copy(adapted: PeftModel) -> dict[str, Any]:
     return {n: p.detach().clone() for n, p in adapted.named_parameters() if p.requires_grad}
-
-
-def _learning_mode(adapted: PeftModel) -> None:
-    """Dropout in the LoRA branch alone: the frozen base model's own stays off, as in MC passes.
-
-    ``adapted.train()`` would switch it on too, and the adapter would be trained round a noisy base
-    that it never meets when it is scored.
-    """
-    adapted.eval()
-    for _, layer in adapter.layers(adapted):
-        layer.lora_dropout.train()
-    for module in _recomputed(adapted):
-        # Transformers recomputes activations in layers that are in training mode alone.
-        module.training = True
-
-
-def _recomputed(adapted: nn.Module) -> list[nn.Module]:
-    """Return the layers whose activations are recomputed now."""
-    return [
-        module for module in adapted.modules() if "_gradient_checkpointing_func" in vars(module)
-    ]
-
-
-def _recompute(layer: nn.Module) -> None:
-    """Let transformers' layer keep no activations, and be in training mode to itself alone.
-
-    What it computes must not see that mode: dropout of the base model's own, noise in a router.
-    """
-
-    def call(function: Callable[..., Any], *inputs: Any) -> Any:
-        def quiet(*inputs: Any) -> Any:
-            layer.training = False
-            try:
-                return function(*inputs)
-            finally:
-                layer.training = True
-
-        return checkpoint(quiet, *inputs, use_reentrant=False)
-
-    layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, call
-
-
-class _training:
-    """Learning mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
-
-    def __init__(self, adapted: PeftModel, config: TrainConfig) -> None:
-        self.adapted, self.checkpointing = adapted, config.gradient_checkpointing
-
-    def __enter__(self) -> None:
-        if self.checkpointing:
-            layers = [
-                m for m in self.adapted.modules() if isinstance(m, GradientCheckpointingLayer)
-            ]
-            if not layers:
-                raise InputError(
-                    f"{type(self.adapted.get_base_model()).__name__} has no layers whose "
-                    "activations can be recomputed; set train.gradient_checkpointing=false"
-                )
-            for layer in layers:
-                _recompute(layer)
-        _learning_mode(self.adapted)
-
-    def __exit__(self, *_: object) -> None:
-        for layer in _recomputed(self.adapted):
-            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
-        self.adapted.eval()

@@ -1,0 +1,81 @@
+"""A model in training: dropout in the LoRA branch alone, activations recomputed if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from star.config import TrainConfig
+from star.errors import InputError
+from star.models import adapter
+
+
+def set_learning(adapted: PeftModel) -> None:
+    """Dropout in the LoRA branch alone: the frozen base model's own stays off, as in MC passes.
+
+    ``adapted.train()`` would switch it on too, and the adapter would be trained round a noisy base
+    that it never meets when it is scored.
+    """
+    adapted.eval()
+    for _, layer in adapter.layers(adapted):
+        layer.lora_dropout.train()
+    for module in _recomputed(adapted):
+        # Transformers recomputes activations in layers that are in training mode alone.
+        module.training = True
+
+
+def _recomputed(adapted: nn.Module) -> list[nn.Module]:
+    """Return the layers whose activations are recomputed now."""
+    return [
+        module for module in adapted.modules() if "_gradient_checkpointing_func" in vars(module)
+    ]
+
+
+def _recompute(layer: nn.Module) -> None:
+    """Let transformers' layer keep no activations, and be in training mode to itself alone.
+
+    What it computes must not see that mode: dropout of the base model's own, noise in a router.
+    """
+
+    def call(function: Callable[..., Any], *inputs: Any) -> Any:
+        def quiet(*inputs: Any) -> Any:
+            layer.training = False
+            try:
+                return function(*inputs)
+            finally:
+                layer.training = True
+
+        return checkpoint(quiet, *inputs, use_reentrant=False)
+
+    layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, call
+
+
+class learning:
+    """Learning mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
+
+    def __init__(self, adapted: PeftModel, config: TrainConfig) -> None:
+        self.adapted, self.checkpointing = adapted, config.gradient_checkpointing
+
+    def __enter__(self) -> None:
+        if self.checkpointing:
+            layers = [
+                m for m in self.adapted.modules() if isinstance(m, GradientCheckpointingLayer)
+            ]
+            if not layers:
+                raise InputError(
+                    f"{type(self.adapted.get_base_model()).__name__} has no layers whose "
+                    "activations can be recomputed; set train.gradient_checkpointing=false"
+                )
+            for layer in layers:
+                _recompute(layer)
+        set_learning(self.adapted)
+
+    def __exit__(self, *_: object) -> None:
+        for layer in _recomputed(self.adapted):
+            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
+        self.adapted.eval()
