@@ -151,7 +151,7 @@ def test_flops_are_those_that_torch_counts(tiny_llama: Path, rank: int) -> None:
     with adapter.fresh(model, lora, seed=0, round_=0) as adapted:
         learning_mode.set_learning(adapted)
         with FlopCounterMode(display=False) as counted:
-            loss = training._answer_nll(model, model.lay_out([row]))
+            loss = training.answer_nll(model, model.lay_out([row]))
             forward = counted.get_total_flops()
             loss.backward()
     # Torch counts the whole square of attention, of which the half beyond the diagonal is skipped.
@@ -181,7 +181,7 @@ def test_activations_are_those_that_torch_keeps(tiny_llama: Path, dropout: float
         weights = {p.untyped_storage().data_ptr() for p in adapted.parameters()}
         learning_mode.set_learning(adapted)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            loss = training._answer_nll(model, model.lay_out([one] * 4))
+            loss = training.answer_nll(model, model.lay_out([one] * 4))
     assert loss.item() > 0
     mine = costs.training_bytes(
         shape, tokens=4 * length, predicted=0, size=4, dropout=dropout > 0, mask=4

@@ -266,13 +266,13 @@ def test_max_steps(model: LanguageModel, steps: int) -> None:
 def test_a_loss_that_is_not_finite_names_update_and_rows(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, calls = training._answer_nll, []
+    plain, calls = training.answer_nll, []
 
     def broken(model: LanguageModel, batch: list[TokenRow]) -> Tensor:
         calls.append(batch)
         return plain(model, batch) * (math.nan if len(calls) == 2 else 1.0)
 
-    monkeypatch.setattr(training, "_answer_nll", broken)
+    monkeypatch.setattr(training, "answer_nll", broken)
     rows = order(0)[8:16]
     with pytest.raises(InputError) as refused:
         train(model)
@@ -305,8 +305,8 @@ def test_gradients_that_are_clipped_away_are_named(model: LanguageModel) -> None
 def test_a_training_without_a_gradient_is_refused(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = training._answer_nll
-    monkeypatch.setattr(training, "_answer_nll", lambda *a: plain(*a) * 0.0)
+    plain = training.answer_nll
+    monkeypatch.setattr(training, "answer_nll", lambda *a: plain(*a) * 0.0)
     with pytest.raises(InputError, match=r"6 updates moved nothing: no gradient came"):
         train(model)
 

@@ -88,7 +88,7 @@ def quietly() -> Iterator[None]:
             # It finds out by itself which module is a Conv1D.
             ".*fan_in_fan_out.*",
             # A tied head stays the base model's where the embeddings alone are adapted, and the
-            # other way round; folding copies the weight.
+            # other way round; merging copies the weight.
             ".*tie_word_embeddings.*",
             # An error here.
             "Found missing adapter keys.*",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft import PeftModel
@@ -55,27 +56,22 @@ def _recompute(layer: nn.Module) -> None:
     layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, call
 
 
-class learning:
+@contextmanager
+def learning(adapted: PeftModel, config: TrainConfig) -> Iterator[None]:
     """Learning mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
-
-    def __init__(self, adapted: PeftModel, config: TrainConfig) -> None:
-        self.adapted, self.checkpointing = adapted, config.gradient_checkpointing
-
-    def __enter__(self) -> None:
-        if self.checkpointing:
-            layers = [
-                m for m in self.adapted.modules() if isinstance(m, GradientCheckpointingLayer)
-            ]
-            if not layers:
-                raise InputError(
-                    f"{type(self.adapted.get_base_model()).__name__} has no layers whose "
-                    "activations can be recomputed; set train.gradient_checkpointing=false"
-                )
-            for layer in layers:
-                _recompute(layer)
-        set_learning(self.adapted)
-
-    def __exit__(self, *_: object) -> None:
-        for layer in _recomputed(self.adapted):
+    if config.gradient_checkpointing:
+        layers = [m for m in adapted.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if not layers:
+            raise InputError(
+                f"{type(adapted.get_base_model()).__name__} has no layers whose activations can be "
+                "recomputed; set train.gradient_checkpointing=false"
+            )
+        for layer in layers:
+            _recompute(layer)
+    set_learning(adapted)
+    try:
+        yield
+    finally:
+        for layer in _recomputed(adapted):
             del layer.gradient_checkpointing, layer._gradient_checkpointing_func
-        self.adapted.eval()
+        adapted.eval()

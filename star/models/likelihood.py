@@ -1,7 +1,7 @@
 """Scores of continuations under the model in view, in row order: sums of what logits reduce to.
 
 Each quantity is computed once: rows of like length share a batch without padding, the vocabulary
-head is applied at continuation positions only and in chunks, an adapter is folded into the weights
+head is applied at continuation positions only and in chunks, an adapter is merged into the weights
 once a pass. No autograd, no mask of the base model's own: what a row scores depends on the row, the
 weights and, with MC dropout, the pass alone. Memory does not grow with the pool beyond its tokens
 and S sums a measure.
@@ -250,14 +250,13 @@ def _run(
             table = found.setdefault(name, np.empty((len(mine), width)))
             table[places, column] = value
 
+    most = model.batching
     bar = tqdm(
-        total=int(lengths.sum()) * count,
-        desc=desc, unit="tok", unit_scale=True, leave=False,
-        disable=not model.batching.progress or not is_main(),
+        total=int(lengths.sum()) * count, desc=desc, unit="tok", unit_scale=True, leave=False,
+        disable=not most.progress or not is_main(),
     )  # fmt: skip
     with merging.merged(model.causal) if passes is None else nullcontext():
         for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
-            most = model.batching
             batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
             for done in halving(batches, partial(work, columns=columns)):
                 bar.update(done)

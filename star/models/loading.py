@@ -98,7 +98,7 @@ def _device_name(device: torch.device) -> str:
 def _compile(causal: nn.Module) -> None:
     """Compile each layer, all alike once; attention stays as it is, it is one kernel already.
 
-    Adapters come and go inside a compiled layer; that and folding them cost a compilation each, the
+    Adapters come and go inside a compiled layer; that and merging them cost a compilation each, the
     first time.
     """
     compiler = os.environ.get("CXX", "g++")

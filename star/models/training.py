@@ -73,30 +73,15 @@ def fit(
             moved: the rate was 0 in every update, or no gradient came to the adapter.
     """
     state = distributed.state()
-    batch_size = (
-        config.per_device_train_batch_size
-        * config.gradient_accumulation_steps
-        * state.num_processes
-    )
+    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    batch_size *= state.num_processes
     epochs, total = _length(len(rows), batch_size, config)
-    groups = adapter.parameter_groups(adapted, regularizer)
-    parameters = [p for group in groups for p in group["params"]]
-    # One kernel an update instead of a dozen for each of hundreds of small matrices.
-    fused = model.device.type in ("cpu", "cuda", "mps")
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-    scheduler = get_scheduler(
-        # transformers' plain "constant" ignores the warm-up.
-        {"constant": "constant_with_warmup"}.get(
-            config.lr_scheduler_type, config.lr_scheduler_type
-        ),
-        optimizer,
-        num_warmup_steps=round(config.warmup_ratio * total),
-        num_training_steps=total
-        if schedule_rows is None
-        else config.num_train_epochs * (schedule_rows // batch_size + 1),
-    )
-    result = TrainingResult()
-    best: dict[str, Tensor] | None = None
+    length = total
+    if schedule_rows is not None:
+        length = released_length(schedule_rows, batch_size, config)
+    optimizer = _optimizer(model, adapted, config, regularizer)
+    scheduler = _scheduler(optimizer, config, length, warmup=round(config.warmup_ratio * total))
+    result, best = TrainingResult(), None
     bar = tqdm(
         total=total, desc=f"train {round_}", unit="update", leave=False,
         disable=not model.batching.progress or not is_main(),
@@ -104,39 +89,16 @@ def fit(
     # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
     with seeding.forked(seed, "train", round_, state.process_index), learning(adapted, config):
         for epoch in range(epochs):
-            order = torch.randperm(
-                len(rows), generator=seeding.generator(seed, "order", round_, epoch)
-            ).tolist()
-            for start in range(0, len(rows), batch_size):
-                update = [rows[i] for i in order[start : start + batch_size]]
-                step = len(result.log)
-                learning_rate = scheduler.get_last_lr()[0]
-                loss = _accumulate(model, parameters, update, config)
-                if not math.isfinite(loss):
-                    raise InputError(
-                        f"round {round_}, update {step}: the loss is {loss} on rows "
-                        f"{[r.index for r in update]}; lower train.learning_rate"
-                    )
-                term = adapter.constraint(adapted, regularizer)
-                if term is not None:
-                    term.backward()  # once an update, the same on every process
-                norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                optimizer.step()
+            stream = seeding.generator(seed, "order", round_, epoch)
+            for update in _shuffled(rows, batch_size, stream)[: total - len(result.log)]:
+                entry = {"step": len(result.log), "epoch": epoch}
+                entry |= _update(model, adapted, update, optimizer, config, regularizer)
+                _refuse_infinite(entry, round_, update)
                 scheduler.step()
-                optimizer.zero_grad(set_to_none=True)
-                added = 0.0 if term is None else float(term.detach())
-                result.log.append(
-                    {"step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate}
-                    | {"grad_norm": float(norm), **adapter.norms(adapted)}
-                    | {"constraint": added, "constraint_share": added / (loss + added or 1.0)}
-                    | {"decay": learning_rate * groups[0]["weight_decay"]}
-                )
-                _refuse_infinite(result.log[-1], round_, update)
+                result.log.append(entry)
                 result.tokens += sum(len(r) for r in update)
                 bar.update()
-                bar.set_postfix(loss=f"{loss:.3f}")
-                if step + 1 == total:
-                    break
+                bar.set_postfix(loss=f"{entry['loss']:.3f}")
             result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
             if validation:
                 value = _validate(model, adapted, validation)
@@ -150,13 +112,83 @@ def fit(
     return result
 
 
+def _update(
+    model: LanguageModel,
+    adapted: PeftModel,
+    rows: list[TokenRow],
+    optimizer: torch.optim.AdamW,
+    config: TrainConfig,
+    regularizer: RegularizerConfig,
+) -> dict[str, float]:
+    """Do one update, B <- B - γ(g + βB) and A <- A - γg; return its entry of the log.
+
+    γ is the learning rate, g what Adam makes of the gradient. Where the constraint is part of the
+    loss, βB goes into the gradient, and so through Adam.
+    """
+    constrained, free = optimizer.param_groups
+    parameters = [*constrained["params"], *free["params"]]
+    gamma, beta = constrained["lr"], constrained["weight_decay"]  # β is 0 unless it is decoupled
+    loss = _accumulate(model, parameters, rows, config)
+    term = adapter.constraint(adapted, regularizer)
+    if term is not None:
+        term.backward()  # once an update, the same on every process
+    norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    added = 0.0 if term is None else float(term.detach())
+    return {
+        "loss": loss,
+        "learning_rate": gamma,
+        "grad_norm": float(norm),
+        **adapter.norms(adapted),
+        "constraint": added,
+        "constraint_share": added / (loss + added or 1.0),
+        "decay": gamma * beta,
+    }
+
+
+def _shuffled(
+    rows: Sequence[TokenRow], batch_size: int, stream: torch.Generator
+) -> list[list[TokenRow]]:
+    """Return the rows of each update of an epoch."""
+    order = torch.randperm(len(rows), generator=stream).tolist()
+    starts = range(0, len(rows), batch_size)
+    return [[rows[i] for i in order[start : start + batch_size]] for start in starts]
+
+
+def _optimizer(
+    model: LanguageModel, adapted: PeftModel, config: TrainConfig, regularizer: RegularizerConfig
+) -> torch.optim.AdamW:
+    # One kernel an update instead of a dozen for each of hundreds of small matrices.
+    fused = model.device.type in ("cpu", "cuda", "mps")
+    groups = adapter.parameter_groups(adapted, regularizer)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
+
+
+def _scheduler(
+    optimizer: torch.optim.AdamW, config: TrainConfig, length: int, *, warmup: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the learning rate's schedule over ``length`` updates."""
+    # transformers' plain "constant" ignores the warm-up.
+    names = {"constant": "constant_with_warmup"}
+    name = names.get(config.lr_scheduler_type, config.lr_scheduler_type)
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=length)
+
+
+def released_length(rows: int, batch_size: int, config: TrainConfig) -> int:
+    """Return the updates of the released code's schedule, counted on the test set (fault 6)."""
+    return config.num_train_epochs * (rows // batch_size + 1)
+
+
 def _refuse_infinite(update: Mapping[str, float], round_: int, rows: Sequence[TokenRow]) -> None:
     """Raise ``InputError`` if an update's log, which is written, holds what is no number."""
     for name, value in update.items():
         if not math.isfinite(value):
-            key = "regularizer.beta" if update["constraint"] else "train.learning_rate"
+            what = "the loss" if name == "loss" else name
+            constraint = update["constraint"] and name != "loss"
+            key = "regularizer.beta" if constraint else "train.learning_rate"
             raise InputError(
-                f"round {round_}, update {update['step']}: {name} is {value} on rows "
+                f"round {round_}, update {update['step']}: {what} is {value} on rows "
                 f"{[r.index for r in rows]}; lower {key}"
             )
 
@@ -199,7 +231,7 @@ def _accumulate(
     for places in length_batches([len(r) for r in mine], size, cuts=cuts):
         batch = model.lay_out([mine[i] for i in places])
         with model.packing(batch):
-            loss = _answer_nll(model, batch) / answer_tokens
+            loss = answer_nll(model, batch) / answer_tokens
             loss.backward()
         nll += loss.detach().double().cpu()
     if state.num_processes == 1:
@@ -214,7 +246,7 @@ def _accumulate(
     return float(reduce(nll.to(model.device), "sum"))
 
 
-def _answer_nll(model: LanguageModel, batch: Batch) -> Tensor:
+def answer_nll(model: LanguageModel, batch: Batch) -> Tensor:
     """Return the summed negative log-likelihood of the batch's answer tokens, in nats."""
     return cross_entropy(model.logits(model.predict(batch)), batch.targets, reduction="sum")
 
