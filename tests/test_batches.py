@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star.models.batching import Ragged, Rows, halving, lay_out, length_batches, lengths_of
+from star.models.batching import halving, lay_out, length_batches
 from star.models.encoding import TokenRow
+from star.models.stored_rows import Ragged, Rows, lengths_of
 
 IDS = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(tuple)
 ROWS = st.lists(st.builds(TokenRow, st.integers(0, 10**9), IDS, IDS), max_size=8)

@@ -28,9 +28,9 @@ from star.data.loading import TASKS
 from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
-from star.models.batching import Rows
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
+from star.models.stored_rows import Rows
 from star.models.truncation import Limits
 
 ROOT = Path(__file__).parents[1]

@@ -29,12 +29,12 @@ from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import read_npz, write_npz
 from star.models import likelihood
-from star.models.batching import Ragged, Rows
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
+from star.models.stored_rows import Ragged, Rows
 from star.models.truncation import Limits, encode_choices, encode_rows
 
 logger = logging.getLogger(__name__)

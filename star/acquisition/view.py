@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star.acquisition.scores import reduced
-from star.models.batching import Ragged
+from star.models.stored_rows import Ragged
 
 Array = NDArray[np.float64]
 

@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from star.errors import InputError
 from star.models import merging
-from star.models.batching import Batch, halving, length_batches, lengths_of
+from star.models.batching import Batch, halving, length_batches
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
+from star.models.stored_rows import lengths_of
 
 Array = NDArray[np.float64]
 
