@@ -1,9 +1,24 @@
-"""Scores of given texts: ``star score`` and ``star.score_texts``."""
+"""Scores of given texts: ``star score`` and ``star.score_texts``.
+
+A row is ``{"prompt": str, "continuation": str}``; other keys are kept. Where the continuation is
+missing or null, the model's own greedy one is made, scored and returned. ``continuation_ids``,
+token ids, are scored in the text's place and must agree with it. A row that was scored before is
+scored anew; a column of one's own that a score would replace is refused
+(``text_rows.without_scores`` tells the two apart).
+
+Rows come back with ``num_tokens``, ``nll`` = −Σ log p(s_i | s_<i, x) and ``entropy`` =
+Σ H(p(· | s_<i, x)) in nats summed over the continuation, ``perplexity`` = exp(nll / num_tokens);
+with S MC-dropout passes also ``X_mean`` and ``X_std`` (sample deviation, 0 for S = 1) of each;
+``truncated: true`` where a prompt was cut to fit. A continuation that was made here goes on where
+the prompt ends, so that it can be scored again; where its text does not give the same tokens (it
+ended by a stop token, which no text shows), ``continuation_ids`` has them. Only where the prompt
+was cut the scores may differ then: it makes room for an answer.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -16,8 +31,7 @@ from torch import Tensor
 from star.config import McDropoutConfig, ModelConfig
 from star.errors import InputError
 from star.files import write_jsonl
-from star.models import likelihood, saved_adapter
-from star.models import loading as models
+from star.models import likelihood, loading, saved_adapter
 from star.models.batching import Batching
 from star.models.distributed import is_main
 from star.models.encoding import TokenRow, encode, truncate
@@ -25,7 +39,7 @@ from star.models.generation import generate
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes, check_spread
 from star.models.reading import NoSuchAttention
-from star.models.text_rows import CUT, IDS, check_rows, read_rows, without_scores
+from star.models.text_rows import CUT, IDS, Row, check_rows, read_rows, without_scores
 from star.outputs import refuse_output
 
 logger = logging.getLogger(__name__)
@@ -33,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 def score_texts(
     model: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     *,
     adapter: str | Path | None = None,
     mc_passes: int = 0,
@@ -50,16 +64,11 @@ def score_texts(
     batch_tokens: int = Batching.tokens,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return each row with the scores of its continuation, order kept.
+    """Return each row with the scores of its continuation, order kept; see the module.
 
     Args:
-        model: As ``model.name_or_path``: Hub id, folder, ``package://PKG/FILE.gguf``,
-            ``embedded://tiny``.
-        rows: ``{"prompt": str, "continuation": str}``; other keys are kept. Where the continuation
-            is missing or null, the model's own greedy one is made, scored and returned.
-            ``continuation_ids``, token ids, are scored in the text's place and must agree with it.
-            A row that was scored before is scored anew; a column of one's own that a score would
-            replace is refused (``text_rows.without_scores`` tells the two apart).
+        model: As ``model.name_or_path``.
+        rows: N rows.
         adapter: A PEFT LoRA adapter's folder.
         mc_passes: S, MC-dropout passes in the LoRA branch; needs an adapter with dropout.
         masks: ``consistent`` or ``token``, see ``mc_dropout``.
@@ -71,19 +80,9 @@ def score_texts(
         places: (N,) what rows are called in messages; ``None`` = ``row 0``, ``row 1``, ….
         revision: Of a model on the Hub: branch, tag or commit.
         quantization: ``none`` or ``nf4``.
-        attn: As ``model.attn_implementation``; ``None``: sdpa, or eager where the model has no
-            other.
+        attn: ``model.attn_implementation``; ``None``: sdpa, or eager where there is no other.
         batch_tokens: Tokens in a forward pass at most; a single row may have more.
         progress: Show bars.
-
-    Returns:
-        The rows with ``num_tokens``, ``nll`` = −Σ log p(s_i | s_<i, x) and ``entropy`` =
-        Σ H(p(· | s_<i, x)) in nats summed over the continuation, ``perplexity`` = exp(nll /
-        num_tokens); with S passes also ``X_mean`` and ``X_std`` (sample deviation, 0 for S = 1) of
-        each; ``truncated: true`` where a prompt was cut to fit. A continuation that was made here
-        goes on where the prompt ends, so that it can be scored again; where its text does not give
-        the same tokens (it ended by a stop token, which no text shows), ``continuation_ids`` has
-        them. Only where the prompt was cut the scores may differ then: it makes room for an answer.
 
     Raises:
         InputError: A bad row, model or adapter.
@@ -91,64 +90,76 @@ def score_texts(
     _check(adapter, mc_passes, batch_size, max_new_tokens)
     places = [f"row {i}" for i in range(len(rows))] if places is None else places
     check_rows(rows, places, passes=mc_passes > 0)
-    loaded = _load(
-        ModelConfig(
-            name_or_path=model, revision=revision, dtype=dtype, device=device,  # type: ignore[arg-type]
-            quantization=quantization, attn_implementation=attn or "sdpa",  # type: ignore[arg-type]
-        ),
-        Batching(batch_size, batch_tokens, progress),
-        any_attention=attn is None,
+    config = ModelConfig(
+        name_or_path=model, revision=revision, dtype=dtype, device=device,  # type: ignore[arg-type]
+        quantization=quantization, attn_implementation=attn or "sdpa",  # type: ignore[arg-type]
     )  # fmt: skip
+    settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
+    batching = Batching(batch_size, batch_tokens, progress)
+    loaded = _load(config, batching, any_attention=attn is None)
     with saved_adapter.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
-        encoded = _encode(loaded, rows, places)
-        missing = [i for i, row in enumerate(encoded) if not row.continuation]
-        cut: set[int] = set()
-        for i, row in enumerate(encoded):
-            reserve = 0 if row.continuation else max_new_tokens
-            one = truncate(
-                [row], max_length=loaded.max_length, reserve=reserve, overlong="truncate"
-            )
-            encoded[i] = one.rows[0]
-            cut |= {i} if one.truncated else set()
-        made = generate(loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens)
-        for i, new in zip(missing, made, strict=True):
-            encoded[i] = replace(encoded[i], continuation=new)
-        plain = _measure(likelihood.token_scores(loaded, encoded, _reduced), encoded)
-        out = [without_scores(row) for row in rows]
-        for i, row in enumerate(out):
-            row["num_tokens"] = len(encoded[i].continuation)
-            row |= {name: float(value[i, 0]) for name, value in plain.items()}
-        for i, made_text in _made_texts(loaded, rows, encoded, missing):
-            out[i] |= made_text
-        for i in cut:
-            out[i][CUT] = True
+        scored = _scored(loaded, rows, places, max_new_tokens)
         if mc_passes:
-            settings = McDropoutConfig(passes=mc_passes, masks=masks)  # type: ignore[arg-type]
-            with Passes(adapted, settings, seed=seed, round_=0).installed() as passes:
-                found = likelihood.token_scores(loaded, encoded, _reduced, passes=passes)
-            check_spread(np.concatenate(list(found.values())))
-            for name, value in _measure(found, encoded).items():
-                spread = value.std(axis=1, ddof=1) if mc_passes > 1 else np.zeros(len(rows))
-                for i, row in enumerate(out):
-                    row[f"{name}_mean"] = float(value[i].mean())
-                    row[f"{name}_std"] = float(spread[i])
-    return out
+            _add_passes(loaded, scored, Passes(adapted, settings, seed=seed, round_=0))
+    return [row for row, _ in scored]
+
+
+def _scored(
+    loaded: LanguageModel, rows: Sequence[Row], places: Sequence[str], max_new_tokens: int
+) -> list[tuple[dict[str, Any], TokenRow]]:
+    """Return each row with its scores, and as the tokens that were scored."""
+    encoded = _encode(loaded, rows, places)
+    missing = [i for i, row in enumerate(encoded) if not row.continuation]
+    cut: set[int] = set()
+    for i, row in enumerate(encoded):
+        reserve = 0 if row.continuation else max_new_tokens
+        fitting = truncate(
+            [row], max_length=loaded.max_length, reserve=reserve, overlong="truncate"
+        )
+        encoded[i] = fitting.rows[0]
+        cut |= {i} if fitting.truncated else set()
+    made = generate(loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens)
+    for i, new in zip(missing, made, strict=True):
+        encoded[i] = replace(encoded[i], continuation=new)
+    scores = _measure(likelihood.token_scores(loaded, encoded, _reduced), encoded)
+    out = [without_scores(row) for row in rows]
+    for i, row in enumerate(out):
+        row["num_tokens"] = len(encoded[i].continuation)
+        row |= {name: float(value[i, 0]) for name, value in scores.items()}
+    for i, texts in _made_texts(loaded, rows, encoded, missing):
+        out[i] |= texts
+    for i in cut:
+        out[i][CUT] = True
+    return list(zip(out, encoded, strict=True))
+
+
+def _add_passes(
+    loaded: LanguageModel, scored: Sequence[tuple[dict[str, Any], TokenRow]], passes: Passes
+) -> None:
+    """Add mean and deviation over the passes to each row."""
+    encoded = [tokens for _, tokens in scored]
+    with passes.installed():
+        sums = likelihood.token_scores(loaded, encoded, _reduced, passes=passes)
+    check_spread(np.concatenate(list(sums.values())))
+    for name, value in _measure(sums, encoded).items():
+        spread = value.std(axis=1, ddof=1) if passes.count > 1 else np.zeros(len(value))
+        for i, (row, _) in enumerate(scored):
+            row[f"{name}_mean"] = float(value[i].mean())
+            row[f"{name}_std"] = float(spread[i])
 
 
 def _load(config: ModelConfig, batching: Batching, *, any_attention: bool) -> LanguageModel:
     """Return the model; with ``any_attention`` by the eager kernel where it has no other."""
     try:
-        return models.load(config, batching=batching)
+        return loading.load(config, batching=batching)
     except NoSuchAttention:
         if not any_attention:
             raise
     logger.warning("%s has no sdpa attention; going on with eager", config.name_or_path)
-    return models.load(replace(config, attn_implementation="eager"), batching=batching)
+    return loading.load(replace(config, attn_implementation="eager"), batching=batching)
 
 
-def _encode(
-    loaded: LanguageModel, rows: Sequence[Mapping[str, Any]], places: Sequence[str]
-) -> list[TokenRow]:
+def _encode(loaded: LanguageModel, rows: Sequence[Row], places: Sequence[str]) -> list[TokenRow]:
     """Return the rows as tokens, the continuation empty where it is still to be made.
 
     Raises:
@@ -191,7 +202,7 @@ def _readings(loaded: LanguageModel, row: TokenRow) -> list[str]:
 
 def _made_texts(
     loaded: LanguageModel,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     encoded: Sequence[TokenRow],
     missing: Sequence[int],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
