@@ -35,7 +35,8 @@ def brute_force(
     for _ in range(count):
         left = {i: coverage(i) for i in range(len(rows)) if i not in chosen}
         # Two rows that cover each other and nothing else gain the same, but for rounding.
-        chosen.append(min(i for i, value in left.items() if value > max(left.values()) - 1e-9))
+        tied = [i for i, value in left.items() if value > max(left.values()) - 1e-9]
+        chosen.append(max(tied, key=lambda i: weights @ kernel[:, i]))
     return chosen
 
 

@@ -142,7 +142,7 @@ def clusters(embeddings: ArrayLike, count: int, random: np.random.Generator) -> 
 
     Args:
         embeddings: (N, d).
-        count: At most N.
+        count: Where it is N or more, each row is a cluster.
         random: Gives one seed.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans  # late: 0.5 s, and few runs cluster
@@ -150,6 +150,8 @@ def clusters(embeddings: ArrayLike, count: int, random: np.random.Generator) -> 
     from threadpoolctl import threadpool_limits
 
     rows, seed = rows_of(embeddings), int(random.integers(2**31))
+    if count >= len(rows):
+        return np.arange(len(rows))
     if count <= FEW_CLUSTERS:
         model = KMeans(count, n_init=1, random_state=seed)
     else:

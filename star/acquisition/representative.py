@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from star.acquisition.diversity import clusters
 from star.acquisition.points import (
     COLUMNS,
+    TIE,
     Floats,
     Points,
     first_best,
@@ -147,6 +148,9 @@ def herding(
     a pick costs N operations for each of these, not N². Exact; memory for N² kernels, 400 MB for
     10,000 rows in float32: larger pools by :func:`sample`. At first 2·N²·d FLOP.
 
+    Two rows that cover each other and nothing else gain the same; of equal gains the row in the
+    denser place goes first, by mean_n U_n · k(x_n, x), and only then the smaller position.
+
     Args:
         embeddings: (N, d) of the unlabelled rows.
         labelled: (L, d); may be empty.
@@ -172,12 +176,16 @@ def herding(
     for rows in pool[counts].blocks(COLUMNS):
         kernels[rows] = _kernel(pool[counts[rows]].squared_distances(pool), width)
         gains += weight[rows] @ np.maximum(kernels[rows] - covered[rows], 0)
+    density = weight @ kernels
+    slack = TIE * gains.max(initial=0.0)  # of the first gain: rounding is that of sums so large
     chosen: list[int] = []
     while len(chosen) < count:
-        pick = first_best(gains)
-        if gains[pick] <= 0:  # all is covered: the rest in order
+        best = gains.max()
+        if best <= slack:  # all is covered: the rest in order
             free = np.setdiff1d(np.arange(len(pool)), chosen)
             return chosen + free[: count - len(chosen)].tolist()
+        tied = np.flatnonzero(gains >= best - slack)
+        pick = int(tied[first_best(density[tied])])
         chosen.append(pick)
         nearer = np.flatnonzero(kernels[:, pick] > covered[:, 0])
         before, after = covered[nearer], kernels[nearer, pick, None]
