@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ from star.config import (
     load,
     preset_path,
 )
-from star.data.answers import digits_alone
+from star.data.answers import released_number
 from star.data.pool import Oracle
 from star.data.prompts import Template
 from star.data.task import Answer, Example
@@ -44,7 +46,8 @@ from star.models.encoding import TokenRow, encode
 from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_rows, released_mask
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+STAR = Path(__file__).parents[1] / "star"
+CONFIGS = STAR.parent / "configs"
 # accelerate/ is Accelerate's own format, tables/ are lists of runs.
 SHIPPED = sorted(
     path
@@ -157,6 +160,37 @@ def test_every_fault_is_one_word_over_another_preset() -> None:
     )  # sums and the decay on B are the paper's own
 
 
+LISTED = re.compile(r"^\| (\d+) \| .* \| (.*) \| (.*) \|$", re.MULTILINE)
+
+
+def test_each_fault_is_listed_with_its_key_and_its_function() -> None:
+    text = (preset_path("released").parent / "README.md").read_text(encoding="utf-8")
+    rows = {int(number): (keys, place) for number, keys, place in LISTED.findall(text)}
+    assert list(rows) == list(range(1, 13))
+    # The list, FAULTS above and the comments of the preset say the same of each key.
+    words = {word: n for n, (keys, _) in rows.items() for word in re.findall(r"`(.+?=.+?)`", keys)}
+    listed = {word.partition("=")[0]: n for word, n in words.items()}
+    assert listed == {key: number for key, (number, _) in FAULTS.items()}
+    changed = load(None, list(words), preset="star")
+    assert all(get(changed, key) == value for key, (_, value) in FAULTS.items())
+    commented = re.findall(
+        r"^ +(\w+):.*# fault (\d+)", preset_path("released").read_text(encoding="utf-8"), re.M
+    )
+    ends = {(key.replace("mc_dropout.", "").rpartition(".")[2], n) for key, n in listed.items()}
+    assert {(name, int(n)) for name, n in commented} == ends
+    # What exists for a fault alone is found by its name, says which it is, and is in the list.
+    named = set()
+    for path in sorted(STAR.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("released_"):
+                place = f"`star/{path.relative_to(STAR).as_posix()}:{node.name}`"
+                [number] = [n for n, (_, listed_place) in rows.items() if place in listed_place]
+                assert f"(fault {number})" in (ast.get_docstring(node) or ""), place
+                named.add(place)
+    in_list = {f"`{p}`" for _, p in rows.values() for p in re.findall(r"`(.+?:released_\w+)`", p)}
+    assert named == in_list
+
+
 # --- what is trained on ------------------------------------------------------------------------
 
 SOLVED = {"question": "tom has 3 eggs plus 4", "answer": "3 plus 4\n#### 7"}
@@ -259,8 +293,8 @@ def test_a_task_whose_prompts_end_in_white_space(kind: Any, name: str) -> None:
         ("The final answer is true", "none"),
     ],
 )
-def test_digits_alone(text: str, number: str) -> None:
-    assert digits_alone(text) == number
+def test_released_number(text: str, number: str) -> None:
+    assert released_number(text) == number
 
 
 def test_answers_in_words_are_none_and_right(

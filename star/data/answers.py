@@ -55,7 +55,7 @@ def final_number(text: str, *, strict: bool) -> str | None:
     return _canonical(numbers[-1]) if numbers else None
 
 
-def digits_alone(text: str) -> str:
+def released_number(text: str) -> str:
     """Return the number the released code reads in a text, as a float's digits, or ``"none"``.
 
     The first number behind the first ``The final answer is `` if one is there, else the text's last

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from star.cache import cached, key
-from star.data.answers import digits_alone
+from star.data.answers import released_number
 from star.data.task import Answer, Example, Task
 from star.evaluation import calibration
 from star.evaluation.classification import by_class
@@ -75,7 +75,7 @@ def evaluate(
     confidence is the probability of the whole continuation, the stop token's included (see
     :func:`confidences`, which gives ``confidence_token_mean`` too); ``nll`` is the gold target's
     summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold answers
-    are read as the released code reads them (``answers.digits_alone``).
+    are read as the released code reads them (``answers.released_number``).
 
     Tasks of classes have macro F1, balanced accuracy, recall and precision by class, and the
     confusion besides (:func:`star.evaluation.classification.by_class`).
@@ -253,8 +253,8 @@ def _by_generation(
         flexible, strict = (task.extract(text, strict=s) for s in (False, True))
         correct = task.is_correct(flexible, answer.gold)
         if digits:
-            flexible = digits_alone(text)
-            correct = flexible == digits_alone(answer.target)
+            flexible = released_number(text)
+            correct = flexible == released_number(answer.target)
         rows.append(
             _row(example, answer, flexible)
             | {
