@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from star.active_learning.loop import run
 from star.config import hash_of_file, load
+from star.experiments.sweep.sweep import commands
+from star.experiments.table import Cell
 from star.models import loading as models
 
 QUICK = (
@@ -127,6 +130,12 @@ def result(folder: Path) -> dict[str, Any]:
     for point in content["rounds"]:
         assert all(value >= 0 for value in point.pop("seconds").values())
     return content
+
+
+def unfinished(cells: Sequence[Cell], root: Path) -> list[Cell]:
+    """Return the cells that a sweep would run, by the commands it would give."""
+    lines = commands(cells, root)
+    return [one for one in cells if shlex.join(["star", "run", *one.arguments(root)]) in lines]
 
 
 def queries(folder: Path) -> list[list[int]]:

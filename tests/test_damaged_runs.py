@@ -162,7 +162,7 @@ def readers(table: table_file.Table, cell: Cell, root: Path) -> dict[str, Callab
         "replay": lambda: star.replay(folder),
         "probe of scores": lambda: probes.gap(folder),
         "probe of picks": lambda: probes.picks(folder),
-        "sweep": lambda: sweep.missing([cell], root),
+        "sweep": lambda: sweep.commands([cell], root),
     }
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 
 from star.errors import InputError
 from star.experiments.sweep import cell_run, on_slurm, slurm
-from star.experiments.sweep.sweep import missing, sweep
+from star.experiments.sweep.sweep import sweep
 from star.experiments.table import Cell
 
 ROOT = Path(__file__).parents[1]
@@ -205,7 +206,7 @@ def test_a_table_through_slurm(grid: list[Cell], caplog: pytest.LogCaptureFixtur
         content = json.loads((folder / "result.json").read_text())
         assert len(content["rounds"]) == 2
         assert "round 0" in cell_run.log_file(folder).read_text()
-    assert missing(grid, root) == [one for one in grid if one in failed]
+    assert runs.unfinished(grid, root) == [one for one in grid if one in failed]
     assert not sweep([one for one in grid if one not in failed], root, executor="slurm")
 
 

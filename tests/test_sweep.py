@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import runs
 
-from star.active_learning import contents
+from star.active_learning import contents, locking
 from star.active_learning.round_0 import key_of_round_0
 from star.cli.main import main
 from star.config import config_hash
@@ -28,7 +28,7 @@ from star.errors import InputError
 from star.experiments.sweep import cell_run, on_slurm, progress, slurm
 from star.experiments.sweep import sweep as sweeping
 from star.experiments.sweep.ordering import choose, leaders_first
-from star.experiments.sweep.sweep import commands, missing, sweep
+from star.experiments.sweep.sweep import commands, sweep
 from star.experiments.table import FIRST_ROUNDS, Cell
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def test_only_what_is_missing_is_run(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert sorted(starts(tmp_path)) == sorted(names(cells))
     assert "1 of 4 cells are finished already" in caplog.text
     assert "3 done, 0 failed, 0 running, 0 remaining" in caplog.messages[-1]
-    assert missing(cells, tmp_path) == []
+    assert runs.unfinished(cells, tmp_path) == []
     assert sweep(cells, tmp_path, run=pretend) == []  # nothing to do: no process either
     assert len(starts(tmp_path)) == 4
 
@@ -112,7 +112,7 @@ def test_what_is_finished_answers_for_its_own_content_alone(
     for file in files:
         other = {"data": {"fingerprint": "0" * 64}}
         file.write_text(json.dumps({"config_hash": "", **told, **other}))
-    for verb in (sweep, commands, missing):
+    for verb in (sweep, commands):
         said = r"seed0 was made on another content of the data .* \(and 1 more like it\); restore"
         with pytest.raises(InputError, match=said):
             verb(cells, tmp_path)
@@ -133,7 +133,7 @@ def test_a_failure_stops_no_other_cell(tmp_path: Path, caplog: pytest.LogCapture
     cells = [cell(row) for row in rows]
     failed = sweep(cells, tmp_path, jobs=1, run=pretend)
     assert names(failed) == [f"one/{row}/seed0" for row in ("bad", "killed", "refused", "empty")]
-    assert missing(cells, tmp_path) == failed
+    assert runs.unfinished(cells, tmp_path) == failed
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(told) == 4
     assert "table/one/bad/seed0 failed: ValueError: it cannot be (see " in told[0]
@@ -187,7 +187,7 @@ def test_a_run_of_another_configuration_is_never_overwritten(tmp_path: Path, nam
     folder.mkdir(parents=True)
     content = runs.fake_result(config_hash(other.load(tmp_path)))
     (folder / name).write_text(json.dumps(content))
-    assert missing([other], tmp_path) == ([] if name == "result.json" else [other])
+    assert runs.unfinished([other], tmp_path) == ([] if name == "result.json" else [other])
     with pytest.raises(InputError) as caught:
         sweep(cells, tmp_path, jobs=1, run=pretend)
     told = str(caught.value)
@@ -195,7 +195,7 @@ def test_a_run_of_another_configuration_is_never_overwritten(tmp_path: Path, nam
     assert "\n" not in told and starts(tmp_path) == []
     (folder / name).write_text("{")
     with pytest.raises(InputError, match=f"not JSON: .*; remove {folder} to run its cell again"):
-        missing(cells, tmp_path)
+        runs.unfinished(cells, tmp_path)
 
 
 def test_a_strategy_that_is_not_there_is_told_before_anything_runs(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_file_in_the_way_is_one_cells_failure(tmp_path: Path) -> None:
     (tmp_path / "table/one/b").write_text("in the way")
     cells = [cell("a"), cell("b"), cell("c")]
     assert sweep(cells, tmp_path, jobs=1, run=pretend) == [cells[1]]
-    assert missing(cells, tmp_path) == [cells[1]]
+    assert runs.unfinished(cells, tmp_path) == [cells[1]]
 
 
 # --- the order ----------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_a_cell_of_another_process_is_left_to_it(
     folder.mkdir(parents=True)
     with (folder / ".lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert cell_run.locked(folder)
+        assert locking.locked(folder)
 
         def end_the_other_run() -> None:
             while "one/a/seed0" not in starts(tmp_path):
@@ -292,7 +292,7 @@ def test_a_cell_of_another_process_is_left_to_it(
     assert starts(tmp_path) == ["one/locked/seed0", "one/a/seed0"]
     assert "another process is running it" in caplog.text
     assert cell_run.read_failure(folder) is None
-    assert not cell_run.locked(folder) and not cell_run.locked(tmp_path / "nowhere")
+    assert not locking.locked(folder) and not locking.locked(tmp_path / "nowhere")
 
 
 def test_a_cell_whose_process_died_is_taken_over(
@@ -355,11 +355,11 @@ def test_interrupted_anywhere_it_goes_on(tmp_path: Path, kind: str) -> None:
     before = [line[0] for line in lines]
     for process in {int(line[1]) for line in lines}:
         assert _ended(process)
-    left = names(missing(cells, tmp_path))
+    left = names(runs.unfinished(cells, tmp_path))
     assert 0 < len(left) < 8 and len(before) == len(set(before))
     assert sweep(cells, tmp_path, jobs=2, run=pretend) == []
     assert sorted(starts(tmp_path)[len(before) :]) == sorted(left)
-    assert missing(cells, tmp_path) == []
+    assert runs.unfinished(cells, tmp_path) == []
 
 
 def _ended(process: int) -> bool:
@@ -510,7 +510,7 @@ def test_jobs_of_slurm_outlive_the_sweep(
         with pytest.raises(KeyboardInterrupt):
             sweep(cells, tmp_path, executor="slurm", run=pretend)
     assert "the jobs go on" in caplog.text and "scancel 7 ends them" in caplog.text
-    assert missing(cells, tmp_path) == cells[:1]
+    assert runs.unfinished(cells, tmp_path) == cells[:1]
     queue["7_0"] = "RUNNING"
 
     def finish(_: float) -> None:
@@ -549,7 +549,7 @@ def test_real_cells(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert [point["round"] for point in content["rounds"]] == [0, 1]
         assert "round 0" in cell_run.log_file(one.folder(tmp_path)).read_text()
     assert "round 0" not in capfd.readouterr().err
-    assert missing(cells, tmp_path) == failed
+    assert runs.unfinished(cells, tmp_path) == failed
     shared = tmp_path / "table" / FIRST_ROUNDS
     assert any(shared.iterdir())  # for the cell that failed
     again = [cell("again", 0, "choice", *QUICK)]

@@ -77,6 +77,23 @@ def _opened(path: Path) -> tuple[IO[bytes], bool]:
     return _opened(path)  # another process has made it in between
 
 
+def locked(folder: Path) -> bool:
+    """Whether a live process is writing a run folder.
+
+    A lock that is free is taken for a moment, so ask only about folders nobody is about to open.
+    """
+    if fcntl is None:
+        return False
+    try:
+        with (folder / NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        return False
+    return False
+
+
 def unlock(file: IO[bytes]) -> None:
     """Give a lock back; the operating system does the same when the process dies."""
     if fcntl is not None:

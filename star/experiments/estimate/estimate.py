@@ -71,33 +71,47 @@ def estimate(
         speed = rates.measure(load, model, data.pool.examples)
     else:
         speed = rates.given(load, memory["weights"], flops_per_second, bytes_per_second)
-    found = {
+    device = f"{_si(flops_per_second)}FLOP/s" if flops_per_second else str(model.device)
+    return {
+        **_named(load, device),
+        **_sum_up(load, speed),
+        "memory": memory,
+        "rates": asdict(speed),
+        **_guessed(load, speed),
+    }
+
+
+def _named(load: Workload, device: str) -> dict[str, Any]:
+    """Return what an estimate is of."""
+    config = load.config
+    return {
         "model": config.model.name_or_path,
         "parameters": load.shape.parameters,
         "dtype": config.model.dtype if config.model.quantization == "none" else "nf4",
-        "device": f"{_si(flops_per_second)}FLOP/s" if flops_per_second else str(model.device),
+        "device": device,
         "task": config.task.name,
         "strategy": strategy_name(config),
         "config_hash": config_hash(config),
         "pool": len(load.indices),
         "test": len(load.test.prompts),
-        **_sum_up(load, speed),
-        "memory": memory,
-        "rates": asdict(speed),
-        "notes": list(load.notes),
     }
-    if found["kinds"]["generate"]:
-        longest = _sum_up(load.longest(), speed)["total"]
-        found["at_most"] = longest
-        found["notes"].append(
+
+
+def _guessed(load: Workload, speed: Rates) -> dict[str, Any]:
+    """Return the notes, and what the run costs at most, where lengths of answers are guessed."""
+    notes, more = list(load.notes), {}
+    if load.total().new:
+        more["at_most"] = longest = _sum_up(load.longest(), speed)["total"]
+        notes.append(
             "generated answers are guessed to be as long as the test split's targets; if none "
-            f"ended before {config.evaluation.max_new_tokens} tokens: {_time(longest['seconds'])}"
+            f"ended before {load.config.evaluation.max_new_tokens} tokens: "
+            f"{_time(longest['seconds'])}"
         )
     if load.continuation is not None and len(load.rounds) > 1:
-        found["notes"].append(
+        notes.append(
             "which examples will be picked is not known: those of random choice are counted"
         )
-    return found
+    return {"notes": notes, **more}
 
 
 def _check(flops_per_second: float | None, bytes_per_second: float | None) -> None:

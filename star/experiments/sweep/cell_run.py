@@ -18,15 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from star.active_learning.locking import locked
 from star.errors import InputError
 from star.experiments.sweep.workers import one_line
 from star.experiments.table import Cell
 from star.files import atomic_write
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -117,23 +113,6 @@ def write_failure(folder: Path, line: str, trace: str = "") -> None:
             file.write(f"{line}\n\n{trace}".rstrip().encode() + b"\n")
     except OSError as error:  # the failure itself is told, and matters more
         logger.warning("cannot write %s: %s", failure_file(folder), error.strerror)
-
-
-def locked(folder: Path) -> bool:
-    """Whether a live process is writing a run folder.
-
-    A lock that is free is taken for a moment, so ask only about folders nobody is about to open.
-    """
-    if fcntl is None:
-        return False
-    try:
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or a file system without locks
-        return False
-    return False
 
 
 @contextlib.contextmanager

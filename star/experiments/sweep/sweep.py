@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from star.active_learning.contents import Contents, changes
+from star.active_learning.locking import locked
 from star.active_learning.round_0 import key_of_round_0
 from star.active_learning.run_checks import check_run
 from star.config import Config, check, config_hash
@@ -31,7 +32,6 @@ from star.experiments.sweep.cell_run import (
     carry_out,
     failure_file,
     finished,
-    locked,
     log_file,
     read_failure,
     run_star,
@@ -70,7 +70,9 @@ def sweep(
         run: What a cell's process calls, a module's function; it leaves ``result.json``.
 
     Raises:
-        InputError: See :func:`missing`; nothing is started then. SLURM refuses the jobs.
+        InputError: A configuration that ``star run`` would refuse, or a run folder of another
+            configuration: its numbers would stand for a cell that they are not of. Or a finished
+            one that is damaged. Nothing is started then. Or SLURM refuses the jobs.
         KeyboardInterrupt: No process of this sweep is left here; jobs of SLURM go on.
     """
     configs = _check(cells, root)
@@ -105,7 +107,7 @@ def commands(cells: Sequence[Cell], root: Path) -> list[str]:
     Those that make what others share come first.
 
     Raises:
-        InputError: See :func:`missing`.
+        InputError: As :func:`sweep`.
     """
     configs = _check(cells, root)
     groups = {cell: key_of_round_0(config) for cell, config in configs.items()}
@@ -113,24 +115,12 @@ def commands(cells: Sequence[Cell], root: Path) -> list[str]:
     return [shlex.join(["star", "run", *cell.arguments(root)]) for cell in todo]
 
 
-def missing(cells: Sequence[Cell], root: Path) -> list[Cell]:
-    """Check all cells and return those that are not finished.
-
-    Raises:
-        InputError: A configuration that ``star run`` would refuse, or a run folder of another
-            configuration: its numbers would stand for a cell that they are not of. Or a finished
-            one that is damaged.
-    """
-    _check(cells, root)
-    return _unfinished(cells, root)
-
-
 def _unfinished(cells: Sequence[Cell], root: Path) -> list[Cell]:
     return [cell for cell in cells if not finished(cell.folder(root))]
 
 
 def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
-    """Return the cells' configurations; see :func:`missing` for what is refused."""
+    """Return the cells' configurations; see :func:`sweep` for what is refused."""
     loaded: dict[Any, Config] = {}
     found: dict[Cell, Config] = {}
     foreign = []
