@@ -100,7 +100,7 @@ def _named(load: Workload, device: str) -> dict[str, Any]:
 def _guessed(load: Workload, speed: Rates) -> dict[str, Any]:
     """Return the notes, and what the run costs at most, where lengths of answers are guessed."""
     notes, more = list(load.notes), {}
-    if load.total().new:
+    if speed.seconds(load.total())["generate"]:
         more["at_most"] = longest = _sum_up(load.longest(), speed)["total"]
         notes.append(
             "generated answers are guessed to be as long as the test split's targets; if none "
