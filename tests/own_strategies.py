@@ -42,6 +42,31 @@ def batch(pool):
     return pool.index[: pool.query_size][::-1]
 
 
+def everything(pool):
+    """Look at all there is; pick the example that is least like what is labelled, and so on."""
+    vectors = pool.embeddings("full")
+    known = pool.embeddings("full", labelled=True)
+    assert len(pool.labelled.index) == len(pool.labelled.answers) == len(known)
+    history = pool.history
+    right = history.correct.mean() if len(history.index) else 0.0
+    assert len(history.score("full", "margin")) == len(history.index) == len(history.round)
+    distance = np.linalg.norm(vectors[:, None] - known[None], axis=-1).min(axis=1)
+    return distance + right * pool.score("base", "margin") * len(pool.texts)
+
+
+everything.needs = ("scores", "history", "embeddings")
+
+
+def undeclared(pool):
+    return pool.history.index
+
+
+def misspelt(pool):
+    return pool.blended
+
+
+misspelt.needs = ("histry",)
+
 nothing = None
 
 

@@ -12,13 +12,15 @@ import numpy as np
 import own_strategies
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star import seeding
+from star.acquisition.components import Context, History, Purchase
 from star.acquisition.decision import Decision, decide
+from star.acquisition.needs import NEEDS
 from star.acquisition.scores import Scores
-from star.acquisition.strategies import STRATEGIES
+from star.acquisition.strategies import STRATEGIES, strategy_of
 from star.acquisition.uncertainty import MEASURES
 from star.config import NEEDS_NO_SCORES, AcquisitionConfig, label_free, load, needs_scores
 from star.errors import InputError
@@ -31,9 +33,13 @@ OWN = {
         "star.strategies:length_matched_random",
         "own_strategies:batch",
         "own_strategies:drawn",
+        "own_strategies:everything",
     )
 }
 ENTRIES = {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN  # type: ignore[arg-type]
+
+
+LABELLED, BOUGHT = (5001, 5007, 5004), (5013, 5010)  # indices that no made-up pool has
 
 
 def scores(size: int, *, seed: int = 0, tied: bool = False) -> Scores:
@@ -45,21 +51,54 @@ def scores(size: int, *, seed: int = 0, tied: bool = False) -> Scores:
     for view, passes in (("base", 1), ("full", 3)):
         arrays[f"{view}_num_tokens"] = np.ones(size, dtype=np.int64)
         arrays |= {f"{view}_{measure}": draw((size, passes)) for measure in MEASURES}
-    arrays["prompt_tokens"] = np.full(size, 5)
+        arrays[f"{view}_log_probs"] = np.log(rng.dirichlet(np.ones(4), (size, passes)))
+    arrays["prompt_tokens"] = np.full(size, 5) if tied else rng.permutation(size) + 5
     arrays |= {f"base_range_{measure}": np.array([[0.0, 1.0]] * 2) for measure in MEASURES}
     return Scores(arrays)
 
 
+def vector(view: str, index: int, pool: Scores) -> Any:
+    """Return an embedding of an example, of what it is and not of where it stands."""
+    place = np.flatnonzero(pool.index == index)
+    own = pool.arrays["full_margin"][place].sum() if len(place) else index
+    return np.random.default_rng(int(own * 2**40)).normal(size=6) + (view == "full")
+
+
+def context(pool: Scores, t: int = 1) -> Context:
+    """Return what a strategy may be told beside the scores: two were bought after round 0."""
+    index = np.sort([*pool.index, *BOUGHT])
+    then = Scores(
+        {"index": index}
+        | {
+            f"{view}_{name}": np.linspace(0, 1, len(index) * passes).reshape(-1, passes)
+            for view, passes in (("base", 1), ("full", 3))
+            for name in MEASURES
+        }
+        | {f"{view}_num_tokens": np.ones(len(index), dtype=int) for view in ("base", "full")}
+    )
+    bought = Purchase(0, then.read_only(), np.array(BOUGHT), np.array([True, False]))
+    known = [*pool.index.tolist(), *LABELLED, *BOUGHT]
+    return Context(
+        prompts=lambda: {i: f"question {i}" for i in known},
+        answers=lambda: dict.fromkeys((*LABELLED, *(BOUGHT if t else ())), "true"),
+        history=lambda: History((bought,) if t else ()),
+        embed=lambda view, index: np.array(
+            [vector(view, i, pool) for i in index.tolist()], dtype=np.float32
+        ).reshape(-1, 6),
+    )
+
+
 def ask(pool: Scores, a: AcquisitionConfig, count: int, **changed: Any) -> Decision:
-    return decide(pool, a, **{"t": 1, "rounds": 4, "count": count, "seed": 0, **changed})
+    options = {"t": 1, "rounds": 4, "count": count, "seed": 0} | changed
+    return decide(pool, a, context=context(pool, options["t"]), **options)
 
 
 def test_the_words_are_the_dictionary_s() -> None:
     assert set(STRATEGIES) == set(get_args(get_type_hints(AcquisitionConfig)["select"]))
-    assert {n for n, s in STRATEGIES.items() if not s.needs_scores} == set(NEEDS_NO_SCORES)
-    for name, a in ENTRIES.items():
-        entry = STRATEGIES.get(name)
-        assert needs_scores(a) == (entry is None or entry.needs_scores)
+    assert {n for n, s in STRATEGIES.items() if "scores" not in s.needs} == set(NEEDS_NO_SCORES)
+    for a in ENTRIES.values():
+        assert needs_scores(a) == ("scores" in strategy_of(a).needs)
+        assert strategy_of(a).needs <= set(NEEDS)
 
 
 def test_no_other_place_compares_with_the_word_random() -> None:
@@ -84,12 +123,48 @@ def test_a_query_is_k_of_the_pool_none_twice(name: str, size: int, count: int, s
         assert sorted(made.indices) == pool.index.tolist()
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("t", [0, 2])
+def test_it_writes_to_nothing_and_draws_from_its_own_stream(name: str, t: int) -> None:
+    pool, a = scores(20), ENTRIES[name]
+    before = {key: array.tobytes() for key, array in pool.arrays.items()}
+    streams = global_streams()
+    ask(pool, a, 6, t=t)
+    assert {key: array.tobytes() for key, array in pool.arrays.items()} == before
+    assert global_streams() == streams
+
+
+def global_streams() -> tuple[bytes, bytes]:
+    numbers = np.random.get_state()[1]  # noqa: NPY002 - what a strategy must not draw from
+    return numbers.tobytes(), torch.get_rng_state().numpy().tobytes()
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES.keys() - {"own_strategies:batch"}))  # by place
+@settings(max_examples=20)
+@given(st.integers(2, 24), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_the_order_of_the_pool_decides_nothing(name: str, size: int, count: int, draw: Any) -> None:
+    """Each example's scores go to another index: the same examples are picked."""
+    pool, a = scores(size), ENTRIES[name]
+    if len({tuple(ask(pool, a, count, seed=seed).indices) for seed in range(4)}) > 1:
+        return  # it draws, and draws belong to places
+    to = list(range(size))
+    draw.shuffle(to)
+    moved = {
+        key: array if key == "index" or key.startswith("base_range") else array[to]
+        for key, array in pool.arrays.items()
+    }
+    first, second = (
+        np.searchsorted(pool.index, ask(each, a, count).indices) for each in (pool, Scores(moved))
+    )
+    assert {to[place] for place in second} == set(first.tolist())
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_pool_of_which_nothing_is_left(name: str) -> None:
     assert ask(scores(0), ENTRIES[name], 3).indices == []
 
 
-@pytest.mark.parametrize("name", [n for n, s in STRATEGIES.items() if s.needs_scores])
+@pytest.mark.parametrize("name", ["top_k"])
 def test_ties_go_to_the_smaller_index(name: str) -> None:
     pool = scores(9, tied=True)
     assert ask(pool, ENTRIES[name], 4).indices == pool.index[:4].tolist()
@@ -102,7 +177,8 @@ def test_stored_scores_give_the_same_query(name: str, count: int, tmp_path: Path
     made = ask(pool, a, count)
     decided = made.arrays() if made.full is not None else {}
     pool.save(tmp_path / "scores.npz", **decided, label_free=np.array(True))
-    again = ask(Scores.load(tmp_path / "scores.npz", passes=3), a, count)
+    stored = Scores.load(tmp_path / "scores.npz", passes=3)
+    again = decide(stored, a, t=1, rounds=4, count=count, seed=0, context=context(pool))
     assert again.indices == made.indices and again.near_ties == made.near_ties
     assert again.effective_weight == made.effective_weight
     if made.blended is not None:

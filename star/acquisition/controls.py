@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star.acquisition import blending
-from star.acquisition.strategies import Components
+from star.acquisition.components import Components
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from star import seeding
 from star.acquisition import blending
+from star.acquisition.components import Components, Context
 from star.acquisition.scores import Scores
-from star.acquisition.strategies import Components, picked, strategy_of
+from star.acquisition.strategies import picked, strategy_of
 from star.config import AcquisitionConfig
 
 Array = NDArray[np.float64]
@@ -37,6 +38,7 @@ class Decision:
         effective_weight: Rank correlation of ``base`` and ``full`` with the deciding scores; see
             :func:`star.acquisition.blending.effective_weights`. ``None`` each: no score decided.
         near_ties: Scores that rounding could swap with the K-th; ``None``: no score decided.
+        batch: Whether the strategy picked them itself; else its scores did.
     """
 
     indices: list[int]
@@ -48,12 +50,54 @@ class Decision:
         default_factory=lambda: {"base": None, "full": None}
     )
     near_ties: int | None = None
+    batch: bool = False
 
     def arrays(self) -> dict[str, Any]:
         """Return (N,) arrays for ``scores.npz``, a missing base as NaN, where there was scored."""
         assert self.full is not None
         base = np.full(len(self.full), np.nan) if self.base is None else self.base
         return {"blended": self.blended, "full": self.full, "base": base}
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the configuration makes of the scores: (N,) of each view and of both, and λ(t)."""
+
+    blended: Array
+    base: Array | None
+    full: Array | None
+    weight: float
+
+
+NO_CONTEXT = Context()
+NOT_SCORED = Views(np.empty(0), None, None, math.nan)
+
+
+def views_of(scores: Scores, a: AcquisitionConfig, t: int, rounds: int) -> Views:
+    """Return λ(t)·base + (1 − λ(t))·full, or what else ``combine`` asks for, and its parts.
+
+    Arguments as of :func:`decide`.
+    """
+    base, full = None, scores.score("full", a.measure, a.reduction)
+    if a.combine != "none" or scores.has("base", a.measure):  # bald has no base view
+        base = scores.score("base", a.measure, a.reduction)
+    weight = blending.base_weight(
+        t,
+        a.base_weight.rounds or rounds,
+        schedule=a.base_weight.schedule,
+        value=a.base_weight.value,
+        decay=a.base_weight.decay,
+    )
+    ranged = a.normalization == "base_minmax" and a.combine != "none"
+    blended = blending.combine(
+        base,
+        full,
+        how=a.combine,
+        weight=weight,
+        normalization=a.normalization,
+        base_range=scores.base_range(a.measure, a.reduction) if ranged else None,
+    )
+    return Views(blended, base, full, weight)
 
 
 def decide(
@@ -65,6 +109,8 @@ def decide(
     count: int,
     seed: int,
     dtype: str = "float32",
+    context: Context = NO_CONTEXT,
+    made_up: bool = False,
 ) -> Decision:
     """Return the query after round t: what the configured strategy picks of the unlabelled pool.
 
@@ -78,49 +124,40 @@ def decide(
         count: K; more than N takes all N.
         seed: Of the run, for strategies that draw.
         dtype: Of the model's weights: how much rounding can move a score.
+        context: What else is known of the pool.
+        made_up: Whether nothing of this is a run's.
 
     Raises:
         InputError: Scores are missing or not finite, or a user's own function failed.
     """
     strategy, count = strategy_of(a), min(count, len(scores.index))
-    full = base = None
-    weight, blended = math.nan, np.empty(0)
-    if strategy.needs_scores:
-        full = scores.score("full", a.measure, a.reduction)
-        if a.combine != "none" or scores.has("base", a.measure):  # bald has no base view
-            base = scores.score("base", a.measure, a.reduction)
-        weight = blending.base_weight(
-            t,
-            a.base_weight.rounds or rounds,
-            schedule=a.base_weight.schedule,
-            value=a.base_weight.value,
-            decay=a.base_weight.decay,
-        )
-        ranged = a.normalization == "base_minmax" and a.combine != "none"
-        blended = blending.combine(
-            base,
-            full,
-            how=a.combine,
-            weight=weight,
-            normalization=a.normalization,
-            base_range=scores.base_range(a.measure, a.reduction) if ranged else None,
-        )
+    views = views_of(scores, a, t, rounds) if "scores" in strategy.needs else NOT_SCORED
     pool = Components(
         scores=scores,
-        blended=blended,
+        blended=views.blended,
         round=t,
         rounds=rounds,
         query_size=count,
-        base_weight=weight,
+        base_weight=views.weight,
         random=np.random.default_rng(seeding.derive(seed, "strategy", t)),
         seed=seed,
+        settings=a,
+        needs=strategy.needs,
+        made_up=made_up,
+        context=context,
     )
     indices, decided = picked(strategy, pool)
-    if full is None:
-        return Decision(indices)
-    nominal = weight if a.combine == "dynamic" else None
+    explained = Decision(indices, batch=decided is None)
+    if views.full is None:
+        return explained
+    explained = replace(explained, blended=views.blended, base=views.base, full=views.full)
+    if a.combine == "dynamic":
+        explained = replace(explained, base_weight=views.weight)
     if decided is None:
-        return Decision(indices, blended, base, full, nominal)
-    effective = blending.effective_weights(base, full, decided)
-    near = blending.near_ties(decided, count, tolerance=blending.TIE_TOLERANCE[dtype])
-    return Decision(indices, decided, base, full, nominal, effective, near)
+        return explained
+    return replace(
+        explained,
+        blended=decided,
+        effective_weight=blending.effective_weights(views.base, views.full, decided),
+        near_ties=blending.near_ties(decided, count, tolerance=blending.TIE_TOLERANCE[dtype]),
+    )

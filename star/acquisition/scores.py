@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,6 +18,7 @@ from star.files import read_npz, write_npz
 Array = NDArray[np.float64]
 REDUCTIONS = ("sum", "mean")  # over the tokens; the rows of base_range_<measure>
 FIRST = ("index", "blended", "full", "prompt_tokens", "base")  # in a file, in this order
+LOG_PROBS = "log_probs"
 
 
 def reduced(sums: Array, num_tokens: NDArray[np.int64], reduction: str) -> Array:
@@ -39,7 +40,8 @@ class Scores:
     Attributes:
         arrays: By their names in ``scores.npz``: ``index`` (N,) pool indices, ascending;
             ``<view>_<measure>`` (N, S) sums over the continuation's tokens, one a pass (``bald``:
-            one for all), of the views ``base`` and ``full``; ``<view>_num_tokens`` (N,) tokens of
+            one for all), of the views ``base`` and ``full``; ``<view>_log_probs`` (N, S, C) of the
+            choices, where a strategy needs them; ``<view>_num_tokens`` (N,) tokens of
             what was scored; ``prompt_tokens`` (N,); ``base_range_<measure>`` (2, 2) least and
             largest base score of the whole pool, summed and averaged. ``index`` alone where nothing
             was scored. In a file also what was decided with them.
@@ -96,6 +98,21 @@ class Scores:
             )
         return found[:, : self.passes]
 
+    def log_probs(self, view: str) -> Array:
+        """Return (N, S, C) log-probabilities of the choices, of the passes that count, in nats.
+
+        Raises:
+            InputError: None are there, or see :meth:`load`.
+        """
+        name = f"{view}_{LOG_PROBS}"
+        if name not in self.arrays and self.path is None:
+            raise InputError(f"there are no {name}: they are of choices, and none were scored")
+        return self.arrays[name][:, : self.passes if view == "full" else None]
+
+    def read_only(self) -> Scores:
+        """Return the same scores in copies that nobody can write to, made as they are asked for."""
+        return replace(self, arrays=_Copies(self.arrays))
+
     def score(self, view: str, measure: str, reduction: str) -> Array:
         """Return a view's scores (N,), the mean over its passes; see :func:`reduced`."""
         sums = self.sums(view, measure)
@@ -115,6 +132,30 @@ class Scores:
             stored = self.arrays[f"{view}_{next(iter(found))}"].shape[1]
             found |= {"bald": bald} if self.passes in (None, stored) else {}
         return found
+
+
+class _Copies(Mapping[str, NDArray[Any]]):
+    """Arrays as read-only copies."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays, self._copies = arrays, dict[str, NDArray[Any]]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._copies:
+            # As it lies in memory: sums over axes stay the same to the bit.
+            copy = self._arrays[name].copy(order="K")
+            copy.setflags(write=False)
+            self._copies[name] = copy
+        return self._copies[name]
 
 
 class _Checked(Mapping[str, NDArray[Any]]):
@@ -159,6 +200,8 @@ class _Checked(Mapping[str, NDArray[Any]]):
         """Return of each axis the length, or ``None`` for any."""
         if name.startswith("base_range_"):
             return (2, 2)
+        if name.endswith(LOG_PROBS):
+            return (self._size, None, None)
         if name in FIRST or name.endswith("_num_tokens"):
             return (self._size,)
         return (self._size, 1 if name.endswith("_bald") else None)

@@ -1,6 +1,7 @@
 """Which K examples to label: one dictionary of strategies, and a user's own beside it.
 
-A strategy is told what is known of the unlabelled pool and returns scores *or* a batch::
+A strategy is told what is known of the pool (:class:`star.acquisition.components.Components`) and
+returns scores *or* a batch::
 
     def my_function(pool: Components) -> NDArray:      # (N,), higher = more informative
         return pool.score("full", "max_entropy") * pool.prompt_tokens
@@ -9,16 +10,20 @@ A strategy is told what is known of the unlabelled pool and returns scores *or* 
         return list(pool.random.choice(pool.index, pool.query_size, replace=False))
 
 ``acquisition.select`` names an entry of ``STRATEGIES``; ``acquisition.strategy:
-my_package.my_module:my_function`` calls a function after each round. It sees scores, lengths and
-places in the schedule, and no answer, so it is label-free wherever the continuation is.
+my_package.my_module:my_function`` calls a function of one's own. Neither sees an answer that was
+not bought, so it is label-free wherever the continuation is.
+
+**A new entry** is such a function in a file of its own, with its paper; a line in ``STRATEGIES``,
+with what it needs of ``needs.NEEDS``; its word in the ``Literal`` of ``acquisition.select``, and in
+``config.derived.NEEDS_NO_SCORES`` where it looks at no score. ``tests/test_decision.py`` then holds
+it to what all keep: K of the pool, none twice; draws from ``pool.random`` alone, so that seed and
+round decide; nothing is written to; no order of the pool matters but for equal scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,93 +31,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from star import seeding
 from star.acquisition import blending, user_function
-from star.acquisition.scores import Scores, reduced
+from star.acquisition.components import Components
+from star.acquisition.needs import needs
 from star.config import AcquisitionConfig
 from star.data.pool import Pool
 from star.errors import InputError
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Components:
-    """What a strategy is told of the N unlabelled examples after round t, in pool order.
-
-    The arrays are read-only copies: what the run goes on with and writes is what it scored.
-
-    Attributes:
-        scores: Of both views, the run's own.
-        blended: (N,) score of the configuration: ``measure``, ``reduction``, ``combine``, …
-        round: t, counted from 0.
-        rounds: R, the number of trainings.
-        query_size: K, how many will be picked; at most N.
-        base_weight: λ(t) of the configuration.
-        random: Generator of this seed and round, for strategies that draw.
-        seed: Of the run.
-    """
-
-    scores: Scores
-    blended: Array
-    round: int
-    rounds: int
-    query_size: int
-    base_weight: float
-    random: np.random.Generator
-    seed: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "blended", _read_only(self.blended))
-
-    @cached_property
-    def index(self) -> NDArray[np.int64]:
-        """(N,) pool indices, ascending."""
-        return _read_only(self.scores.index)
-
-    @cached_property
-    def base(self) -> Mapping[str, Array]:
-        """Measure name to (N, 1) scores of the base model, summed over its continuation, nats."""
-        return _each_read_only(self.scores.measures("base"))
-
-    @cached_property
-    def full(self) -> Mapping[str, Array]:
-        """Measure name to (N, S) scores of the fine-tuned model, one an MC-dropout pass."""
-        return _each_read_only(self.scores.measures("full"))
-
-    @cached_property
-    def base_num_tokens(self) -> NDArray[np.int64]:
-        """(N,) tokens of the base model's continuation; 1 where choices are scored."""
-        return _read_only(self.scores.arrays["base_num_tokens"])
-
-    @cached_property
-    def full_num_tokens(self) -> NDArray[np.int64]:
-        """(N,) tokens of the fine-tuned model's continuation; 1 where choices are scored."""
-        return _read_only(self.scores.arrays["full_num_tokens"])
-
-    @cached_property
-    def prompt_tokens(self) -> NDArray[np.int64]:
-        """(N,) tokens of the prompt."""
-        return _read_only(self.scores.arrays["prompt_tokens"])
-
-    def score(self, view: str, measure: str, reduction: str = "mean") -> Array:
-        """Return (N,) scores of a view, the mean over its passes.
-
-        Args:
-            view: ``base`` or ``full``.
-            measure: ``predictive_entropy``, ``max_entropy``, ``margin`` or ``least_confidence``.
-            reduction: ``mean`` or ``sum`` over the continuation's tokens.
-        """
-        sums, tokens = getattr(self, view), getattr(self, f"{view}_num_tokens")
-        return reduced(sums[measure], tokens, reduction)
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    copy = array.copy(order="K")  # as it lies in memory: sums over axes stay the same to the bit
-    copy.setflags(write=False)
-    return copy
-
-
-def _each_read_only(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    return MappingProxyType({name: _read_only(array) for name, array in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -123,14 +48,12 @@ class Strategy:
         pick: From what is told to (N,) scores, of which the K highest are picked, ties by the
             smaller index; or to K distinct pool indices, best first. N numbers are always scores:
             where K = N all are picked anyway.
-        needs_scores: Whether it looks at scores. If not, nothing is scored, and it is told of
-            ``index`` and the schedule alone; all else is empty.
-        setting: What the user's own is called in messages.
+        needs: What it looks at, words of ``needs.NEEDS``. Without ``scores`` nothing is
+            scored, and it is told of no score and no length.
     """
 
     pick: Callable[[Components], ArrayLike]
-    needs_scores: bool
-    setting: str = ""
+    needs: frozenset[str]
 
 
 def top_k(pool: Components) -> Array:
@@ -144,10 +67,10 @@ def random(pool: Components) -> ArrayLike:
     return np.isin(pool.index, Pool(pool.index.tolist()).draw(pool.query_size, drawn))
 
 
-# By the words of `acquisition.select`.
+# By the words of `acquisition.select`: the function, and what it needs.
 STRATEGIES: dict[str, Strategy] = {
-    "top_k": Strategy(top_k, needs_scores=True),
-    "random": Strategy(random, needs_scores=False),
+    "top_k": Strategy(top_k, needs("scores")),
+    "random": Strategy(random, needs()),
 }
 
 
@@ -155,17 +78,17 @@ def strategy_of(config: AcquisitionConfig) -> Strategy:
     """Return the strategy that a configuration names: the user's own, or an entry.
 
     Raises:
-        InputError: The user's own cannot be had.
+        InputError: The user's own cannot be had, or needs what there is not.
     """
     name = config.strategy
     if name is None:
         return STRATEGIES[config.select]
     function = user_function.resolve(name)
 
-    def pick(pool: Components) -> Any:
-        return user_function.call(name, function, pool, pool.round)
+    def own(pool: Components) -> Any:
+        return user_function.call(name, function, pool)
 
-    return Strategy(pick, needs_scores=True, setting=f"acquisition.strategy={name}")
+    return Strategy(own, needs(*user_function.needs_of(name, function)))
 
 
 def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | None]:
@@ -175,29 +98,26 @@ def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | Non
         InputError: It failed, or returned neither N finite numbers nor K distinct pool indices.
     """
     given = strategy.pick(pool)
-    size, count, who = len(pool.index), pool.query_size, strategy.setting or "the strategy"
+    size, count, who = len(pool.index), pool.query_size, pool.strategy
     try:
-        found = np.asarray(given)
-        shown = f"{found.dtype} of shape {found.shape}"
+        array = np.asarray(given)
+        shown = f"{array.dtype} of shape {array.shape}"
     except ValueError:  # rows of different lengths
-        found, shown = np.empty((0, 0)), f"a {type(given).__name__} of {len(given)} unequal parts"
-    if found.shape == (size,) and found.dtype.kind in "biuf":
-        scores = found.astype(np.float64)
+        array, shown = np.empty((0, 0)), f"a {type(given).__name__} of {len(given)} unequal parts"
+    if array.shape == (size,) and array.dtype.kind in "biuf":
+        scores = array.astype(np.float64)
         if not np.isfinite(scores).all():
             wrong = pool.index[~np.isfinite(scores)][:5].tolist()
-            whose = f" of {strategy.setting}" if strategy.setting else ""
-            raise InputError(
-                f"round {pool.round}: scores{whose} of pool rows {wrong} are not finite"
-            )
+            raise InputError(f"{pool.when}: scores of {who} of pool rows {wrong} are not finite")
         return blending.top_k(scores, pool.index, count), scores
-    if found.shape == (count,) and found.dtype.kind in "iu":
-        if len(np.unique(found)) < count or not np.isin(found, pool.index).all():
+    if array.shape == (count,) and array.dtype.kind in "iu":
+        if len(np.unique(array)) < count or not np.isin(array, pool.index).all():
             raise InputError(
                 f"{who} must pick {count} distinct of the unlabelled pool indices; got "
-                f"{found.tolist()[:9]} after round {pool.round}"
+                f"{array.tolist()[:9]} {pool.when}"
             )
-        return [int(i) for i in found], None
+        return [int(i) for i in array], None
     raise InputError(
         f"{who} must return {size} numbers, one an example, or {count} pool indices; got {shown} "
-        f"after round {pool.round}"
+        f"{pool.when}"
     )

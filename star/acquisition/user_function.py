@@ -13,17 +13,19 @@ import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from star.acquisition.needs import NEEDS
 from star.cache import digest
 from star.errors import InputError, nearest
 from star.models import identity
 
+if TYPE_CHECKING:
+    from star.acquisition.components import Components  # late: it brings torch
+
 logger = logging.getLogger(__name__)
 
-Function = Callable[
-    [Any], Any
-]  # Components to scores or a batch: see `star.acquisition.strategies`
+Function = Callable[["Components"], Any]  # to scores or a batch: see `star.acquisition.strategies`
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -58,24 +60,18 @@ def resolve(name: str) -> Function:
 
 
 def fingerprint(name: str | None) -> str | None:
-    """Return the SHA-256 (hex) of the source of a strategy of the user's own.
+    """Return the SHA-256 (hex) of the source of a strategy of the user's own, ``None`` of none.
 
     A configuration holds the function's name alone: this tells whether it still does the same. The
     source is the module's and that of all that it imports and that is not installed.
 
-    Returns:
-        ``None`` where ``name`` is no ``module:function``, or one of this package's own, which the
-        version of the code tells.
-
     Raises:
         InputError: See :func:`resolve`; or the module has no file.
     """
-    if name is None or ":" not in name:
+    if name is None:
         return None
     resolve(name)
     module = name.partition(":")[0]
-    if module.partition(".")[0] == PACKAGE:
-        return None
     files = _own_files(module)
     if module not in files:
         raise InputError(
@@ -149,8 +145,30 @@ def _imports(module: str, path: Path) -> list[str]:
     return [name for name in names if name]
 
 
-def call(name: str, function: Function, pool: Any, after: int) -> Any:
-    """Return what a user's function gives for the pool after round ``after``.
+def needs_of(name: str, function: Function) -> tuple[str, ...]:
+    """Return what a user's function says that it needs, in its attribute ``needs``; else scores.
+
+    Raises:
+        InputError: A word is not of ``needs.NEEDS``.
+    """
+    words = getattr(function, "needs", ("scores",))
+    if not isinstance(words, tuple | list | set | frozenset):
+        raise InputError(
+            f"acquisition.strategy={name}: its needs must be a tuple of words, ('history',), got "
+            f"{words!r:.60}"
+        )
+    for word in words:
+        if word not in NEEDS:
+            hint = nearest(str(word), NEEDS)
+            raise InputError(
+                f"acquisition.strategy={name}: its needs can be {', '.join(NEEDS)}, got "
+                f"{word!r:.60}{hint}"
+            )
+    return tuple(words)
+
+
+def call(name: str, function: Function, pool: Components) -> Any:
+    """Return what a user's function gives for a pool.
 
     Raises:
         InputError: It raised an error, whose traceback is logged.
@@ -161,7 +179,7 @@ def call(name: str, function: Function, pool: Any, after: int) -> Any:
         raise
     except (Exception, SystemExit) as error:  # somebody else's function: whatever it raises
         raise InputError(
-            f"acquisition.strategy={name}, which is not star's, failed after round {after}: "
+            f"acquisition.strategy={name}, which is not star's, failed {pool.when}: "
             f"{_told(name, error)}; mend it and start the same command again: complete rounds stay"
         ) from error
 

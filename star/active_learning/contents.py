@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from star.cache import digest
-from star.config import Config
+from star.config import Config, own_strategy
 from star.errors import InputError
 from star.files import read_json
 
@@ -80,7 +80,7 @@ def _model(config: Config) -> str | None:
 def _strategy(config: Config) -> str | None:
     from star.acquisition.user_function import fingerprint
 
-    return fingerprint(config.acquisition.strategy)
+    return fingerprint(own_strategy(config.acquisition))
 
 
 LOOK = {"data": _data, "model": _model, "strategy": _strategy}

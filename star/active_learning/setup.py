@@ -12,7 +12,7 @@ from star.active_learning import contents
 from star.active_learning.first_round import FirstRound
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
-from star.config import Config, needs_scores
+from star.config import Config, own_strategy
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool, early_end, possible_rounds
 from star.data.task import Answer, Example, Task
@@ -49,8 +49,8 @@ class World:
 
 def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = None) -> World:
     """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
-    name = config.acquisition.strategy
-    strategy_of(config.acquisition)  # a user's own is there, before hours of work
+    name = own_strategy(config.acquisition)
+    strategy = strategy_of(config.acquisition)
     source = fingerprint(name)
     data = rows or tasks.load(config.task, seed=config.seed)
     prompt = data.task.prompt.text
@@ -104,7 +104,7 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
     answers = zip(data.pool.examples, data.pool.answers, strict=True)
     oracle = Oracle({example.index: answer for example, answer in answers})
     scorer = None
-    if needs_scores(config.acquisition):
+    if "scores" in strategy.needs:
         scorer = PoolScorer(
             model,
             pooled,

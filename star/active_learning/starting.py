@@ -12,7 +12,7 @@ from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.run_names import folder_of
-from star.config import Config
+from star.config import Config, own_strategy
 from star.data import loading as tasks
 from star.models import sources
 
@@ -39,7 +39,7 @@ def rows(config: Config) -> tasks.TaskData:
     Raises:
         InputError: The user's own strategy, the rows or a local model cannot be had.
     """
-    fingerprint(config.acquisition.strategy)
+    fingerprint(own_strategy(config.acquisition))
     data = tasks.load(config.task, seed=config.seed)
     data.require(config.pool.initial_size + config.task.validation_size, len(data.pool))
     name = config.model.name_or_path

@@ -11,6 +11,7 @@ from star.config.derived import (
     config_hash,
     label_free,
     needs_scores,
+    own_strategy,
     scored_continuation,
     strategy_name,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +17,19 @@ NOT_IN_HASH = ("output_dir", "run_name", "tracking")
 NEEDS_NO_SCORES = ("random",)
 
 
+def own_strategy(acquisition: AcquisitionConfig) -> str | None:
+    """Return the ``module:function`` of the user's own; ``None``: what decides is this package."""
+    name = acquisition.strategy
+    return None if name is None or re.split("[.:]", name)[0] == "star" else name
+
+
 def strategy_name(config: Config) -> str:
     """Return ``acquisition.name``, or a name derived from what the strategy does.
 
     A function of one's own is called by its ``module:function``. Derived: ``random``; a
     measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
-    two combinations; ``-gold`` behind what reads labels.
+    two combinations; how it is picked before these where that is not by ``top_k``; ``-gold`` behind
+    what reads labels.
     """
     a = config.acquisition
     if a.name is not None:
@@ -30,7 +38,8 @@ def strategy_name(config: Config) -> str:
         return a.strategy
     if not needs_scores(a):
         return a.select
-    prefix = {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
+    picked = "" if a.select == AcquisitionConfig.select else f"{a.select}-"
+    prefix = picked + {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
     suffix = "-gold" if a.continuation == "gold" else ""
     return f"{prefix}{a.measure}{suffix}"
 

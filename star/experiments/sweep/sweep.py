@@ -21,7 +21,7 @@ from star.active_learning.contents import Contents, changes
 from star.active_learning.locking import locked
 from star.active_learning.round_0 import key_of_round_0
 from star.active_learning.run_checks import check_run
-from star.config import Config, check, config_hash
+from star.config import Config, check, config_hash, own_strategy
 from star.errors import InputError
 from star.experiments.sweep import slurm
 from star.experiments.sweep.adopting import adopt
@@ -129,8 +129,8 @@ def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
         key = (cell.column, cell.row, cell.config, cell.preset, cell.words)
         if key not in loaded:
             loaded[key] = cell.load(root)
-            strategy = loaded[key].acquisition.strategy or ""
-            if ":" in strategy and not strategy.startswith("star."):  # ours are there
+            strategy = own_strategy(loaded[key].acquisition)
+            if strategy is not None:
                 _resolve(cell, strategy)
         config = replace(loaded[key], seed=cell.seed)
         check(config)
