@@ -20,11 +20,14 @@ from runs import Runner
 
 import star
 from star.acquisition import controls, user_function
+from star.acquisition.components import Components
 from star.acquisition.scores import Scores
-from star.acquisition.strategies import Components
+from star.acquisition.trial import trial
 from star.acquisition.uncertainty import MEASURES
 from star.active_learning import loop
-from star.config import load, strategy_name
+from star.active_learning.starting import dry_run
+from star.cli.main import main
+from star.config import AcquisitionConfig, load, own_strategy, strategy_name
 from star.errors import InputError
 from star.files import read_json
 
@@ -73,7 +76,7 @@ def components(answers: Any, prompts: Any = None, **changed: Any) -> Components:
 def test_the_function_decides(runner: Runner) -> None:
     own_strategies.seen.clear()
     run = runner(own("largest_index"))
-    first, second = own_strategies.seen
+    first, second = (pool for pool in own_strategies.seen if not pool.made_up)
     for pool, picked in zip((first, second), picks(run), strict=True):
         assert picked == sorted(pool.index.tolist())[:-4:-1]
     assert (first.round, second.round, first.rounds, first.query_size) == (0, 1, 3, 3)
@@ -135,16 +138,92 @@ def test_replay_asks_it_too(runner: Runner) -> None:
         (["acquisition.strategy=absent_module:f"], "No module named 'absent_module'; install it"),
         (
             [own("two_columns")],
-            r"must return 16 numbers, one an example, or 3 pool indices; got float64 of shape "
-            r"\(16, 2\)",
+            r"must return 7 numbers, one an example, or 3 pool indices; got float64 of shape "
+            r"\(7, 2\) on 7 made-up examples, before anything is trained",
         ),
-        ([own("words")], "must return 16 numbers"),
+        ([own("words")], "must return 7 numbers"),
         ([own("not_a_number")], "are not finite"),
+        (
+            [own("undeclared")],
+            r"looks at history.* give the function the attribute needs = \('hist",
+        ),
+        ([own("misspelt")], "needs can be scores, log_probs, .*, got 'histry'; did you mean 'hist"),
     ],
 )
 def test_functions_that_cannot_be_used(runner: Runner, words: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         runner(*words)
+
+
+def test_it_is_tried_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("star.models.loading.load", None)
+    monkeypatch.setattr("star.data.loading.load", None)
+
+    def dry_run(*words: str) -> tuple[int, str, str]:
+        status = main(["run", "-", "--dry-run", "model.name_or_path=absent", *words])
+        return status, *capsys.readouterr()
+
+    line = (
+        "acquisition.{} returned {}, for 16 of 33, 16 of 16 and 1 of 1 made-up examples; it needs"
+    )
+    for word, kind, needed in (
+        ("select=top_k", "scores", "scores"),
+        ("select=random", "scores", "nothing"),
+        ("strategy=own_strategies:largest_index", "scores", "scores"),
+        ("strategy=own_strategies:batch", "a batch of pool indices", "scores"),
+        ("strategy=own_strategies:everything", "scores", "embeddings, history, scores"),
+    ):
+        assert dry_run(f"acquisition.{word}") == (0, f"{line.format(word, kind)} {needed}\n", "")
+    for name in ("two_columns", "undeclared", "nothing"):
+        status, out, error = dry_run(own(name))
+        assert (status, out) == (2, "") and error.startswith("error: acquisition.strategy=own_st")
+        assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words, passes, choices, bald",
+    [
+        ((), 3, None, False),
+        (("acquisition.mc_dropout.passes=0", "acquisition.combine=none"), 1, None, False),
+        (("acquisition.measure=bald", "acquisition.combine=none"), 3, None, True),
+        (("task.name=boolq",), 3, 2, False),
+        (("task.name=openbookqa", "acquisition.mc_dropout.passes=5"), 5, 4, False),
+        (("task.name=boolq", "acquisition.continuation=model"), 3, None, False),
+    ],
+)
+def test_made_up_components_have_the_configured_shapes(
+    words: tuple[str, ...], passes: int, choices: int | None, bald: bool
+) -> None:
+    own_strategies.seen.clear()
+    dry_run(load(None, [own("largest_index"), "pool.query_size=5", *words]))
+    assert [(len(pool.index), pool.query_size) for pool in own_strategies.seen] == [
+        (11, 5),
+        (5, 5),
+        (1, 1),
+    ]
+    for pool in own_strategies.seen:
+        size = len(pool.index)
+        assert pool.made_up and len(pool.texts) == size
+        assert not set(pool.index) & set(pool.labelled.index)
+        assert pool.base["margin"].shape == (size, 1) and ("bald" in pool.full) == bald
+        assert pool.full["margin"].shape == (size, passes)
+        stored = pool.scores.arrays
+        assert ("full_log_probs" in stored) == (choices is not None)
+        if choices:
+            assert stored["full_log_probs"].shape == (size, passes, choices)
+            assert np.allclose(np.exp(stored["base_log_probs"]).sum(axis=2), 1)
+
+
+def test_what_it_looks_up_by_index_is_there_when_it_is_tried() -> None:
+    own_strategies.seen.clear()
+    prompts = {3 * i + 1: f"question {i}" for i in range(60)}
+    trial(load(None, [own("largest_index"), "pool.query_size=5"]), prompts)
+    for pool in own_strategies.seen:
+        assert [prompts[i] for i in pool.index.tolist()] == list(pool.texts)
 
 
 @pytest.mark.parametrize("name", ["a:", ":f", "a b:f", "a:f:g", "a.:f"])
@@ -183,7 +262,7 @@ def test_a_module_that_cannot_be_imported(
 
 
 def test_a_fingerprint_is_of_the_source() -> None:
-    assert user_function.fingerprint(None) is None and user_function.fingerprint("my name") is None
+    assert user_function.fingerprint(None) is None
     sha = hashlib.sha256(Path(own_strategies.__file__).read_bytes()).hexdigest()
     assert user_function.fingerprint("own_strategies:drawn") == sha
     with pytest.raises(InputError, match="has no absent"):
@@ -217,9 +296,9 @@ def test_a_fingerprint_is_of_all_that_is_the_users_own(
 def test_a_fingerprint_that_cannot_be_had_is_refused() -> None:
     with pytest.raises(InputError, match="sys has no source file"):
         user_function.fingerprint("sys:exit")
-    assert (
-        user_function.fingerprint("star.strategies:longest_first") is None
-    )  # star's version tells
+    ours, theirs = ("star.strategies:longest_first", "starry:f")
+    assert own_strategy(AcquisitionConfig(strategy=ours)) is None  # star's version tells
+    assert own_strategy(AcquisitionConfig(strategy=theirs)) == theirs
 
 
 def test_a_run_does_not_go_on_with_another_function(

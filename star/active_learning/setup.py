@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.strategies import strategy_of
+from star.acquisition.trial import trial
 from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.first_round import FirstRound
@@ -53,6 +54,9 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
     strategy = strategy_of(config.acquisition)
     source = fingerprint(name)
     data = rows or tasks.load(config.task, seed=config.seed)
+    if name is not None:  # before hours of work
+        prompts = {example.index: example.prompt for example in data.pool.examples}
+        logger.info("%s", trial(config, prompts, labels=len(data.task.labels or ())))
     prompt = data.task.prompt.text
     whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
     logger.info("%s: %r", whose, prompt)

@@ -47,3 +47,15 @@ def rows(config: Config) -> tasks.TaskData:
     if name.startswith((".", "/", "~", "embedded://")) and not name.endswith(".gguf"):
         sources.resolve(config.model, sources.cache_root(config.tracking.cache_dir))
     return data
+
+
+def dry_run(config: Config) -> str:
+    """Return in a line what the strategy gives for made-up components; loads no rows, no model.
+
+    Raises:
+        InputError: It cannot be had, failed, or returned what is neither scores nor a batch.
+    """
+    from star.acquisition.trial import trial  # late: it brings torch
+
+    fingerprint(own_strategy(config.acquisition))
+    return trial(config, labels=len(tasks.TASKS[config.task.name](config.task).labels or ()))

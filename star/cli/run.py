@@ -15,6 +15,7 @@ examples:
   star run configs/smollm2/boolq.yaml task.data_dir=path/to/boolq pool.rounds=3
   star run configs/quickstart.yaml --preset released
   star run configs/quickstart.yaml --print-config
+  star run configs/quickstart.yaml acquisition.strategy=my_module:my_function --dry-run
   accelerate launch -m star run configs/quickstart.yaml
 
 A run that was interrupted goes on after its last complete round when it is started again.
@@ -37,6 +38,11 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--print-config", action="store_true", help="show the resolved YAML and do nothing else"
     )
+    verb.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="call the strategy on made-up components, say what it returned, and do nothing else",
+    )
     verb.set_defaults(execute=execute)
 
 
@@ -45,6 +51,11 @@ def execute(options: argparse.Namespace) -> int:
     config = configuration.read(options)
     if options.print_config:
         print(to_yaml(config), end="")
+        return 0
+    if options.dry_run:
+        from star.active_learning.starting import dry_run
+
+        print(dry_run(config))
         return 0
     from star.active_learning import closing, starting
 
