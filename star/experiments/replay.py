@@ -164,11 +164,17 @@ def _configurations(folder: RunFolder, overrides: Sequence[str]) -> tuple[Config
         raise InputError(f"{folder.path} is not a run folder: it has no config.yaml")
     check_run(folder.path)
     keys = {key for key, _ in fields_of(Config)}
+    keys |= {key.rpartition(".")[0] for key in keys}  # whole sections
     for word in overrides:
         key, equals, _ = word.partition("=")
         # A key that is none, and its nearest, is for load to say.
-        wrong = f"a replay cannot change '{key}'" if equals else f"expected key=value, got '{word}'"
-        if not equals or key in keys - set(REPLAYABLE):
+        wrong = (
+            f"a replay cannot change '{key}'"
+            if key and equals
+            else f"expected key=value, got '{word}'"
+        )
+        plain = key.replace("[", ".").replace("]", "")  # OmegaConf takes both
+        if not (key and equals) or plain in keys - set(REPLAYABLE):
             raise InputError(f"{wrong}; it can change {', '.join(REPLAYABLE)}")
     ran, asked = load(path), load(path, overrides)
     if needs_scores(asked.acquisition):
