@@ -11,13 +11,11 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from star.evaluation.calibration import (
     accuracy_stderr,
-    binary_brier,
-    brier,
     expected_calibration_error,
-    negative_log_likelihood,
     overconfidence,
     reliability_bins,
 )
+from star.evaluation.proper_scores import binary_brier, brier, negative_log_likelihood
 
 # Few values, so that there are ties; many examples or few, so that there are empty bins.
 TIED = st.lists(

@@ -11,7 +11,7 @@ import pytest
 import runs
 
 from star.errors import InputError
-from star.evaluation.calibration import auroc
+from star.evaluation.ranking import auroc
 from star.experiments.error_ranking import error_ranking
 from star.files import read_npz
 

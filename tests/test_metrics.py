@@ -10,7 +10,7 @@ import evaluate
 import numpy as np
 import pytest
 
-from star.evaluation import calibration, metrics
+from star.evaluation import calibration, metrics, proper_scores, ranking
 
 RNG = np.random.default_rng(0)
 CONFIDENCE, CORRECT = RNG.random(40), RNG.integers(0, 2, size=40)
@@ -21,11 +21,11 @@ INPUTS |= dict.fromkeys(("brier", "nll"), (DISTRIBUTIONS, LABELS))
 EXPECTED = {
     "ece": calibration.expected_calibration_error(CONFIDENCE, CORRECT),
     "overconfidence": calibration.overconfidence(CONFIDENCE, CORRECT),
-    "binary_brier": calibration.binary_brier(CONFIDENCE, CORRECT),
-    "auroc": calibration.auroc(1 - CONFIDENCE, 1 - CORRECT),
-    "aurc": calibration.area_under_risk_coverage(CONFIDENCE, CORRECT),
-    "brier": calibration.brier(DISTRIBUTIONS, LABELS),
-    "nll": calibration.negative_log_likelihood(DISTRIBUTIONS, LABELS),
+    "binary_brier": proper_scores.binary_brier(CONFIDENCE, CORRECT),
+    "auroc": ranking.auroc(1 - CONFIDENCE, 1 - CORRECT),
+    "aurc": ranking.area_under_risk_coverage(CONFIDENCE, CORRECT),
+    "brier": proper_scores.brier(DISTRIBUTIONS, LABELS),
+    "nll": proper_scores.negative_log_likelihood(DISTRIBUTIONS, LABELS),
 }
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from star.evaluation import calibration
-from star.evaluation.calibration import area_under_risk_coverage, auroc, risk_coverage, summary
+from star.evaluation.calibration import summary
+from star.evaluation.ranking import area_under_risk_coverage, auroc, risk_coverage
 
 VALUES = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]) | st.floats(0, 1)
 ROWS = st.lists(st.tuples(VALUES, st.booleans()), min_size=1, max_size=30)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit
 from sklearn.linear_model import LogisticRegression
 
-from star.evaluation.calibration import negative_log_likelihood
+from star.evaluation.proper_scores import negative_log_likelihood
 from star.evaluation.temperature import (
     LIMITS,
     fit_confidence_temperature,

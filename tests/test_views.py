@@ -13,7 +13,7 @@ import tiny
 from star.config import McDropoutConfig, TaskConfig
 from star.data.task import Answer, Example
 from star.data.tasks.own_data import Jsonl
-from star.evaluation import calibration, temperature, views
+from star.evaluation import calibration, ranking, temperature, views
 from star.evaluation.evaluate import Evaluation, evaluate
 from star.models import adapter
 from star.models.encoding import TokenRow
@@ -97,9 +97,9 @@ def test_choices(model: LanguageModel) -> None:
         assert row["confidence_base"] == pytest.approx(base_p, rel=1e-6)
     wrong = [not row["correct"] for row in tested.predictions]
     shared = found.calibration["shared"]
-    assert shared["auroc_full"] == calibration.auroc(1 - np.array(own), wrong)
+    assert shared["auroc_full"] == ranking.auroc(1 - np.array(own), wrong)
     mine = [row["confidence_base"] for row in tested.predictions]
-    assert shared["auroc_base"] == calibration.auroc(1 - np.array(mine), wrong)
+    assert shared["auroc_base"] == ranking.auroc(1 - np.array(mine), wrong)
     assert shared["auroc_base"] != shared["auroc_full"]
     assert found.tokens == 3 * sum(len(row) for group in rows for row in group)
 

@@ -16,7 +16,7 @@ import numpy as np
 from star.cache import cached, key
 from star.data.answers import released_number
 from star.data.task import Answer, Example, Task
-from star.evaluation import calibration
+from star.evaluation import calibration, proper_scores
 from star.evaluation.classification import by_class
 from star.files import read_json, write_json
 from star.models import likelihood
@@ -100,8 +100,8 @@ def evaluate(
         metrics[f"ece{end}"] = calibration.expected_calibration_error(p, correct, bins=bins)
         metrics[f"overconfidence{end}"] = calibration.overconfidence(p, correct)
     if not choices:
-        metrics["brier"] = calibration.binary_brier([row["confidence"] for row in rows], correct)
-        metrics["brier_token_mean"] = calibration.binary_brier(p, correct)
+        metrics["brier"] = proper_scores.binary_brier([row["confidence"] for row in rows], correct)
+        metrics["brier_token_mean"] = proper_scores.binary_brier(p, correct)
         metrics["accuracy_strict"] = float(np.mean([row["correct_strict"] for row in rows]))
     if task.classifies:
         golds, named = ([row[key] for row in rows] for key in ("gold", "prediction"))
@@ -207,7 +207,7 @@ def _by_likelihood(
             | {"gold_choice": int(right)}
             | ({"truncated": True} if example.index in cut else {})
         )
-    metrics = {"brier": calibration.brier(np.exp(log_probs), gold)}
+    metrics = {"brier": proper_scores.brier(np.exp(log_probs), gold)}
     if (lengths != lengths[:, :1]).any():  # else the two are the same
         for name, values in kinds.items():
             right = values.argmax(axis=1) == gold

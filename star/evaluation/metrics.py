@@ -15,7 +15,8 @@ import evaluate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from star.evaluation import calibration
+from star.evaluation import calibration, proper_scores, ranking
+from star.evaluation.outcomes import checked_pair
 
 # float64 throughout: an integer column would cut a reference of 0.5 to 0 without a word.
 NUMBER = datasets.Value("float64")
@@ -65,53 +66,53 @@ class BinaryBrierScore(evaluate.Metric):
     """``{"binary_brier": number in [0, 1]}``."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return _answers_info(calibration.binary_brier)
+        return _answers_info(proper_scores.binary_brier)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
-        return {"binary_brier": calibration.binary_brier(predictions, references)}
+        return {"binary_brier": proper_scores.binary_brier(predictions, references)}
 
 
 class AUROC(evaluate.Metric):
     """``{"auroc": fraction}`` of 1 − confidence against error; ``None`` with one outcome alone."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return _answers_info(calibration.auroc)
+        return _answers_info(ranking.auroc)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float | None]:
-        confidence, correct = calibration.checked_pair(predictions, references)
+        confidence, correct = checked_pair(predictions, references)
         # −p has the order of 1 − p, which would round tiny confidences into ties.
-        return {"auroc": calibration.auroc(-confidence, 1.0 - correct)}
+        return {"auroc": ranking.auroc(-confidence, 1.0 - correct)}
 
 
 class AreaUnderRiskCoverage(evaluate.Metric):
     """``{"aurc": fraction}``."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return _answers_info(calibration.area_under_risk_coverage)
+        return _answers_info(ranking.area_under_risk_coverage)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
-        confidence, correct = calibration.checked_pair(predictions, references)
-        return {"aurc": calibration.area_under_risk_coverage(confidence, correct)}
+        confidence, correct = checked_pair(predictions, references)
+        return {"aurc": ranking.area_under_risk_coverage(confidence, correct)}
 
 
 class BrierScore(evaluate.Metric):
     """``{"brier": number in [0, 2]}`` over classes."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return _classes_info(calibration.brier)
+        return _classes_info(proper_scores.brier)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
-        return {"brier": calibration.brier(predictions, _indices(references))}
+        return {"brier": proper_scores.brier(predictions, _indices(references))}
 
 
 class NegativeLogLikelihood(evaluate.Metric):
     """``{"nll": nats}`` over classes."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return _classes_info(calibration.negative_log_likelihood)
+        return _classes_info(proper_scores.negative_log_likelihood)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
-        return {"nll": calibration.negative_log_likelihood(predictions, _indices(references))}
+        return {"nll": proper_scores.negative_log_likelihood(predictions, _indices(references))}
 
 
 METRICS: dict[str, type[evaluate.Metric]] = {

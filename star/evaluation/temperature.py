@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from star.evaluation.calibration import checked_labels, checked_pair
+from star.evaluation.outcomes import checked_labels, checked_pair
 
 LIMITS = (0.05, 20.0)
 # What float32 cannot tell from 1 counts as its last number below 1, a logit of 16.6; small

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from peft import PeftModel
 
 from star.data.task import Example
-from star.evaluation import calibration, temperature
+from star.evaluation import calibration, proper_scores, ranking, temperature
 from star.evaluation.evaluate import Evaluation, confidences
 from star.models import likelihood
 from star.models.adapter import base_model
@@ -128,7 +128,7 @@ def _shared(tested: Evaluation, views: list[str]) -> dict[str, float | None]:
         for end in _kinds(tested):
             p = np.array([row[name + end] for row in tested.predictions])
             # −p has the order of 1 − p, which would round tiny confidences into ties.
-            found[f"auroc_{view}{end}"] = calibration.auroc(-p, wrong)
+            found[f"auroc_{view}{end}"] = ranking.auroc(-p, wrong)
     return found
 
 
@@ -169,12 +169,16 @@ def _choices_mc(
     gold = np.array([row["gold_choice"] for row in rows])
     for row, one, mine in zip(rows, p, own, strict=True):
         row["confidence_mc"] = min(1.0, float(one[mine]))
-    found = calibration.summary(np.minimum(p.max(axis=1), 1.0), p.argmax(axis=1) == gold, bins=bins)
-    found |= {
-        "brier": calibration.brier(p, gold),
-        "nll": calibration.negative_log_likelihood(p, gold),
-    }
+    found = _over_classes(p, gold, p.argmax(axis=1) == gold, bins)
     return found, passes.count * sum(len(r) for group in groups for r in group)
+
+
+def _over_classes(p: Array, gold: Array, correct: ArrayLike, bins: int) -> dict[str, Any]:
+    """Return the summary of choices' distributions (N, C), Brier and NLL over the classes."""
+    return calibration.summary(np.minimum(p.max(axis=1), 1.0), correct, bins=bins) | {
+        "brier": proper_scores.brier(p, gold),
+        "nll": proper_scores.negative_log_likelihood(p, gold),
+    }
 
 
 def _generated_mc(
@@ -216,9 +220,4 @@ def _scaled(tested: Evaluation, validation: Evaluation, bins: int) -> dict[str, 
     )
     p = np.exp(temperature.scale([row["log_probs"] for row in rows], t))
     gold = np.array([row["gold_choice"] for row in rows])
-    found = calibration.summary(np.minimum(p.max(axis=1), 1.0), correct, bins=bins)
-    found |= {
-        "brier": calibration.brier(p, gold),
-        "nll": calibration.negative_log_likelihood(p, gold),
-    }
-    return {"temperature": t, **found}
+    return {"temperature": t, **_over_classes(p, gold, correct, bins)}

@@ -23,7 +23,7 @@ from star.active_learning.setup import World, prepare
 from star.config import Config, load
 from star.data.pool import Oracle
 from star.errors import InputError
-from star.evaluation import calibration
+from star.evaluation import ranking
 from star.files import read_npz
 from star.models import saved_adapter, sources
 
@@ -86,8 +86,8 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
 def _part(name: str, base: Array, full: Array, wrong: list[bool]) -> dict[str, Any]:
     known = bool(np.isfinite(base).all())
     return {
-        f"acquired_{name}_base": calibration.auroc(base, wrong) if known else None,
-        f"acquired_{name}_full": calibration.auroc(full, wrong),
+        f"acquired_{name}_base": ranking.auroc(base, wrong) if known else None,
+        f"acquired_{name}_full": ranking.auroc(full, wrong),
         f"{name}_errors": float(np.mean(wrong)),
     }
 
