@@ -165,6 +165,7 @@ def test_values_come_through_words(value: Any) -> None:
         ({"rows": {"random": {"columns": ["x"]}}}, "rows.random.columns: no 'x'"),
         ({"rows": {"random": {"columns": "one"}}}, "must be a list of column names"),
         ({"settings": ["a=b"]}, "settings must be a mapping"),
+        ({"report": "probe"}, "report must be results or probes, got 'probe'"),
     ],
 )
 def test_what_is_refused(write: Any, changed: Any, said: str) -> None:
@@ -250,11 +251,12 @@ def test_unknown_names_and_settings_name_the_cell(write: Any) -> None:
 
 
 def test_every_table_is_shipped_at_three_sizes() -> None:
-    # Two try out and report nothing, one has a single family's answers read in two ways, and one
-    # is of the families as newcomers run them.
+    # Two try out and report nothing, one has one family's answers read in two ways, one is of the
+    # families as newcomers run them. The probes come in two sizes.
     names = {path.stem for path in TABLES} - {"tuning", "continuation", "extraction", "families"}
     kinds = ("main", "ablation", "sensitivity", "deviations")
-    assert names == {kind + size for kind in kinds for size in ("", "_smollm2", "_paper")}
+    probes = {"probes", "probes_smollm2"}
+    assert names == {k + size for k in kinds for size in ("", "_smollm2", "_paper")} | probes
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ DESCRIPTION = """\
 Tables of results, with intervals over seeds and corrected comparisons, from result files alone: of
 a table file, its run folders in OUTPUT_DIR (where none is given, runs, or else the record under
 scripts/results); of a record (results.json, or its folder); of run folders, or all finished ones
-below a folder.
+below a folder. Of a table with report: probes, the probes and their record, probes.json.
 """
 
 NOTES = """\
@@ -55,7 +55,7 @@ def add(verbs: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the tables, or write all into a folder and print that."""
-    from star.experiments.report import results, tables
+    from star.experiments.report import probe_record, results, tables
     from star.experiments.report.record import write_record
     from star.experiments.report.summaries import summary
 
@@ -64,6 +64,9 @@ def execute(options: argparse.Namespace) -> int:
             f"--figures {options.figures} writes no picture without --output DIR; add it"
         )
     root = None if options.output_dir is None else Path(options.output_dir).expanduser()
+    probed = probe_record.find(options.sources, root=root)
+    if probed is not None:
+        return _report_probes(probed, options)
     records = results.find_all(options.sources, root=root)
     if options.output is not None:
         if len(records) > 1:
@@ -89,4 +92,30 @@ def execute(options: argparse.Namespace) -> int:
         raise InputError(f"--format {options.format} is for one table, got {len(records)}")
     form = tables.FORMATS[options.format]
     sys.stdout.write("\n".join(form(summary(record)) for record in records))
+    return 0
+
+
+def _report_probes(record: dict[str, Any], options: argparse.Namespace) -> int:
+    from star.experiments.report import probe_record, probe_tables
+    from star.files import write_json
+
+    if options.format != "md":
+        raise InputError(
+            f"--format {options.format}: the probes have md alone; their figures are in "
+            f"{probe_record.FILE}, which --output writes"
+        )
+    text = probe_tables.write_tables(record)
+    if options.output is None:
+        sys.stdout.write(text)
+        return 0
+    folder = Path(options.output).expanduser()
+    probe_record.refuse_others(folder, record, options.force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / probe_record.FILE, record)
+        (folder / "table.md").write_text(text, encoding="utf-8")
+        probe_tables.draw(record, folder, options.figures or "png")
+    except OSError as error:
+        raise InputError(f"cannot write {options.output}: {error.strerror}") from None
+    print(folder)
     return 0

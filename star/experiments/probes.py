@@ -3,8 +3,8 @@
 (a) :func:`gap` how base and full uncertainty of the same pool differ (which of them tells the
 model's errors takes more than files: :mod:`star.experiments.error_ranking`); (c) :func:`weights`
 what λ(t) weighs in effect; (d) :func:`dropout` what MC dropout adds, and how many passes a ranking
-needs; (e) :func:`picks` what a strategy asks to be labelled. Probe (b), calibration under the
-constraint, is ``metrics.json`` of runs that differ in β.
+needs; (e) :func:`picks` what a strategy asks to be labelled. Probe (b) compares the
+:func:`calibration` of runs that differ in β.
 """
 
 from __future__ import annotations
@@ -92,6 +92,27 @@ def gap(run: str | Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def calibration(run: str | Path) -> dict[str, Any]:
+    """Return the calibration of a run's first round, and what its constraint left of A and B.
+
+    Keys: ``accuracy, ece, overconfidence, nll, brier, auroc, aurc`` of the full view, with
+    ``_token_mean`` behind the two that differ where answers are generated; the same of the base
+    model with ``base_`` before them; ``norm_A, norm_B``; ``reliability``, [count, confidence,
+    accuracy] of each bin.
+    """
+    check_run(Path(run))
+    metrics = RunFolder(Path(run), write=False).read_round(0, "metrics.json")
+    full, base = (metrics["calibration"][view] for view in ("full", "base"))
+    keys = ("accuracy", "ece", "overconfidence", "nll", "brier", "auroc", "aurc")
+    row = {k: full[k] for k in keys} | {f"base_{k}": base[k] for k in keys}
+    for name, view in (("", full), ("base_", base)):
+        for key in ("ece", "overconfidence"):  # of choices, which have one confidence, the same
+            row[f"{name}{key}_token_mean"] = view.get("token_mean", view)[key]
+    bins = [[b["count"], b["confidence"], b["accuracy"]] for b in full["reliability"]]
+    norms = {k: metrics["training"]["last"][k] for k in ("norm_A", "norm_B")}
+    return row | norms | {"reliability": bins}
 
 
 def weights(run: str | Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from star.config import Config, load
 from star.errors import InputError, nearest
@@ -65,7 +65,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A grid of runs; ``baseline`` is the name of the row that all are compared with."""
+    """A grid of runs.
+
+    Attributes:
+        baseline: Name of the row that all are compared with.
+        report: What ``star report`` makes of the runs: tables of ``results``, or ``probes``.
+    """
 
     name: str
     title: str
@@ -75,6 +80,7 @@ class Table:
     seeds: tuple[int, ...]
     settings: tuple[str, ...]
     baseline: str
+    report: Literal["results", "probes"] = "results"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ A table file (``configs/tables/*.yaml``) is a grid of runs::
     preset: star                 # of every row that names no other
     settings: {pool.rounds: 5}   # of every cell
     baseline: random             # the row that the others are compared with
+    report: results              # or probes: what star report makes of the runs
     columns:
       arithmetic: {config: ../quickstart.yaml}
     rows:
@@ -57,7 +58,10 @@ def read_table(path: str | Path) -> Table:
             f"{path} is the configuration of one run, not a table of runs; star run {path} runs it"
         )
     known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows", "rows_of")
-    _refuse_unknown(content, known, f"{path}")
+    _refuse_unknown(content, (*known, "report"), f"{path}")
+    report = content.get("report", "results")
+    if report not in ("results", "probes"):
+        raise InputError(f"{path}: report must be results or probes, got {report!r}")
     columns = tuple(
         _column(path, name, part or {}) for name, part in _named(path, content, "columns")
     )
@@ -76,6 +80,7 @@ def read_table(path: str | Path) -> Table:
         seeds=_seeds(path, content.get("seeds", 1)),
         settings=_words(path, content.get("settings")),
         baseline=str(content.get("baseline", rows[0].name)),
+        report=report,
     )
     names = [row.name for row in rows]
     require(names, [table.baseline], f"{path}: baseline")

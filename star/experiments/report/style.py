@@ -75,7 +75,7 @@ def panels_figure(
         if ticks:
             places = ticks[title]
             axes.set_xticks(range(len(places)), places, rotation=35, ha="right", fontsize="small")
-        if log_x:
+        if log_x and any(series.values()):  # no axis of nothing can be logarithmic
             axes.set_xscale("log")
         _quiet(axes)
     every[0].set_ylabel(y)
