@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from benchmark import __main__ as command
 from benchmark import baselines as slow
-from benchmark import memory, models, training
-from benchmark.baselines import Ratio
+from benchmark import memory, models, timing, training
 from benchmark.lines import Line, Side
+from benchmark.timing import Ratio, in_turn, ratio, seconds_of
 
 from star.acquisition import uncertainty
 from star.config import TrainConfig
@@ -49,13 +49,13 @@ def model(tiny_llama: Path) -> LanguageModel:
 
 
 def test_a_ratio_is_of_medians_with_the_extremes_of_the_repeats() -> None:
-    assert slow.ratio([1, 2, 4], [4, 6, 8]) == Ratio(3, 2, 4)
-    assert slow.ratio([2], [3], scale=3) == Ratio(4.5, 4.5, 4.5)  # three times the work
+    assert ratio([1, 2, 4], [4, 6, 8]) == Ratio(3, 2, 4)
+    assert ratio([2], [3], scale=3) == Ratio(4.5, 4.5, 4.5)  # three times the work
 
 
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=6))
 def test_a_ratio_lies_between_its_extremes(seconds: list[tuple[float, float]]) -> None:
-    found = slow.ratio(*zip(*seconds, strict=True))
+    found = ratio(*zip(*seconds, strict=True))
     assert found.low * (1 - 1e-9) <= found.median <= found.high * (1 + 1e-9)
 
 
@@ -63,7 +63,7 @@ def test_sides_take_turns_and_their_setting_up_is_not_timed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, told = [0.0], []
-    monkeypatch.setattr(slow.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
     @contextmanager
     def setup(name: str) -> Iterator[str]:
@@ -71,7 +71,7 @@ def test_sides_take_turns_and_their_setting_up_is_not_timed(
         yield f"adapter of {name}"
         clock[0] += 100
 
-    def work(name: str, seconds: float) -> slow.Work:
+    def work(name: str, seconds: float) -> timing.Work:
         def run(adapted: Any, items: Any) -> int:
             assert adapted == f"adapter of {name}"
             told.append((name, len(items)))
@@ -81,13 +81,13 @@ def test_sides_take_turns_and_their_setting_up_is_not_timed(
         return run
 
     sides = {"a": work("a", 1), "b": work("b", 2)}
-    found = slow.in_turn(sides, setup, range(5), repeats=2, device=CPU)
+    found = in_turn(sides, setup, range(5), repeats=2, device=CPU)
     assert told == [("a", 2), ("b", 2)] + 2 * [("a", 5), ("b", 5)]
     assert found == {"a": ([1, 1], 5), "b": ([2, 2], 6)}
 
 
 def test_seconds_come_with_the_result() -> None:
-    seconds, result = slow.seconds_of(lambda: 7, CPU)
+    seconds, result = seconds_of(lambda: 7, CPU)
     assert result == 7 and 0 <= seconds < 5
 
 

@@ -40,12 +40,12 @@ if not __package__:  # python scripts/benchmark puts the folder itself into sys.
 
 import torch
 
-from benchmark.baselines import Ratio
 from benchmark.bench import STAND_INS, Bench
 from benchmark.lines import Line, say
 from benchmark.measures import LOSSES_EQUAL, SCORED, evaluation, scoring, training_step, whole_round
 from benchmark.memory import memory, score_pool
 from benchmark.models import SHAPES
+from benchmark.timing import Ratio
 from star.errors import InputError, nearest
 from star.files import write_json
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from benchmark import baselines as slow
-from benchmark.baselines import Work
+from benchmark import timing
 from benchmark.lines import Side
 from benchmark.models import load_model, random_model
+from benchmark.timing import Work
 from benchmark.training import BATCH, TUNE_UPDATES, Tuned, tune
 from star import seeding
 from star.config import AdapterConfig, TaskConfig
@@ -44,7 +45,7 @@ class Bench:
         self.model.batching = Batching(options.batch_size)
         self.shape = shape_of(self.model.causal, AdapterConfig())
         self.dtype = DTYPES[options.dtype]
-        self.products = slow.Products(self.model.device, self.dtype)
+        self.products = timing.Products(self.model.device, self.dtype)
         new = min(slow.NEW_TOKENS, self.model.max_length // 2)
         self.limits = Limits(max_new_tokens=new)
         self._data: dict[str, tasks.TaskData] = {}
@@ -124,4 +125,4 @@ class Bench:
             return nullcontext() if name in UNADAPTED else self.adapted(state, dropout=dropout)
 
         repeats, device = self.options.repeats, self.model.device
-        return slow.in_turn(sides, setup, items, repeats=repeats, device=device)
+        return timing.in_turn(sides, setup, items, repeats=repeats, device=device)

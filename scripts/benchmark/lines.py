@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.baselines import Ratio
+from benchmark.timing import Ratio
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from statistics import mean
 from typing import Any
 
 from benchmark import baselines as slow
-from benchmark.baselines import Work, ratio
 from benchmark.bench import Bench, Question
 from benchmark.flops import forward, judging_work, training_work
 from benchmark.lines import Line, Side
+from benchmark.timing import Work, ratio
 from benchmark.training import BATCH, TRAIN, fit, updates_of
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.uncertainty import from_logits

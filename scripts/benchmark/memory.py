@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from benchmark.baselines import Ratio
 from benchmark.bench import Bench
 from benchmark.lines import Line, Side, say
+from benchmark.timing import Ratio
 from star.acquisition.pool_scorer import PoolScorer
 from star.config import AcquisitionConfig, ModelConfig
 from star.data.pool import Oracle
