@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 from star.errors import InputError
-from star.experiments.report import panels, plots, series
+from star.experiments.report import curves, figures, series
 from star.experiments.report.record import CellResult, Record, parse, write_record
 
 ROOT = Path(__file__).parents[1]
@@ -137,9 +137,10 @@ def test_same_bytes_from_processes_of_other_hashes(tmp_path: Path) -> None:
     record = make_record(("random", "me", "pe", "star", "more"), seeds=2)
     write_record(tmp_path / "record.json", record)
     code = (
-        "import sys; from pathlib import Path; from star.experiments.report import plots, record; "
+        "import sys; from pathlib import Path; "
+        "from star.experiments.report import figures, record; "
         "record = record.read_record('record.json'); "
-        "plots.draw(record, Path(sys.argv[1]), kinds=('gap', 'compute'), ending='svg')"
+        "figures.draw(record, Path(sys.argv[1]), kinds=('gap', 'compute'), ending='svg')"
     )
     for seed in ("1", "2", "3"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
@@ -151,12 +152,16 @@ def test_same_bytes_from_processes_of_other_hashes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "ending, kinds",
-    [("png", tuple(plots.KINDS)), ("pdf", ("curves", "overlap")), ("svg", ("gap", "reliability"))],
+    [
+        ("png", tuple(figures.KINDS)),
+        ("pdf", ("curves", "overlap")),
+        ("svg", ("gap", "reliability")),
+    ],
 )
 def test_same_bytes(ending: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
     record = make_record(("random", "pe"), seeds=2, points={"zero-shot": 0.2})
-    first = plots.draw(record, tmp_path / "a", kinds=kinds, ending=ending)
-    again = plots.draw(record, tmp_path / "b", kinds=kinds, ending=ending)
+    first = figures.draw(record, tmp_path / "a", kinds=kinds, ending=ending)
+    again = figures.draw(record, tmp_path / "b", kinds=kinds, ending=ending)
     names = [f"arithmetic-{kind}.{ending}" for kind in kinds]
     assert [path.name for path in first] == [path.name for path in again] == names
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(names)
@@ -171,15 +176,15 @@ def test_bytes_do_not_depend_on_what_the_user_set(tmp_path: Path) -> None:
     import matplotlib
 
     record = make_record()
-    plain = plots.draw(record, tmp_path / "a", kinds=["curves"])[0].read_bytes()
+    plain = figures.draw(record, tmp_path / "a", kinds=["curves"])[0].read_bytes()
     with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "lines.linewidth": 9}):
-        assert plots.draw(record, tmp_path / "b", kinds=["curves"])[0].read_bytes() == plain
+        assert figures.draw(record, tmp_path / "b", kinds=["curves"])[0].read_bytes() == plain
         assert matplotlib.rcParams["font.size"] == 20
 
 
 def test_curves_are_means_with_t_intervals() -> None:
     record = make_record(points={"zero-shot": 0.2, "whole-pool": 0.7})
-    (figure,) = plots.KINDS["curves"](record, "arithmetic")
+    (figure,) = figures.KINDS["curves"](record, "arithmetic")
     axes, below = figure.axes
     lines = lines_of(axes)
     assert list(lines) == ["random", "pe", "star-pe", "zero-shot", "whole-pool"]
@@ -201,7 +206,7 @@ def test_curves_are_means_with_t_intervals() -> None:
 
 def test_lines_differ_in_colour_marker_and_dashes() -> None:
     rows = ("random", *(f"row {i}" for i in range(5)))
-    (figure,) = plots.KINDS["curves"](make_record(rows), "arithmetic")
+    (figure,) = figures.KINDS["curves"](make_record(rows), "arithmetic")
     lines = figure.axes[0].lines
     assert len(lines) == 6
     for look in ("get_color", "get_marker"):
@@ -211,7 +216,7 @@ def test_lines_differ_in_colour_marker_and_dashes() -> None:
 
 def test_many_rows_go_to_several_panels() -> None:
     rows = ("me", "random", *(f"row {i}" for i in range(11)))
-    (figure,) = plots.KINDS["curves"](make_record(rows, points={"zero-shot": 0.2}), "arithmetic")
+    (figure,) = figures.KINDS["curves"](make_record(rows, points={"zero-shot": 0.2}), "arithmetic")
     every = [axes for axes in figure.axes if axes.lines]
     shown = [list(lines_of(axes)) for axes in every]
     assert [len(names) for names in shown] == [6, 6, 6]
@@ -223,17 +228,17 @@ def test_many_rows_go_to_several_panels() -> None:
 
 
 def test_one_seed_has_no_band() -> None:
-    (figure,) = plots.KINDS["curves"](make_record(seeds=1), "arithmetic")
+    (figure,) = figures.KINDS["curves"](make_record(seeds=1), "arithmetic")
     assert len(lines_of(figure.axes[0])) == 3 and not figure.axes[0].collections
     assert figure.get_suptitle() == "arithmetic: one seed"
-    for axes in plots.KINDS["gap"](make_record(seeds=1), "arithmetic")[0].axes:
+    for axes in figures.KINDS["gap"](make_record(seeds=1), "arithmetic")[0].axes:
         assert axes.lines and not axes.collections
 
 
 def test_missing_cells_are_said_and_left_out() -> None:
     failed = [("arithmetic", "pe", 2), *(("arithmetic", "star-pe", s) for s in range(4))]
     record = make_record(("random", "pe", "star-pe", "pe-gold"), failed=failed)
-    (figure,) = plots.KINDS["curves"](record, "arithmetic")
+    (figure,) = figures.KINDS["curves"](record, "arithmetic")
     lines = lines_of(figure.axes[0])
     names = ["random", "pe (3 of 4 seeds)", "star-pe (0 of 4 seeds)", "pe-gold (reads labels)"]
     assert list(lines) == legend_of(figure.axes[1]) == names
@@ -245,9 +250,9 @@ def test_missing_cells_are_said_and_left_out() -> None:
 
 def test_a_failed_row_takes_no_others_style() -> None:
     rows = ("random", "pe", "star-pe")
-    whole = plots.KINDS["curves"](make_record(rows), "arithmetic")[0].axes[0]
+    whole = figures.KINDS["curves"](make_record(rows), "arithmetic")[0].axes[0]
     failed = [("arithmetic", "pe", s) for s in range(4)]
-    part = plots.KINDS["curves"](make_record(rows, failed=failed), "arithmetic")[0].axes[0]
+    part = figures.KINDS["curves"](make_record(rows, failed=failed), "arithmetic")[0].axes[0]
     assert lines_of(whole)["star-pe"].get_color() == lines_of(part)["star-pe"].get_color()
 
 
@@ -256,7 +261,7 @@ def test_the_axis_holds_what_an_accuracy_can_be() -> None:
     for cell in content["cells"]:
         for r in cell["rounds"]:
             r["accuracy"] = 0.9 if cell["seed"] else 0.3  # an interval of more than ± 3
-    (figure,) = plots.KINDS["curves"](parse(content, "made"), "arithmetic")
+    (figure,) = figures.KINDS["curves"](parse(content, "made"), "arithmetic")
     low, high = figure.axes[0].get_ylim()
     assert -0.05 < low < 0 and 1 < high < 1.05
 
@@ -267,7 +272,7 @@ def test_compute_counts_scoring_from_the_next_round_on() -> None:
         for r in cell["rounds"]:
             r["seconds"]["train"] += cell["seed"]
     record = parse(content, "made")
-    (figure,) = plots.KINDS["compute"](record, "arithmetic")
+    (figure,) = figures.KINDS["compute"](record, "arithmetic")
     labels, seconds, below = figure.axes
     assert "seconds on the machine that ran it" in seconds.get_xlabel()
     assert labels.get_xlabel() == "labelled examples"
@@ -279,7 +284,7 @@ def test_compute_counts_scoring_from_the_next_round_on() -> None:
     assert legend_of(below) == ["random", "pe", "star-pe"]
     content["environments"].append({"hardware": {"cpu": "b", "cores": 64}})
     content["cells"][0]["environment"] = 1
-    (figure,) = plots.KINDS["compute"](parse(content, "made"), "arithmetic")
+    (figure,) = figures.KINDS["compute"](parse(content, "made"), "arithmetic")
     assert "machines" in figure.axes[1].get_xlabel()
 
 
@@ -296,7 +301,7 @@ def test_reliability_pools_seeds_by_counts() -> None:
     np.testing.assert_allclose(found["mc"], [[1.0, 0.5, 100]])
     assert list(found) == ["full", "mc"]
 
-    (figure,) = plots.KINDS["reliability"](record, "arithmetic")
+    (figure,) = figures.KINDS["reliability"](record, "arithmetic")
     first, second = figure.axes
     assert [axes.get_title() for axes in (first, second)] == ["random", "pe"]
     assert len(first.collections) == 3 and len(second.collections) == 2
@@ -320,7 +325,7 @@ def test_gap() -> None:
     content["cells"][1]["rounds"][0]["gap"]["rank_correlation"] = None
     del content["cells"][1]["rounds"][1]["gap"]
     record = parse(content, "made")
-    (figure,) = plots.KINDS["gap"](record, "arithmetic")
+    (figure,) = figures.KINDS["gap"](record, "arithmetic")
     above, below, *rest = figure.axes
     assert above.get_title() == "pe" and len(rest) == 2  # random has no scores
     labels = FIRST + QUERY * np.arange(ROUNDS - 1)
@@ -353,7 +358,7 @@ def test_overlap_of_rows_and_of_a_row_with_itself_under_other_seeds() -> None:
     # Two draws of 100 out of 400 share 25 of 175.
     assert abs(shares[0, 0] - 25 / 175) < 0.03 < shares[1, 2] - shares[0, 0]
 
-    (figure,) = plots.KINDS["overlap"](record, "arithmetic")
+    (figure,) = figures.KINDS["overlap"](record, "arithmetic")
     (axes,) = figure.axes
     said = {text.get_position(): text.get_text() for text in axes.texts}
     assert said == {(j, i): f"{shares[i, j]:.2f}" for i in range(3) for j in range(i + 1)}
@@ -363,21 +368,21 @@ def test_overlap_of_rows_and_of_a_row_with_itself_under_other_seeds() -> None:
 
 def test_overlap_without_seeds_to_compare() -> None:
     record = make_record(("random", "pe"), seeds=1, points={"whole-pool": 0.7})
-    (figure,) = plots.KINDS["overlap"](record, "arithmetic")
+    (figure,) = figures.KINDS["overlap"](record, "arithmetic")
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts][::2] == ["–", "–"]
     assert "chance" not in figure.get_supxlabel()
     alone = make_record(("random",), seeds=1)
-    assert plots.KINDS["overlap"](alone, "arithmetic") == []
+    assert figures.KINDS["overlap"](alone, "arithmetic") == []
 
 
 @pytest.mark.parametrize("kind", ["reliability", "gap"])
 def test_more_rows_than_a_page_holds(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(panels, "A_PAGE", 2)
+    monkeypatch.setattr(curves, "A_PAGE", 2)
     rows = ["pe", "me", "star-pe"]
-    paths = plots.draw(make_record(rows, seeds=1), tmp_path, kinds=[kind])
+    paths = figures.draw(make_record(rows, seeds=1), tmp_path, kinds=[kind])
     assert [path.name for path in paths] == [f"arithmetic-{kind}.png", f"arithmetic-{kind}-2.png"]
 
 
@@ -388,14 +393,14 @@ def test_what_cannot_be_drawn_is_left_out_and_logged(
     columns = ("arithmetic", "choice")
     record = make_record(columns=columns, failed=failed, views=(), gap=False)
     with caplog.at_level(logging.INFO):
-        paths = plots.draw(record, tmp_path)
+        paths = figures.draw(record, tmp_path)
     assert [path.stem for path in paths] == [
         f"arithmetic-{k}" for k in ("curves", "compute", "overlap")
     ]
     assert "arithmetic: no results to draw gap from" in caplog.text
     assert "choice: no results to draw curves from" in caplog.text
     with pytest.raises(InputError, match="no results to draw gap, reliability from"):
-        plots.draw(record, tmp_path, kinds=["gap", "reliability"])
+        figures.draw(record, tmp_path, kinds=["gap", "reliability"])
 
 
 def test_rows_without_seconds_still_have_curves() -> None:
@@ -404,34 +409,34 @@ def test_rows_without_seconds_still_have_curves() -> None:
         for r in cell["rounds"]:
             del r["seconds"]
     record = parse(content, "made")
-    assert plots.KINDS["compute"](record, "arithmetic") == []
-    assert len(plots.KINDS["curves"](record, "arithmetic")) == 1
+    assert figures.KINDS["compute"](record, "arithmetic") == []
+    assert len(figures.KINDS["curves"](record, "arithmetic")) == 1
 
 
 def test_a_table_without_its_baseline_has_curves_too() -> None:
     rows = [f"row {i}" for i in range(7)]
-    (figure,) = plots.KINDS["curves"](make_record(rows), "arithmetic")
+    (figure,) = figures.KINDS["curves"](make_record(rows), "arithmetic")
     shown = [list(lines_of(axes)) for axes in figure.axes if axes.lines]
     assert shown == [rows[:3], rows[3:]]
 
 
 def test_refuses(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no kind of picture 'curve'; did you mean 'curves'\?"):
-        plots.draw(make_record(), tmp_path, kinds=["curve"])
+        figures.draw(make_record(), tmp_path, kinds=["curve"])
     with pytest.raises(InputError, match=r"'\.jpg'.*png, pdf, svg"):
-        plots.draw(make_record(), tmp_path, ending="jpg")
+        figures.draw(make_record(), tmp_path, ending="jpg")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rows", [3, pytest.param(9, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", plots.KINDS)
+@pytest.mark.parametrize("kind", figures.KINDS)
 def test_all_words_are_inside_the_picture_and_legends_off_the_panels(kind: str, rows: int) -> None:
     import matplotlib.style
 
     names = ["random", *(f"star-predictive_entropy-variant-{i}" for i in range(rows - 1))]
     record = make_record(names, points={"zero-shot": 0.2}, failed=[("arithmetic", names[2], 1)])
-    with matplotlib.style.context(["default", panels.LOOK]):
-        (figure,) = plots.KINDS[kind](record, "arithmetic")
+    with matplotlib.style.context(["default", curves.LOOK]):
+        (figure,) = figures.KINDS[kind](record, "arithmetic")
         figure.draw_without_rendering()
         whole = figure.get_tightbbox()
         width, height = figure.get_size_inches()
@@ -444,11 +449,11 @@ def test_all_words_are_inside_the_picture_and_legends_off_the_panels(kind: str, 
         # Words of panels beside and above one another keep apart too.
         for one, other in combinations(drawn, 2):
             assert not one.get_tightbbox().overlaps(other.get_tightbbox())
-        # And what is written does not squeeze the panels.
+        # And what is written does not squeeze the curves.
         assert all(axes.get_window_extent().width > 1.2 * figure.dpi for axes in drawn)
 
 
 def test_names_of_single_runs_make_plain_file_names(tmp_path: Path) -> None:
     record = make_record(columns=("choice of a/model",), seeds=1)
-    (path,) = plots.draw(record, tmp_path, kinds=["curves"])
+    (path,) = figures.draw(record, tmp_path, kinds=["curves"])
     assert path == tmp_path / "choice-of-a-model-curves.png" and path.is_file()

@@ -30,9 +30,9 @@ from made import cell, record
 from quoting import BLOCK, CHECKED, Misquoted, check, figures
 from readmes import READMES, ROOT
 
+from star.experiments.report.formats import json as to_json
 from star.experiments.report.record import write_record
-from star.experiments.report.summaries import summary
-from star.experiments.report.tables import json as to_json
+from star.experiments.report.summary import summary
 
 RESULTS = ROOT / "scripts" / "results"
 DOCUMENTS = (

@@ -26,7 +26,8 @@ from star.active_learning.loop import run
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file as table_files
-from star.experiments.report import series, tables
+from star.experiments.report import formats, series
+from star.experiments.report.formats import ENDINGS, FORMATS
 from star.experiments.report.gathering import gather, rounded
 from star.experiments.report.record import (
     Cell,
@@ -37,8 +38,7 @@ from star.experiments.report.record import (
 )
 from star.experiments.report.results import find, find_all, load_results
 from star.experiments.report.single_runs import of_runs
-from star.experiments.report.summaries import summary
-from star.experiments.report.tables import ENDINGS, FORMATS
+from star.experiments.report.summary import summary
 from star.experiments.sweep.cell_run import write_failure
 
 ROWS = {
@@ -101,7 +101,7 @@ def cell_of(record: Record, row: str, seed: int) -> Cell:
 
 
 def markdown(record: Record) -> str:
-    return tables.markdown(summary(record))
+    return formats.markdown(summary(record))
 
 
 def same(value: Any, other: Any) -> bool:

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from made import ENVIRONMENT, absent, area, cell, record
 from scipy.stats import ttest_1samp
 
-from star.experiments.report import tables
+from star.experiments.report import formats
+from star.experiments.report.formats import FORMATS
+from star.experiments.report.layout import sheets_of
 from star.experiments.report.made_by import numbers, provenance_line
 from star.experiments.report.record import Record
-from star.experiments.report.sheets import sheets_of
 from star.experiments.report.significance import seeds_needed
-from star.experiments.report.summaries import summary
-from star.experiments.report.tables import FORMATS
+from star.experiments.report.summary import summary
 
 T_2 = 4.302652729911275  # 0.975 quantile of t with 2 degrees of freedom, from a printed table
 RANDOM = [[0.20, 0.40, 0.60], [0.30, 0.50, 0.50], [0.10, 0.40, 0.50]]
@@ -47,19 +47,19 @@ def many_seeds(gains: list[float], row: str = "star", **changes: Any) -> list[di
 
 
 def to_markdown(made: Record) -> str:
-    return tables.markdown(summary(made))
+    return formats.markdown(summary(made))
 
 
 def to_latex(made: Record) -> str:
-    return tables.latex(summary(made))
+    return formats.latex(summary(made))
 
 
 def to_json(made: Record) -> dict[str, Any]:
-    return json.loads(tables.json(summary(made)))
+    return json.loads(formats.json(summary(made)))
 
 
 def to_csv(made: Record) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(tables.csv(summary(made)))))
+    return list(csv.DictReader(io.StringIO(formats.csv(summary(made)))))
 
 
 def line_of(made: Record, row: str, column: str = "task") -> dict[str, Any]:

@@ -55,9 +55,9 @@ def add(verbs: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the tables, or write all into a folder and print that."""
-    from star.experiments.report import probe_record, results, tables
+    from star.experiments.report import formats, probe_record, results
     from star.experiments.report.record import write_record
-    from star.experiments.report.summaries import summary
+    from star.experiments.report.summary import summary
 
     if options.figures is not None and options.output is None:
         raise InputError(
@@ -71,17 +71,17 @@ def execute(options: argparse.Namespace) -> int:
     if options.output is not None:
         if len(records) > 1:
             raise InputError(f"--output is for one table, got {len(records)}")
-        from star.experiments.report.plots import draw
+        from star.experiments.report.figures import draw
 
         folder = Path(options.output).expanduser()
-        names = [f"table.{ending}" for ending in tables.ENDINGS.values()]
+        names = [f"table.{ending}" for ending in formats.ENDINGS.values()]
         results.refuse_others(folder, records[0], names, options.force)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_record(folder / results.FILE, records[0])
             whole = summary(records[0])
-            for kind, ending in tables.ENDINGS.items():
-                text = tables.FORMATS[kind](whole)
+            for kind, ending in formats.ENDINGS.items():
+                text = formats.FORMATS[kind](whole)
                 (folder / f"table.{ending}").write_text(text, encoding="utf-8")
             draw(records[0], folder, ending=options.figures or "png")
         except OSError as error:
@@ -90,7 +90,7 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if len(records) > 1 and options.format in ("csv", "json"):
         raise InputError(f"--format {options.format} is for one table, got {len(records)}")
-    form = tables.FORMATS[options.format]
+    form = formats.FORMATS[options.format]
     sys.stdout.write("\n".join(form(summary(record)) for record in records))
     return 0
 

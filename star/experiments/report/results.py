@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file
-from star.experiments.report import plots
+from star.experiments.report import figures
 from star.experiments.report.gathering import gather
 from star.experiments.report.record import Record, read_record
 from star.experiments.report.single_runs import of_runs
@@ -52,9 +52,9 @@ def refuse_others(folder: Path, record: Record, names: Iterable[str], force: boo
     with contextlib.suppress(InputError):
         if read_record(folder / FILE).table == record.table:
             return
-    stems = tuple(f"{plots.stem_of(column.name)}-" for column in record.columns)
+    stems = tuple(f"{figures.stem_of(column.name)}-" for column in record.columns)
     for path in sorted(folder.iterdir()):
-        picture = path.name.startswith(stems) and path.suffix[1:] in plots.ENDINGS
+        picture = path.name.startswith(stems) and path.suffix[1:] in figures.ENDINGS
         if picture or path.name in (FILE, *names):
             raise InputError(
                 f"{path} is there already, and {folder} holds no {FILE} of the table "

@@ -1,6 +1,6 @@
 """What pictures show of a table's record: means with intervals over seeds, pooled bins, overlaps.
 
-Numbers alone, from the record of ``results.json``; :mod:`star.experiments.report.plots` draws them.
+Numbers alone, from a record; :mod:`star.experiments.report.figures` draws them.
 """
 
 from __future__ import annotations

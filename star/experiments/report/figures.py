@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from star.errors import InputError, nearest
-from star.experiments.report import panels, series
+from star.experiments.report import curves, series
 from star.experiments.report.style import save
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def draw(
         raise InputError(f"cannot draw '.{ending}': pictures end in {', '.join(ENDINGS)}")
     paths = []
     # The user's own matplotlibrc would change the picture.
-    with matplotlib.style.context(["default", panels.LOOK]):
+    with matplotlib.style.context(["default", curves.LOOK]):
         for column in (column.name for column in record.columns):
             stem = stem_of(column)
             for kind in asked:
@@ -100,21 +100,21 @@ def reliability(record: Record, column: str) -> list[Figure]:
         if (bins := series.pooled_reliability(row.cells))
     }
     title = f"{column}: reliability after the last round\nseeds pooled, area: share of the examples"
-    return [_reliability_page(title, page) for page in panels.pages(found)]
+    return [_reliability_page(title, page) for page in curves.pages(found)]
 
 
 def _reliability_page(title: str, found: Mapping[str, Mapping[str, Array]]) -> Figure:
     across = min(3, len(found))
     depth = -(-len(found) // across)
-    figure = panels.new_figure(max(panels.SMALL * across, panels.ALONE), 0.8 + 2.15 * depth)
-    panels.put_title(figure, title)
+    figure = curves.new_figure(max(curves.SMALL * across, curves.ALONE), 0.8 + 2.15 * depth)
+    curves.put_title(figure, title)
     every = figure.subplots(depth, across, sharex=True, sharey=True, squeeze=False)
     handles: dict[str, Any] = {}
     for axes, (label, views) in zip(every.flat, found.items(), strict=False):
-        axes.set_title(panels.wrapped(label, panels.SMALL + panels.HANDLE, 9.0))
+        axes.set_title(curves.wrapped(label, curves.SMALL + curves.HANDLE, 9.0))
         handles["perfect"] = axes.axline((0, 0), slope=1, color="0.4", linewidth=0.8)
         for view, bins in views.items():
-            style = panels.VIEW_STYLES[view]
+            style = curves.VIEW_STYLES[view]
             line = {k: v for k, v in style.items() if k != "marker"}
             axes.plot(bins[:, 0], bins[:, 1], linewidth=1.0, **line)
             axes.scatter(
@@ -161,12 +161,12 @@ def overlap(record: Record, column: str) -> list[Figure]:
         return []
     n, labels = len(rows), [row.label for row in rows]
     # Names below the columns where they fit without being turned, else numbers; inches.
-    longest = max(map(len, labels)) * panels.letter(8.0)
+    longest = max(map(len, labels)) * curves.letter(8.0)
     named = longest <= 0.9
     cell = max(longest + 0.1, 0.45) if named else 0.45
     width = longest + 0.6 + cell * n
-    figure = panels.new_figure(max(width, panels.ALONE), 0.38 * n + 1.1)
-    panels.put_title(figure, f"{column}: overlap of what was picked")
+    figure = curves.new_figure(max(width, curves.ALONE), 0.38 * n + 1.1)
+    curves.put_title(figure, f"{column}: overlap of what was picked")
     axes = figure.subplots()
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -178,7 +178,7 @@ def overlap(record: Record, column: str) -> list[Figure]:
             share = lower[i, j]
             said = "–" if np.isnan(share) else f"{share:.2f}"
             axes.text(j, i, said, ha="center", va="center", fontsize=8)
-        box = {"fill": False, "edgecolor": panels.STYLES[1]["color"], "linewidth": 1.2}
+        box = {"fill": False, "edgecolor": curves.STYLES[1]["color"], "linewidth": 1.2}
         axes.add_patch(_rectangle(i, **box))
     numbers = [str(i + 1) for i in range(n)]
     axes.set_xticks(range(n), labels if named else numbers)
@@ -190,7 +190,7 @@ def overlap(record: Record, column: str) -> list[Figure]:
     chance = [shares[i, i] for i, row in enumerate(rows) if row.name == record.baseline]
     if chance and not np.isnan(chance[0]):
         notes += f" ({record.baseline}: chance, {chance[0]:.2f})"
-    letters = int(figure.get_figwidth() / panels.letter(8.0))
+    letters = int(figure.get_figwidth() / curves.letter(8.0))
     figure.supxlabel(textwrap.fill(notes, letters), fontsize=8)
     return [figure]
 
@@ -202,9 +202,9 @@ def _rectangle(i: int, **style: Any) -> Any:
 
 
 KINDS: dict[str, Callable[[Record, str], list[Figure]]] = {
-    "curves": panels.learning_curves,
-    "compute": panels.compute,
+    "curves": curves.learning_curves,
+    "compute": curves.compute,
     "reliability": reliability,
-    "gap": panels.gap,
+    "gap": curves.gap,
     "overlap": overlap,
 }

@@ -13,12 +13,12 @@ from typing import Any
 from star.evaluation.learning_curves import LabelShares
 from star.experiments.report.comparisons import QUERY, VERSUS, Interval, Shared, Versus
 from star.experiments.report.confidences import NAMES
-from star.experiments.report.legends import legend
+from star.experiments.report.layout import Sheet, sheets_of
 from star.experiments.report.made_by import provenance, provenance_line
+from star.experiments.report.notes import legend
 from star.experiments.report.record import CellResult, Point, Record
-from star.experiments.report.sheets import Sheet, sheets_of
 from star.experiments.report.single_runs import RUNS
-from star.experiments.report.summaries import AREAS, BASE, Summary
+from star.experiments.report.summary import AREAS, BASE, Summary
 
 FIELDS = {
     **dict.fromkeys(("accuracy", "auc", "ripl", *AREAS, *NAMES, *BASE), Interval),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from star.experiments.report.comparisons import LEVEL, QUERY
 from star.experiments.report.confidences import NAMES
 from star.experiments.report.record import Record
-from star.experiments.report.summaries import Line, Summary
+from star.experiments.report.summary import Line, Summary
 
 
 def legend(summary: Summary, *, brief: bool = False) -> list[str]:
@@ -15,7 +15,7 @@ def legend(summary: Summary, *, brief: bool = False) -> list[str]:
 
     Args:
         summary: Of the table.
-        brief: As for :func:`star.experiments.report.sheets.sheets_of`.
+        brief: As for :func:`star.experiments.report.layout.sheets_of`.
     """
     lines, baseline = summary.lines, summary.record.baseline
     said = [

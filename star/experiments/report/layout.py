@@ -21,7 +21,7 @@ from star.experiments.report.comparisons import (
 )
 from star.experiments.report.made_by import numbers
 from star.experiments.report.record import Column, NoResult, Record
-from star.experiments.report.summaries import BASE, Line, Summary
+from star.experiments.report.summary import BASE, Line, Summary
 
 NOT_THERE = "–"
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
