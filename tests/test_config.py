@@ -433,7 +433,9 @@ def test_a_revision_is_of_a_model_on_the_hub(
     words = [f"model.name_or_path={name}", "model.revision=v1"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
-    assert f"model.revision=v1 is for a model on the Hub, which {name}" in refused(None, *words)
+    assert f"model.revision belongs to a model on the Hub, got v1 for {name}" in refused(
+        None, *words
+    )
     assert load(None, [*words, "model.revision=null"]).model.revision is None
     assert load(None, ["model.name_or_path=org/name", "model.revision=v1"]).model.revision == "v1"
 

@@ -215,7 +215,10 @@ def test_bad_rows(tiny_llama: Path, rows: list[dict[str, Any]], message: str) ->
         ({"mc_passes": -1}, "MC passes must be at least 0"),
         ({"mc_passes": 2}, "give an adapter"),
         ({"adapter": "/nowhere"}, r"no adapter_model\.safetensors"),
-        ({"revision": "v1"}, r"model\.revision=v1 is for a model on the Hub, .* --revision"),
+        (
+            {"revision": "v1"},
+            r"model\.revision belongs to a model on the Hub, got v1 .* --revision",
+        ),
     ],
 )
 def test_bad_options(tiny_llama: Path, options: dict[str, Any], message: str) -> None:

@@ -85,8 +85,8 @@ def check_revision(model: ModelConfig) -> None:
     name = model.name_or_path
     if name.startswith(("embedded://", "package://", ".", "/", "~")) or os.path.exists(name):
         raise InputError(
-            f"model.revision={model.revision} is for a model on the Hub, which {name} is not; "
-            "leave it out (star score: --revision)"
+            f"model.revision belongs to a model on the Hub, got {model.revision} for {name}; leave "
+            "it out (star score: --revision)"
         )
 
 
