@@ -9,6 +9,7 @@ runs without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, TextIO
@@ -44,7 +45,7 @@ def load(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    tree = OmegaConf.structured(Config)
+    tree = _defaults()
     sources = [
         (path, _name(path)),
         (preset and preset_path(preset), f"preset {preset}"),
@@ -63,6 +64,14 @@ def load(
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+@cache
+def _defaults() -> Any:
+    """Return the schema as OmegaConf has it, which is dear to make; a merge copies it."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(Config)
 
 
 def _misfit(part: Any, error: Exception) -> str:
