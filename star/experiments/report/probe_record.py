@@ -27,8 +27,8 @@ from star.config import load
 from star.errors import InputError
 from star.experiments import probes, table_file
 from star.experiments.report import gathering
-from star.experiments.report.made_by import provenance
 from star.experiments.report.figures import ENDINGS
+from star.experiments.report.made_by import provenance
 from star.experiments.report.probe_tables import PROBES
 from star.experiments.report.results import COMMITTED
 from star.experiments.sweep.cell_run import finished
