@@ -26,11 +26,10 @@ from typing import IO, Any
 from star import checksums
 from star.active_learning import locking, new_folder
 from star.active_learning.run_checks import check_run, complete_rounds
-from star.active_learning.run_names import folder_of
-from star.config import NOT_IN_HASH, Config, as_said, config_hash, fields_of, get, load, to_yaml
+from star.active_learning.run_names import folder_of, refuse_foreign
+from star.config import Config, config_hash, to_yaml
 from star.errors import InputError
 from star.files import as_json, atomic_write, read_json, sync, writing
-from star.outputs import refuse_inside_run
 from star.provenance import environment
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class RunFolder:
         made: list[Path] = []
         try:
             with writing(path, "set output_dir"):
-                _refuse_foreign(path, config)
+                refuse_foreign(path, config)
                 new_folder.make(path, made)
             with writing(path / locking.NAME, LOCK):
                 lock = locking.lock(path)
@@ -81,7 +80,7 @@ class RunFolder:
         run = cls(path, _lock=lock, _made=made)
         try:
             # Again, now that nobody else can have written it in between.
-            _refuse_foreign(path, config)
+            refuse_foreign(path, config)
             check_run(path, adapters=True)
             run._begin(config)
         except BaseException as error:
@@ -233,39 +232,3 @@ class RunFolder:
         if self.write:
             self.put("result.json", as_json(dict(result)))
             sync(self.path)
-
-
-def _refuse_foreign(path: Path, config: Config) -> None:
-    """Raise ``InputError`` if the folder belongs to something other than this configuration."""
-    refuse_inside_run(path.parent)
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise InputError(f"{path} is a file; the run folder must be a folder or new")
-    mend = "set another output_dir or run_name, or remove the folder"
-    stored = path / "config.yaml"
-    if not stored.is_file():
-        # A kill can come before config.yaml is there; hidden names are ours (lock, temporaries).
-        ours = (".", checksums.NAME)
-        visible = sorted(item.name for item in path.iterdir() if not item.name.startswith(ours))
-        if visible:
-            checksums.check_config(path)
-            raise InputError(f"{path} is not a run folder, it holds {visible[0]}; {mend}")
-        return
-    checksums.check_config(path)
-    try:
-        there = load(stored)
-    except InputError as error:
-        raise InputError(
-            f"{path} holds a run of a configuration this version cannot read ({error}); {mend}"
-        ) from None
-    if config_hash(there) == config_hash(config):
-        return
-    there, config = as_said(there), as_said(config)
-    differing = [
-        f"{key} is {get(there, key)!r} there, {get(config, key)!r} here"
-        for key, _ in fields_of(Config)
-        if get(there, key) != get(config, key) and key.partition(".")[0] not in NOT_IN_HASH
-    ]
-    shown = "; ".join(differing[:3]) + ("; ..." if len(differing) > 3 else "")
-    raise InputError(f"{path} holds a run of another configuration ({shown}); {mend}")

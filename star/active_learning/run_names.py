@@ -1,4 +1,4 @@
-"""Where a run folder is: from names that the user gave to names that a file system takes."""
+"""Where a run folder is, from names that the user gave, and whether what is there is the run's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ import re
 import unicodedata
 from pathlib import Path
 
-from star.config import Config, config_hash, strategy_name
+from star import checksums
+from star.config import (
+    NOT_IN_HASH,
+    Config,
+    as_said,
+    config_hash,
+    fields_of,
+    get,
+    load,
+    strategy_name,
+)
 from star.errors import InputError
-from star.outputs import LONGEST
+from star.outputs import LONGEST, refuse_inside_run
 
 LONGEST_PATH = 4000  # bytes; Linux takes 4095, and the files inside need some
 
@@ -77,3 +87,42 @@ def check_path(key: str, value: str) -> None:
                 f"{key} must have names of at most {LONGEST} bytes, got one of {size}, "
                 f"'{part[:40]}…'"
             )
+
+
+def refuse_foreign(path: Path, config: Config) -> None:
+    """Raise ``InputError`` if the folder belongs to something other than this configuration.
+
+    Nothing is written.
+    """
+    refuse_inside_run(path.parent)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file; the run folder must be a folder or new")
+    mend = "set another output_dir or run_name, or remove the folder"
+    stored = path / "config.yaml"
+    if not stored.is_file():
+        # A kill can come before config.yaml is there; hidden names are ours (lock, temporaries).
+        ours = (".", checksums.NAME)
+        visible = sorted(item.name for item in path.iterdir() if not item.name.startswith(ours))
+        if visible:
+            checksums.check_config(path)
+            raise InputError(f"{path} is not a run folder, it holds {visible[0]}; {mend}")
+        return
+    checksums.check_config(path)
+    try:
+        there = load(stored)
+    except InputError as error:
+        raise InputError(
+            f"{path} holds a run of a configuration this version cannot read ({error}); {mend}"
+        ) from None
+    if config_hash(there) == config_hash(config):
+        return
+    there, config = as_said(there), as_said(config)
+    differing = [
+        f"{key} is {get(there, key)!r} there, {get(config, key)!r} here"
+        for key, _ in fields_of(Config)
+        if get(there, key) != get(config, key) and key.partition(".")[0] not in NOT_IN_HASH
+    ]
+    shown = "; ".join(differing[:3]) + ("; ..." if len(differing) > 3 else "")
+    raise InputError(f"{path} holds a run of another configuration ({shown}); {mend}")
