@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from star.config import EvaluationConfig
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models.encoding import TokenRow, Truncated, encode, truncate
@@ -18,6 +19,10 @@ class Limits:
 
     max_new_tokens: int
     max_prompt_length: int | None = None  # of test prompts; None = what the model allows
+
+    @classmethod
+    def of(cls, config: EvaluationConfig) -> Limits:
+        return cls(config.max_new_tokens, config.max_prompt_length)
 
 
 def encode_rows(
