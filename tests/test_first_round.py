@@ -11,7 +11,6 @@ import pytest
 import runs
 
 from star.acquisition import pool_scorer
-from star.active_learning import loop
 from star.files import read_npz, write_npz
 from star.models import training
 
@@ -41,7 +40,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         found["score"] += 1
         return score(*words, **more)
 
-    monkeypatch.setattr(loop.training, "fit", count_fit)
+    monkeypatch.setattr(training, "fit", count_fit)
     monkeypatch.setattr(pool_scorer.PoolScorer, "full", count_score)
     return found
 
@@ -113,6 +112,8 @@ def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "b")
     [scores] = (tmp_path / "first" / "scored").iterdir()
     scores.write_bytes(b"no")
+    [tested] = (tmp_path / "first" / "tested").iterdir()
+    tested.write_text('{"seconds": 1.0}')
     same(first, go("b"))
     assert counts == {"train": 5, "score": 2}
 

@@ -22,6 +22,7 @@ from star import provenance
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.run_names import folder_of
 from star.config import Config, config_hash, load
+from star.data.pool import Pool
 from star.errors import InputError
 from star.files import atomic_write, read_json, read_npz, write_json, write_jsonl, write_npz
 from star.provenance import environment
@@ -281,6 +282,21 @@ def test_a_missing_file_of_a_round_is_named(config: Config) -> None:
             run.read_round(0, "selected.json")
 
 
+def test_a_stored_query_is_of_unlabelled_examples(config: Config) -> None:
+    pool: Pool[None] = Pool([1, 2, 3, 4])
+    pool.add({1: None})
+    with RunFolder.open(config) as run:
+        for t, indices in enumerate(([4, 2], [2, 1], [9], [3, 3])):
+            with run.new_round(t) as folder:
+                write_json(folder / "selected.json", {"indices": indices})
+        with run.new_round(4):
+            pass
+        assert run.stored_query(0, pool) == [4, 2]
+        for t, what in enumerate((r"asks for \[1\]", r"asks for \[9\]", "twice", "is missing"), 1):
+            with pytest.raises(InputError, match=rf"0{t}/selected\.json .*{what}.*remove"):
+                run.stored_query(t, pool)
+
+
 def test_initial_and_result(config: Config) -> None:
     with RunFolder.open(config) as run:
         run.write_initial(np.array([5, 2, 9]), validation=np.array([9]))
@@ -294,9 +310,22 @@ def test_initial_and_result(config: Config) -> None:
         assert run.finished and read_json(run.path / "result.json") == {"status": "done"}
 
 
+class Other:
+    """One of several processes, not the main one, as Accelerate's state says it."""
+
+    is_main_process = False
+
+    def __init__(self, waits: list[str]) -> None:
+        self.waits = waits
+
+    def wait_for_everyone(self) -> None:
+        self.waits.append("")
+
+
 def test_other_ranks_write_nothing(config: Config) -> None:
-    other = RunFolder.open(config, write=False)
-    assert not other.path.exists()
+    waits: list[str] = []
+    other = RunFolder.open(config, Other(waits))
+    assert not other.path.exists() and not other.write and len(waits) == 1
     with RunFolder.open(config) as run:
         run.write_initial([1, 2])
         assert read_json(other.path / "initial.json") == {"indices": [1, 2], "validation": []}
@@ -304,9 +333,33 @@ def test_other_ranks_write_nothing(config: Config) -> None:
         other.write_initial([3])
         other.write_result({})
         other.describe({}, {})
+        assert len(waits) == 2
         with other.new_round(0) as folder:
             assert not folder.exists()
         assert snapshot(run.path) == before and other.complete_rounds() == 0
+        assert len(waits) == 3
+
+
+def test_the_one_who_writes_lets_the_others_go_on_when_all_is_there(config: Config) -> None:
+    class Main(Other):
+        is_main_process = True
+
+        def wait_for_everyone(self) -> None:
+            names = sorted(p.name for p in folder_of(config).rglob("*.json"))
+            self.waits.append(" ".join(n for n in names if n != "checksums.json"))
+
+    waits: list[str] = []
+    with RunFolder.open(config, Main(waits)) as run:
+        with run.new_round(0) as folder:
+            write_json(folder / "metrics.json", {})
+        run.write_result({})
+        with pytest.raises(RuntimeError, match="NaN"), run.new_round(1):
+            raise RuntimeError("NaN")  # which ends the job
+    assert waits == [
+        "environment.json",
+        "environment.json metrics.json",
+        "environment.json metrics.json result.json",
+    ]
 
 
 KILLED = """
@@ -354,7 +407,7 @@ def test_the_lock_holds_within_a_process_and_is_given_back(config: Config) -> No
     with RunFolder.open(config) as run:
         with pytest.raises(InputError, match=f"pid {os.getpid()}"):
             RunFolder.open(config)
-        RunFolder.open(config, write=False)  # readers need no lock
+        assert not RunFolder(run.path).write  # readers need no lock
     with pytest.raises(RuntimeError), RunFolder.open(config):
         raise RuntimeError
     RunFolder.open(config).close()

@@ -17,8 +17,7 @@ import runs
 import star
 from star import checksums, files
 from star.acquisition import scores
-from star.active_learning import loop
-from star.active_learning import rounds as round_files
+from star.active_learning import loop, rounds
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.run_names import check_path, folder_of
 from star.cli.main import main
@@ -175,9 +174,9 @@ def full(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     "owner, name",
     [
-        (round_files, "write_jsonl"),
+        (rounds, "write_jsonl"),
         (scores, "write_npz"),
-        (round_files, "write_json"),
+        (rounds, "write_json"),
         (adapter, "save"),
         (checksums, "seal"),
     ],
@@ -194,7 +193,7 @@ def test_a_disk_that_fills_up_in_mid_run(
     more = [*ONCE, "tracking.save_adapters=all"]
     words = runs.words(tiny_llama, data, tmp_path, *more)
     with monkeypatch.context() as patch:
-        write = loop.write_round
+        write = rounds.write_round
         second = iter((False, True))
 
         def fails_in_round_1(*arguments: Any) -> None:
@@ -202,7 +201,7 @@ def test_a_disk_that_fills_up_in_mid_run(
                 patch.setattr(owner, name, full)
             write(*arguments)
 
-        patch.setattr(loop, "write_round", fails_in_round_1)
+        patch.setattr(rounds, "write_round", fails_in_round_1)
         if name == "write_npz":  # the last round has no scores
             second = iter((True,))
         said = refused(

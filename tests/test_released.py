@@ -114,8 +114,8 @@ def drive(found: config.Config) -> list[tuple[Decision, list[int]]]:
         oracle=Oracle({i: Answer(text, text) for i, text in answers.items()}),
     )
     scorer.base()
-    pool = Pool(list(answers))
-    pool.query([HAND["initial"]])
+    pool: Pool[None] = Pool(list(answers))
+    pool.add({HAND["initial"]: None})
     out = []
     for t in range(9):
         model.view, before = t, pool.unlabelled
@@ -125,7 +125,7 @@ def drive(found: config.Config) -> list[tuple[Decision, list[int]]]:
             scores, found.acquisition, t=t, rounds=10, count=found.pool.query_size, seed=found.seed
         )
         out.append((decision, before))
-        pool.query(decision.indices)
+        pool.add(dict.fromkeys(decision.indices))
     return out
 
 
@@ -265,10 +265,10 @@ def test_the_base_view_of_a_run_is_the_released_codes(tmp_path: Path) -> None:
         "tracking.progress=false",
     ]
     found = config.load(None, words, preset="released")
-    with RunFolder.open(found, write=True) as folder:
-        scorer = setup.prepare(found, folder).scorer
-    assert scorer is not None
-    base = scorer.base()
+    with RunFolder.open(found) as folder:
+        _, _, learner = setup.prepare(found, folder)
+    assert learner.scorer is not None
+    base = learner.scorer.base()
     assert base.num_tokens.tolist() == [row["released_num_tokens"] for row in golden]
     for measure, name in (("predictive_entropy", "nll"), ("max_entropy", "entropy")):
         known = [row[f"released_{name}"] for row in golden]

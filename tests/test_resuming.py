@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import runs
 
-from star.active_learning import loop
+from star.active_learning import learner
 from star.active_learning.run_folder import RunFolder
 from star.config import load
 from star.errors import InputError
 from star.models import loading as models
+from star.models import training
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_run_goes_on_after_its_last_complete_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        owner: Any = RunFolder if place == "write_result" else loop
+        owner: Any = RunFolder if place == "write_result" else learner
         patch.setattr(owner, place, after(calls, getattr(owner, place)))
         with pytest.raises(Killed):
             runs.go(tiny_llama, data, tmp_path)
@@ -179,7 +180,7 @@ def test_going_on_with_other_software_is_said(
 ) -> None:
     words = (tiny_llama, data, tmp_path, "pool.rounds=1")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", after(0, loop.evaluate))
+        patch.setattr(learner, "evaluate", after(0, learner.evaluate))
         with pytest.raises(Killed):
             runs.go(*words)
     [file] = tmp_path.rglob("environment.json")
@@ -230,13 +231,13 @@ def test_validation_rows_are_labels_but_never_trained_on(
     tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[set[int], set[int]]] = []
-    fit = loop.training.fit
+    fit = training.fit
 
     def spy(model: Any, adapted: Any, rows: Any, **options: Any) -> Any:
         trained.append(({r.index for r in rows}, {r.index for r in options["validation"]}))
         return fit(model, adapted, rows, **options)
 
-    monkeypatch.setattr(loop.training, "fit", spy)
+    monkeypatch.setattr(training, "fit", spy)
     words = ["task.validation_size=4", "train.keep=best", "tracking.save_adapters=all"]
     folder = runs.go(tiny_llama, data, tmp_path, *words)
     initial = runs.read(folder / "initial.json")
@@ -283,7 +284,7 @@ def test_other_content_under_the_same_name_is_refused(
     copy, model = tmp_path / "data", Path(shutil.copytree(tiny_llama, tmp_path / "model"))
     shutil.copytree(data, copy)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", after(1, loop.evaluate))
+        patch.setattr(learner, "evaluate", after(1, learner.evaluate))
         with pytest.raises(Killed):
             runs.go(model, copy, tmp_path / "out")
     before = runs.content(tmp_path / "out")

@@ -12,6 +12,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from peft import PeftModel
@@ -27,12 +28,16 @@ from star.files import atomic_write, read_json, read_npz, write_json, write_npz
 from star.models import distributed
 from star.models.training import TrainingResult
 
-Trained = tuple[TrainingResult, Evaluation, dict[str, float]]
 VERSION = 1  # of the scores' meaning beside what decides the round
+
+T = TypeVar("T")
 
 
 class FirstRound:
     """Round 0 of a run, read from a folder where another run has left it.
+
+    Its verbs return what the round's own return, and the seconds that this took, here or the run
+    that left it; ``None``: nothing is shared.
 
     Args:
         config: The run's; what ``tracking.first_rounds`` names is the folder.
@@ -41,39 +46,51 @@ class FirstRound:
 
     def __init__(self, config: Config, content: Mapping[str, str]) -> None:
         folder, self._config = config.tracking.first_rounds, config
-        self.saved = 0.0  # seconds that reading the scores has saved
         # Processes that divide the work would have to agree on what is there.
         shares = folder is not None and distributed.state().num_processes == 1
         self._folder = Path(str(folder)).expanduser() if shares else None
         self._key = key_of_round_0(config, content)
 
-    def train(self, adapted: PeftModel, work: Callable[[], Trained]) -> Trained:
-        """Return what training and evaluation gave and the seconds they took, ``adapted`` trained.
+    def train(
+        self, adapted: PeftModel, work: Callable[[], TrainingResult]
+    ) -> tuple[TrainingResult, float | None]:
+        """Return what training gave, ``adapted`` trained.
 
         Args:
             adapted: The round's fresh adapter.
-            work: Trains it and evaluates.
+            work: Trains it.
         """
-        return cached(
-            None if self._folder is None else self._folder / "trained",
-            self._key,
-            make=work,
-            read=lambda place: _read(place, adapted),
-            write=lambda place, made: _write(place, adapted, *made),
+        return self._shared(
+            Path("trained", self._key),
+            work,
+            read=lambda place: _read_training(place, adapted),
+            write=lambda place, made: _write_training(place, adapted, *made),
         )
 
-    def full(self, count: int, work: Callable[[], View]) -> View:
+    def evaluate(self, work: Callable[[], Evaluation]) -> tuple[Evaluation, float | None]:
+        """Return the test results; ``work`` evaluates."""
+
+        def read(path: Path) -> tuple[Evaluation, float]:
+            told = read_json(path)
+            return Evaluation(**told["tested"]), float(told["seconds"])
+
+        def write(path: Path, made: tuple[Evaluation, float]) -> None:
+            kept = {k: getattr(made[0], k) for k in ("metrics", "predictions", "tokens")}
+            write_json(path, {"tested": kept, "seconds": made[1]})
+
+        return self._shared(Path("tested", f"{self._key}.json"), work, read, write)
+
+    def full(self, count: int, work: Callable[[], View]) -> tuple[View, float | None]:
         """Return the full view of the pool's ``count`` unlabelled examples; ``work`` scores it."""
-        start, a = time.perf_counter(), self._config.acquisition
 
-        def read(path: Path) -> View:
+        def read(path: Path) -> tuple[View, float]:
             arrays = read_npz(path)
-            view, self.saved = View.of(arrays, count), float(arrays["seconds"])
-            return view
+            return View.of(arrays, count), float(arrays["seconds"])
 
-        def write(path: Path, view: View) -> None:
-            write_npz(path, **view.arrays(), seconds=time.perf_counter() - start)
+        def write(path: Path, made: tuple[View, float]) -> None:
+            write_npz(path, **made[0].arrays(), seconds=made[1])
 
+        a = self._config.acquisition
         # Of the measures only BALD is scored when it is asked for; the clipping, and what is scored
         # where that is `auto`, are also by combination.
         name = key(
@@ -84,33 +101,45 @@ class FirstRound:
             clipped=a.entropy_floor and a.combine,
             bald=a.measure == "bald",
         )
-        folder = None if self._folder is None else self._folder / "scored"
-        return cached(folder, f"{name}.npz", make=work, read=read, write=write)
+        return self._shared(Path("scored", f"{name}.npz"), work, read, write)
+
+    def _shared(
+        self,
+        name: Path,
+        work: Callable[[], T],
+        read: Callable[[Path], tuple[T, float]],
+        write: Callable[[Path, tuple[T, float]], None],
+    ) -> tuple[T, float | None]:
+        """Return what ``work`` gives, made or read, and its seconds."""
+        if self._folder is None:
+            return work(), None
+
+        def make() -> tuple[T, float]:
+            start = time.perf_counter()
+            made = work()
+            return made, time.perf_counter() - start
+
+        place = self._folder / name
+        return cached(place.parent, place.name, make=make, read=read, write=write)
 
 
-def _read(place: Path, adapted: PeftModel) -> Trained:
+def _read_training(place: Path, adapted: PeftModel) -> tuple[TrainingResult, float]:
     told = read_json(place / "round.json")
     weights, own = load_file(place / "adapter.safetensors"), _weights(adapted)
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
         raise ValueError("another adapter")
-    found = TrainingResult(**told["fit"]), Evaluation(**told["tested"]), dict(told["seconds"])
+    stored = TrainingResult(**told["fit"]), float(told["seconds"])
     with torch.no_grad():
         for name, weight in weights.items():
             own[name].copy_(weight)
-    return found
+    return stored
 
 
-def _write(
-    place: Path,
-    adapted: PeftModel,
-    fitted: TrainingResult,
-    tested: Evaluation,
-    seconds: dict[str, float],
+def _write_training(
+    place: Path, adapted: PeftModel, result: TrainingResult, seconds: float
 ) -> None:
     place.mkdir()
-    kept = {k: getattr(tested, k) for k in ("metrics", "predictions", "tokens")}
-    told = {"fit": dataclasses.asdict(fitted), "tested": kept, "seconds": seconds}
-    write_json(place / "round.json", told)
+    write_json(place / "round.json", {"fit": dataclasses.asdict(result), "seconds": seconds})
     state = {name: weight.contiguous() for name, weight in _weights(adapted).items()}
     with atomic_write(place / "adapter.safetensors") as file:
         file.write(save(state))

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peft import PeftModel
 
-from star.acquisition.decision import Decision
-from star.acquisition.scores import Scores
+from star.active_learning.learner import Learner
+from star.active_learning.query import NO_QUERY, Query
 from star.active_learning.run_folder import ROOM, RunFolder
 from star.config import Config, config_hash, label_free, load, strategy_name, to_yaml
+from star.data.pool import Pool
 from star.errors import InputError
 from star.evaluation import learning_curves
 from star.evaluation.evaluate import Evaluation
 from star.files import write_json, write_jsonl, writing
-from star.models import adapter
 from star.models.training import TrainingResult
 
 logger = logging.getLogger(__name__)
@@ -32,125 +31,102 @@ NEEDED = (
 )
 
 
-@dataclass(frozen=True)
-class Query:
-    """What was chosen after a round, and why.
+@dataclass
+class Round:
+    """What a round gives, filled in as it goes: one verb of the learner after another.
 
     Attributes:
-        decision: What was picked, and what decided it.
-        scores: Of the unlabelled pool.
-        asked: K of the configuration; the pool may have had fewer left.
-        tokens: Logical work of scoring.
+        t: The round, counted from 0.
+        rounds: R: how many there will be.
+        label_count: Labels bought before it.
+        training: What training gave.
+        test: What the test gave.
+        query: What was chosen after it; stays :data:`NO_QUERY` in the last round.
+        seconds: Of each verb.
     """
 
-    decision: Decision
-    scores: Scores
-    asked: int
-    tokens: int
+    t: int
+    rounds: int
+    label_count: int
+    training: TrainingResult = field(init=False)
+    test: Evaluation = field(init=False)
+    query: Query = NO_QUERY
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def indices(self) -> list[int]:
-        """Pool indices to label, best first."""
-        return self.decision.indices
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What ``metrics.json`` says of the query; nothing where there was none."""
-        made = self.decision
-        notes: dict[str, Any] = {"size": len(made.indices)} if made.indices else {}
-        if len(made.indices) < self.asked:
-            notes["exhausted"] = True
-        if made.full is not None:
-            notes |= {
-                name: getattr(made, name)
-                for name in ("base_weight", "effective_weight", "near_ties")
-            }
-        return notes
-
-
-NO_QUERY = Query(Decision([]), Scores({}), asked=0, tokens=0)
-
-
-class Clock:
-    """Seconds of the parts of a round, one after another."""
-
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        self.seconds = dict(seconds)
-        self._last = time.perf_counter()
-
-    def stop(self, part: str, *, saved: float = 0.0) -> None:
-        """End a part; ``saved``: seconds of work that another run had done for it."""
-        now = time.perf_counter()
-        self.seconds[part] = round(now - self._last + saved, 3)
-        self._last = now
+    def metrics(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        training, test = self.training, self.test
+        return {
+            "round": self.t,
+            "rounds": self.rounds,
+            "labeled": self.label_count,
+            **test.metrics,
+            "training": {
+                "updates": len(training.log),
+                "last": training.log[-1] if training.log else None,
+                "validation_loss": training.validation,
+                "kept_epoch": training.kept_epoch,
+            },
+            "query": self.query.notes,
+            "seconds": self.seconds,
+            "tokens": {
+                "train": training.tokens,
+                "evaluate": test.tokens,
+                "score": self.query.tokens,
+            },
+        }
 
 
-def write_round(
-    config: Config,
-    place: Path,
-    round_: tuple[int, int],
-    labeled: int,
-    fitted: TrainingResult,
-    tested: Evaluation,
-    query: Query,
-    clock: Clock,
-    adapted: PeftModel,
-) -> None:
-    """Write a round's files into its folder.
+@contextlib.contextmanager
+def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> Iterator[Round]:
+    """Yield round ``t``, to be filled in; a clean exit writes it, whole or not at all, and says it.
 
-    Args:
-        config: Of the run.
-        place: The folder.
-        round_: t, and R: how many rounds there will be.
-        labeled: Labels it was trained on.
-        fitted: What training gave.
-        tested: What the test gave.
-        query: What was chosen after it.
-        clock: Seconds of its parts.
-        adapted: The model with the trained adapter.
+    To be used inside ``learner.fresh_adapter(t)``, whose adapter may be kept.
 
     Raises:
         InputError: A full disk, say; what is complete stays as it is.
     """
-    t, rounds = round_
-    metrics = {
-        "round": t,
-        "rounds": rounds,
-        "labeled": labeled,
-        **tested.metrics,
-        "training": {
-            "updates": len(fitted.log),
-            "last": fitted.log[-1] if fitted.log else None,
-            "validation_loss": fitted.validation,
-            "kept_epoch": fitted.kept_epoch,
-        },
-        "query": query.notes,
-        "seconds": clock.seconds,
-        "tokens": {"train": fitted.tokens, "evaluate": tested.tokens, "score": query.tokens},
-    }
-    last = t == rounds - 1 or not query.indices
-    kept = config.tracking.save_adapters
+    with folder.new_round(t) as place:
+        round_ = Round(t, learner.rounds, pool.label_count)
+        yield round_
+        round_.seconds = learner.seconds
+        if folder.write:
+            write_round(place, round_, learner)
+    log_round(round_)
+
+
+def write_round(place: Path, round_: Round, learner: Learner) -> None:
+    """Write a round's files into its folder.
+
+    Raises:
+        InputError: A full disk, say.
+    """
+    query = round_.query
+    last = round_.t == round_.rounds - 1 or not query.indices
+    kept = learner.config.tracking.save_adapters
     with writing(place, ROOM):
-        write_jsonl(place / "training.jsonl", fitted.log)
-        write_jsonl(place / "predictions.jsonl", tested.predictions)
+        write_jsonl(place / "training.jsonl", round_.training.log)
+        write_jsonl(place / "predictions.jsonl", round_.test.predictions)
         if query.decision.full is not None:
             decided = query.decision.arrays()
-            free = np.array(label_free(config))
+            free = np.array(label_free(learner.config))
             query.scores.save(place / "scores.npz", **decided, label_free=free)
         if query.indices:
             write_json(place / "selected.json", {"indices": query.indices})
         if kept == "all" or (last and kept == "last"):
-            adapter.save(adapted, place / "adapter")
-        write_json(place / "metrics.json", metrics)
+            learner.save_adapter(place / "adapter")
+        write_json(place / "metrics.json", round_.metrics)
 
 
-def report(t: int, labeled: int, tested: Evaluation, query: Query, clock: Clock) -> None:
+def log_round(round_: Round) -> None:
     """Say in one line what a round gave, and in another what decided its query."""
-    m, s = tested.metrics, clock.seconds
+    m, s, query = round_.test.metrics, round_.seconds, round_.query
     logger.info(
         "round %d: %d labels, accuracy %.3f ± %.3f, ECE %.3f (over-confidence %+.3f), %.1f s "
         "(train %.1f, evaluate %.1f, score %.1f)",
-        *(t, labeled, m["accuracy"], m["accuracy_stderr"], m["ece"], m["overconfidence"]),
+        *(round_.t, round_.label_count),
+        *(m["accuracy"], m["accuracy_stderr"], m["ece"], m["overconfidence"]),
         *(sum(s.values()), s["train"], s["evaluate"], s["score"]),
     )
     weights = query.notes.get("effective_weight")
@@ -165,8 +141,12 @@ def report(t: int, labeled: int, tested: Evaluation, query: Query, clock: Clock)
         )
 
 
-def result(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """Return the content of ``result.json``, from the files of the complete rounds."""
+def write_result(folder: RunFolder, config: Config) -> None:
+    """Write ``result.json`` from the files of the complete rounds: the run is finished."""
+    folder.write_result(_result(folder, config) if folder.write else {})
+
+
+def _result(folder: RunFolder, config: Config) -> dict[str, Any]:
     rounds = [folder.read_round(t, "metrics.json") for t in range(folder.complete_rounds())]
     kept = ("round", "labeled", *NEEDED, "seconds", "tokens")
     points = [{key: r[key] for key in kept if key in r} for r in rounds]

@@ -25,9 +25,11 @@ from typing import IO, Any
 
 from star import checksums
 from star.active_learning import locking, new_folder
+from star.active_learning.processes import Alone, Processes
 from star.active_learning.run_checks import check_run, complete_rounds
 from star.active_learning.run_names import folder_of, refuse_foreign
 from star.config import Config, config_hash, to_yaml
+from star.data.pool import Pool, first_labels
 from star.errors import InputError
 from star.files import as_json, atomic_write, read_json, sync, writing
 from star.provenance import environment
@@ -43,30 +45,35 @@ LOCK = "make room, let it be written, or set output_dir: no run goes without its
 
 @dataclass
 class RunFolder:
-    """One run's folder, from :meth:`open`; a context manager that gives the lock back.
+    """One run's folder, to read; from :meth:`open`, to write: a context manager with a lock.
 
-    Under several processes the main one opens it to write, the others with ``write=False``: their
-    ``write_*`` do nothing, and ``new_round`` gives them the path without touching the disk. Whoever
-    reads what another process wrote must wait for it first (``accelerator.wait_for_everyone``).
+    Of several processes the main one writes, and they wait for each other where one reads what
+    another has written: at the end of ``open``, of every ``new_round`` and of ``write_result``.
     """
 
     path: Path
-    write: bool = True
+    write: bool = False
+    processes: Processes = field(default_factory=Alone, repr=False, compare=False)
     _lock: IO[bytes] | None = field(default=None, repr=False, compare=False)
     _made: list[Path] = field(default_factory=list, repr=False, compare=False)
     _wrote: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
-    def open(cls, config: Config, *, write: bool = True) -> RunFolder:
-        """Return the run's folder, made if new, and locked where ``write``.
+    def open(cls, config: Config, processes: Processes | None = None) -> RunFolder:
+        """Return the run's folder; in the main process made if new, locked, and written.
+
+        Args:
+            config: Of the run.
+            processes: That share it; ``None``: this one alone.
 
         Raises:
             InputError: The folder holds another configuration's run or something else, another live
                 process is writing it, or it cannot be made. Nothing in it is changed then.
         """
-        path = folder_of(config)
-        if not write:
-            return cls(path, write=False)
+        path, processes = folder_of(config), processes or Alone()
+        if not processes.is_main_process:
+            processes.wait_for_everyone()
+            return cls(path, processes=processes)
         made: list[Path] = []
         try:
             with writing(path, "set output_dir"):
@@ -77,12 +84,13 @@ class RunFolder:
         except InputError:
             new_folder.remove(path, made, ())
             raise
-        run = cls(path, _lock=lock, _made=made)
+        run = cls(path, True, processes, _lock=lock, _made=made)
         try:
             # Again, now that nobody else can have written it in between.
             refuse_foreign(path, config)
             check_run(path, adapters=True)
             run._begin(config)
+            processes.wait_for_everyone()
         except BaseException as error:
             run.__exit__(type(error), error, error.__traceback__)
             raise
@@ -180,6 +188,21 @@ class RunFolder:
             elif path.read_bytes() != content:
                 raise checksums.damaged(path, "holds other rows than this seed draws")
 
+    def initial(self, pool: Pool[Any], config: Config) -> tuple[list[int], list[int]]:
+        """Return the pool indices of the validation rows and of the first labels, written down.
+
+        Raises:
+            InputError: The pool is too small, or others are written down already.
+        """
+        held_out, first = first_labels(
+            pool,
+            held_out=config.task.validation_size,
+            initial=config.pool.initial_size,
+            seed=config.seed,
+        )
+        self.write_initial(sorted(held_out + first), validation=held_out)
+        return held_out, first
+
     def round_folder(self, t: int) -> Path:
         """Return the folder of round ``t``, whether or not it is there."""
         return self.path / "rounds" / f"{t:02d}"
@@ -188,8 +211,8 @@ class RunFolder:
     def new_round(self, t: int) -> Iterator[Path]:
         """Yield an empty folder that becomes round ``t``'s at a clean exit.
 
-        After an exception or a kill it stays under its temporary name, for a look at it; the next
-        attempt empties it.
+        All processes leave it together. After an exception or a kill it stays under its temporary
+        name, for a look at it; the next attempt empties it.
 
         Raises:
             FileExistsError: Round ``t`` is complete already.
@@ -198,6 +221,7 @@ class RunFolder:
         partial = final.with_name(f".{final.name}.partial")
         if not self.write:
             yield partial
+            self.processes.wait_for_everyone()
             return
         if final.exists():
             raise FileExistsError(f"round {t} is complete already: {final}")
@@ -214,6 +238,7 @@ class RunFolder:
             sync(partial)
             os.rename(partial, final)
             sync(final.parent)
+        self.processes.wait_for_everyone()
 
     def complete_rounds(self) -> int:
         """Return how many rounds are complete.
@@ -227,8 +252,28 @@ class RunFolder:
         """Return the content of a JSON file (``metrics.json``, ...) of round ``t``."""
         return read_json(self.round_folder(t) / name)
 
+    def stored_query(self, t: int, pool: Pool[Any]) -> list[int]:
+        """Return the pool indices that the complete round ``t`` chose; ``pool``: as it was then.
+
+        Raises:
+            InputError: The record is lost, or names other than distinct unlabelled examples.
+        """
+        path = self.round_folder(t) / "selected.json"
+        if not path.is_file():
+            raise checksums.damaged(path, "is missing")
+        indices: list[int] = self.read_round(t, path.name)["indices"]
+        unknown = sorted(set(indices) - set(pool.unlabelled))
+        if unknown:
+            raise checksums.damaged(
+                path, f"asks for {unknown[:5]}, no unlabelled examples of the pool"
+            )
+        if len(set(indices)) < len(indices):
+            raise checksums.damaged(path, "asks for an example twice")
+        return indices
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, which declares the run finished."""
         if self.write:
             self.put("result.json", as_json(dict(result)))
             sync(self.path)
+        self.processes.wait_for_everyone()

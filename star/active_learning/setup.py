@@ -1,9 +1,8 @@
-"""What a run works on, made ready: the model loaded, the rows admitted, the answers locked away."""
+"""What a run works on, made ready: the model loaded, the rows cut, the answers locked away."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.strategies import strategy_of
@@ -11,14 +10,14 @@ from star.acquisition.trial import trial
 from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.first_round import FirstRound
+from star.active_learning.learner import Learner
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
 from star.config import Config, own_strategy
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool, early_end, possible_rounds
-from star.data.task import Answer, Example, Task
+from star.data.task import Answer, Example
 from star.errors import InputError
-from star.evaluation.evaluate import Evaluation
 from star.models import distributed, mc_dropout, sources, targets
 from star.models import loading as models
 from star.models.batching import Batching
@@ -28,43 +27,67 @@ from star.models.truncation import Limits, closes_choices, truncate_prompts
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class World:
-    """What a run works on. The pool's answers are in the oracle, and nowhere else."""
+def prepare(
+    config: Config, folder: RunFolder, rows: tasks.TaskData | None = None
+) -> tuple[Pool[Answer], Oracle[Answer], Learner]:
+    """Return the pool, all unlabelled, its answers behind the oracle, and the learner.
 
-    model: LanguageModel
-    task: Task
-    pool: Pool
-    oracle: Oracle[Answer]
-    examples: dict[int, Example]  # by pool index
-    test: list[Example]
-    test_answers: list[Answer]
-    validation: list[int]  # pool indices, held out
-    base: Evaluation | None  # of the base model on the test split; None: not asked for
-    limits: Limits
-    scorer: PoolScorer | None  # None: nothing is scored (random choice)
-    first: FirstRound
-    complete: int  # rounds found complete on disk
-    rounds: int  # R, the trainings there will be
+    Data and model are loaded, prompts cut by the truncation rule, base scores computed.
 
+    Args:
+        config: Of the run.
+        folder: What it stands for is written there, or refused if the run was begun on another.
+        rows: What ``tasks.load`` gives; ``None`` = they are loaded here.
 
-def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = None) -> World:
-    """Load data and model, apply the truncation rule, and put the answers behind the oracle."""
+    Raises:
+        InputError: Anything the user can mend.
+    """
     name = own_strategy(config.acquisition)
-    strategy = strategy_of(config.acquisition)
-    source = fingerprint(name)
+    strategy, source = strategy_of(config.acquisition), fingerprint(name)
     data = rows or tasks.load(config.task, seed=config.seed)
     if name is not None:  # before hours of work
         prompts = {example.index: example.prompt for example in data.pool.examples}
         logger.info("%s", trial(config, prompts, labels=len(data.task.labels or ())))
-    prompt = data.task.prompt.text
     whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
-    logger.info("%s: %r", whose, prompt)
+    logger.info("%s: %r", whose, data.task.prompt.text)
     for note in data.notes:
         logger.warning("%s", note)
-    with (
-        distributed.state().main_process_first()
-    ):  # one process converts and caches, the others read
+    model = _load_model(config, folder, data, source)
+    examples, test = _that_fit(config, model, data)
+    pool: Pool[Answer] = Pool([example.index for example in examples])
+    first = config.pool.initial_size + config.task.validation_size
+    data.require(first, len(examples))  # before hours of scoring
+    answers = zip(data.pool.examples, data.pool.answers, strict=True)
+    oracle = Oracle({example.index: answer for example, answer in answers})
+    scorer = None
+    if "scores" in strategy.needs:
+        scorer = PoolScorer(
+            model,
+            examples,
+            config=config.acquisition,
+            limits=Limits.of(config.evaluation),
+            oracle=oracle,
+            cache=sources.cache_root(config.tracking.cache_dir),
+        )
+        scorer.base()  # now, while no adapter is there
+    learner = Learner(
+        config,
+        model,
+        data.task,
+        examples=examples,
+        test=tasks.Split(test, data.test.answers),
+        scorer=scorer,
+        first_round=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
+        rounds=_rounds(config, folder, len(examples)),
+    )
+    return pool, oracle, learner
+
+
+def _load_model(
+    config: Config, folder: RunFolder, data: tasks.TaskData, source: str | None
+) -> LanguageModel:
+    """Return the base model; write down what the run's names stand for."""
+    with distributed.state().main_process_first():  # one converts and caches, the others read
         model = models.load(
             config.model, cache_dir=config.tracking.cache_dir, batching=Batching.of(config)
         )
@@ -83,57 +106,29 @@ def prepare(config: Config, folder: RunFolder, rows: tasks.TaskData | None = Non
         contents.say_other_computation(folder.path, model.info["computation"])
         record_modules(folder, modules)
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
-        told["prompt"] = prompt
-        own = {} if source is None else {"strategy": {"name": name, "sha256": source}}
-        folder.describe(model.info, told | {"counts": data.counts}, **own)
-    limits = Limits(
-        max_new_tokens=config.evaluation.max_new_tokens,
-        max_prompt_length=config.evaluation.max_prompt_length,
-    )
-    rule = {"limits": limits, "overlong": config.task.overlong}
-    pooled, cut = truncate_prompts(model, data.pool.examples, where="pool", **rule)
+        told |= {"prompt": data.task.prompt.text, "counts": data.counts}
+        own = {"name": own_strategy(config.acquisition), "sha256": source}
+        folder.describe(model.info, told, **({} if source is None else {"strategy": own}))
+    return model
+
+
+def _that_fit(
+    config: Config, model: LanguageModel, data: tasks.TaskData
+) -> tuple[list[Example], list[Example]]:
+    """Return the questions of the pool and of the test, ``task.overlong`` applied."""
+    rule = {"limits": Limits.of(config.evaluation), "overlong": config.task.overlong}
+    pool, cut = truncate_prompts(model, data.pool.examples, where="pool", **rule)
     # Test rows always stay: leaving some out would change the question that is asked.
     rule["overlong"] = "error" if config.task.overlong == "error" else "truncate"
     test, cut_test = truncate_prompts(model, data.test.examples, where="test", **rule)
     for line in filter(None, (cut, cut_test)):
         logger.warning("%s", line)
-    if closes_choices(model, pooled) and not config.train.append_eos:
+    if closes_choices(model, pool) and not config.train.append_eos:
         logger.warning(
             "one choice begins another: both are scored with the end-of-sequence token behind, "
             "which train.append_eos=false leaves untrained"
         )
-    pool = Pool([example.index for example in pooled])
-    first = config.pool.initial_size + config.task.validation_size
-    data.require(first, len(pooled))  # before hours of scoring
-    answers = zip(data.pool.examples, data.pool.answers, strict=True)
-    oracle = Oracle({example.index: answer for example, answer in answers})
-    scorer = None
-    if "scores" in strategy.needs:
-        scorer = PoolScorer(
-            model,
-            pooled,
-            config=config.acquisition,
-            limits=limits,
-            oracle=oracle,
-            cache=sources.cache_root(config.tracking.cache_dir),
-        )
-        scorer.base()  # now, while no adapter is there
-    return World(
-        model=model,
-        task=data.task,
-        pool=pool,
-        oracle=oracle,
-        examples={example.index: example for example in pooled},
-        test=test,
-        test_answers=data.test.answers,
-        validation=[],
-        base=None,
-        limits=limits,
-        scorer=scorer,
-        first=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
-        complete=folder.complete_rounds(),
-        rounds=_rounds(config, folder, len(pooled)),
-    )
+    return pool, test
 
 
 def _rounds(config: Config, folder: RunFolder, size: int) -> int:

@@ -28,9 +28,20 @@ def finished(config: Config) -> Path | None:
     if not (folder_of(config) / "result.json").exists():
         return None
     with RunFolder.open(config) as folder:
+        return nothing_to_do(folder, config)
+
+
+def nothing_to_do(folder: RunFolder, config: Config) -> Path:
+    """Return the path of a finished run's folder, and say that it is one.
+
+    Raises:
+        InputError: It was made on another content of the configuration's names, for which its
+            numbers do not answer.
+    """
+    if folder.write:
         contents.refuse_other(folder.path, contents.Contents().of(config))
-        logger.info("%s is finished already; nothing to do", folder.path)
-        return folder.path
+    logger.info("%s is finished already; nothing to do", folder.path)
+    return folder.path
 
 
 def rows(config: Config) -> tasks.TaskData:

@@ -1,5 +1,7 @@
 """The pool, split into labelled and unlabelled, and the oracle that sells labels.
 
+Algorithm 1's sets: D_L is ``Pool.labelled`` with its answers, D_U ``Pool.unlabelled`` without any.
+
 A *pool index* is the 0-based row of the stored train split. Limits, de-duplication and hold-outs
 leave indices out; nothing renumbers them. Every array of indices in this project is in that frame.
 """
@@ -7,8 +9,9 @@ leave indices out; nothing renumbers them. Every array of indices in this projec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from star import seeding
 from star.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class PoolExhaustedError(InputError):
 
 
 class NotUnlabelledError(ValueError):
-    """An index was queried that is not in the pool, or twice: a strategy's fault."""
+    """An index was to be labelled that is not unlabelled, or twice: a strategy's fault."""
 
 
 class Oracle(Generic[T]):
@@ -59,10 +62,17 @@ class Oracle(Generic[T]):
         self.__answers = dict(answers)
         self.asked: list[int] = []
 
-    def label(self, indices: Iterable[int]) -> list[T]:
-        """Return the answers of ``indices`` in their order, and note that they were bought."""
+    def label(self, indices: Iterable[int]) -> dict[int, T]:
+        """Return index to answer in the order of ``indices``, and note that they were bought.
+
+        Raises:
+            KeyError: An index is not in the pool; nothing is bought then.
+            NotUnlabelledError: One is named twice.
+        """
         indices = [int(i) for i in indices]
-        answers = [self.__answers[i] for i in indices]
+        answers = {i: self.__answers[i] for i in indices}
+        if len(answers) != len(indices):
+            raise NotUnlabelledError(f"labels are bought once, got {indices}")
         self.asked.extend(indices)
         return answers
 
@@ -78,43 +88,64 @@ class Oracle(Generic[T]):
         return [self.__answers[int(i)] for i in indices]
 
 
-class Pool:
-    """A partition of pool indices into labelled (in the order they were bought) and unlabelled.
+class Pool(Generic[T]):
+    """What is labelled, with its answers, and what is not, as indices alone.
+
+    Answers come in from an oracle that has sold them: no other can be had here.
 
     Args:
-        indices: The pool indices that take part, in any order, without repeats.
+        indices: The pool indices that take part, in any order, without repeats; all unlabelled.
     """
 
     def __init__(self, indices: Sequence[int]) -> None:
         self._unlabelled = {int(i) for i in indices}
         if len(self._unlabelled) != len(indices):
             raise ValueError("pool indices must not repeat")
-        self._labelled: list[int] = []
+        self._labelled: dict[int, T] = {}
+        self._held_out: dict[int, T] = {}
 
     @property
-    def labelled(self) -> list[int]:
-        """Pool indices in the order they were labelled."""
-        return list(self._labelled)
+    def labelled(self) -> dict[int, T]:
+        """Pool index to answer of what is trained on, in the order it was labelled."""
+        return dict(self._labelled)
+
+    @property
+    def held_out(self) -> dict[int, T]:
+        """Pool index to answer of the validation rows: labelled, and never trained on."""
+        return dict(self._held_out)
 
     @property
     def unlabelled(self) -> list[int]:
         """Pool indices, ascending."""
         return sorted(self._unlabelled)
 
-    def query(self, indices: Iterable[int]) -> None:
-        """Move ``indices`` from unlabelled to labelled.
+    @property
+    def label_count(self) -> int:
+        """How many labels have been bought, those of validation rows too."""
+        return len(self._labelled) + len(self._held_out)
+
+    def add(self, answers: Mapping[int, T]) -> None:
+        """Move examples from unlabelled to labelled.
+
+        Args:
+            answers: Pool index to answer, as :meth:`Oracle.label` gives them.
 
         Raises:
-            NotUnlabelledError: An index is unknown, labelled already, or named twice.
+            NotUnlabelledError: An index is unknown or labelled already; nothing is moved then.
         """
-        indices = [int(i) for i in indices]
-        wrong = sorted(set(indices) - self._unlabelled)
-        if wrong or len(set(indices)) != len(indices):
-            raise NotUnlabelledError(
-                f"queried indices must be unlabelled and distinct; wrong: {wrong[:5] or indices}"
-            )
-        self._unlabelled -= set(indices)
-        self._labelled += indices
+        self._take(answers)
+        self._labelled |= answers
+
+    def hold_out(self, answers: Mapping[int, T]) -> None:
+        """Move examples from unlabelled to the validation rows; as :meth:`add`."""
+        self._take(answers)
+        self._held_out |= answers
+
+    def _take(self, answers: Mapping[int, T]) -> None:
+        wrong = sorted(answers.keys() - self._unlabelled)
+        if wrong:
+            raise NotUnlabelledError(f"labelled indices must be unlabelled; wrong: {wrong[:5]}")
+        self._unlabelled -= answers.keys()
 
     def require(self, count: int) -> None:
         """Raise ``PoolExhaustedError`` if fewer than ``count`` are unlabelled."""
@@ -135,3 +166,24 @@ class Pool:
         available = self.unlabelled
         order = torch.randperm(len(available), generator=generator)[:count]
         return sorted(available[i] for i in order.tolist())
+
+
+def first_labels(
+    pool: Pool[Any], *, held_out: int, initial: int, seed: int
+) -> tuple[list[int], list[int]]:
+    """Return the pool indices of the validation rows and of the first examples to train on.
+
+    Both ascending, drawn from what is unlabelled: for a seed the same whatever the strategy.
+
+    Args:
+        pool: With nothing labelled.
+        held_out: Number of validation rows.
+        initial: Number of first examples.
+        seed: Of the run.
+
+    Raises:
+        PoolExhaustedError: There are not so many.
+    """
+    held = pool.draw(held_out, seeding.generator(seed, "validation"))
+    rest: Pool[Any] = Pool(sorted(set(pool.unlabelled) - set(held)))
+    return held, rest.draw(initial, seeding.generator(seed, "initial"))

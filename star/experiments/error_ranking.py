@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star.acquisition.pool_scorer import PoolScorer
-from star.active_learning.loop import evaluate_on, passes_of
+from star.active_learning.learner import passes_of
 from star.active_learning.run_folder import RunFolder
-from star.active_learning.setup import World, prepare
+from star.active_learning.setup import prepare
 from star.config import Config, load
 from star.data.pool import Oracle
 from star.errors import InputError
@@ -48,16 +48,16 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     """
     config, folder = load(Path(run) / "config.yaml"), RunFolder(Path(run), write=False)
     rounds = _rounds(folder)
-    world = prepare(config, folder)
-    assert world.scorer is not None  # it has scores
+    _, oracle, learner = prepare(config, folder)
+    assert learner.scorer is not None  # it has scores
     a = config.acquisition
-    places = [example.index for example in world.test]
+    places = [example.index for example in learner.test.examples]
     test = PoolScorer(
-        world.model,
-        world.test,
+        learner.model,
+        learner.test.examples,
         config=a,
-        limits=world.limits,
-        oracle=Oracle(dict(zip(places, world.test_answers, strict=True))),
+        limits=learner.limits,
+        oracle=Oracle(dict(zip(places, learner.test.answers, strict=True))),
         cache=sources.cache_root(config.tracking.cache_dir),
     )
     base = np.full(len(places), np.nan)
@@ -67,13 +67,14 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     for t in rounds:
         place = folder.round_folder(t)
         scores, wrong = read_npz(place / "scores.npz"), _errors(place, places)
-        _check_base(world, scores, place, config)
+        _check_base(learner.scorer, scores, place, config)
         unlabelled = scores["index"].tolist()
-        with saved_adapter.load(world.model, place / "adapter") as adapted:
+        with saved_adapter.load(learner.model, place / "adapter") as adapted:
             full = test.full(places, passes_of(config, adapted, t)).score(a.measure, a.reduction)
-            examples = [world.examples[i] for i in unlabelled]
+            examples = [learner.examples[i] for i in unlabelled]
             # All of them, as a simulation can; nothing of it is written into the run.
-            told = evaluate_on(config, world, examples, world.oracle.label(unlabelled)).predictions
+            answers = list(oracle.label(unlabelled).values())
+            told = learner.results(examples, answers).predictions
         rows.append(
             {"round": t, "labeled": folder.read_round(t, "metrics.json")["labeled"]}
             | _part("test", base, full, wrong)
@@ -116,14 +117,13 @@ def _errors(place: Path, indices: list[int]) -> list[bool]:
     return [not row["correct"] for row in rows]
 
 
-def _check_base(world: World, scores: Mapping[str, Any], place: Path, config: Config) -> None:
+def _check_base(scorer: PoolScorer, scores: Mapping[str, Any], place: Path, config: Config) -> None:
     """Refuse a run whose base scores, made now, would be others."""
     a = config.acquisition
     if a.measure == "bald":
         return
-    assert world.scorer is not None
     try:
-        now = world.scorer.base_at(scores["index"].tolist()).score(a.measure, a.reduction)
+        now = scorer.base_at(scores["index"].tolist()).score(a.measure, a.reduction)
         same = np.allclose(now, scores["base"], rtol=1e-2, atol=1e-2)
     except (IndexError, ValueError):
         same = False

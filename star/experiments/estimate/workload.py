@@ -16,7 +16,7 @@ from star import seeding
 from star.acquisition.pool_scorer import continuation_of
 from star.config import Config, needs_scores
 from star.data.loading import TaskData
-from star.data.pool import Pool, early_end
+from star.data.pool import Pool, early_end, first_labels
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows
@@ -212,10 +212,7 @@ def plan(
         shape: Of the model with its adapter.
         queries: What is picked after each round; ``None`` = as random choice would.
     """
-    limits = Limits(
-        max_new_tokens=config.evaluation.max_new_tokens,
-        max_prompt_length=config.evaluation.max_prompt_length,
-    )
+    limits = Limits.of(config.evaluation)
     rule = config.task.overlong
     pool, cut = truncate_prompts(
         model, data.pool.examples, limits=limits, overlong=rule, where="pool"
@@ -259,15 +256,16 @@ def picks(
         indices: Pool indices that take part.
         queries: What is picked after each round; ``None`` = as random choice would.
     """
-    pool = Pool(indices)
-    held = pool.draw(config.task.validation_size, seeding.generator(config.seed, "validation"))
-    pool.query(held)
-    pool.query(pool.draw(config.pool.initial_size, seeding.generator(config.seed, "initial")))
+    pool: Pool[None] = Pool(indices)
+    held, initial = config.task.validation_size, config.pool.initial_size
+    apart, first = first_labels(pool, held_out=held, initial=initial, seed=config.seed)
+    pool.hold_out(dict.fromkeys(apart))
+    pool.add(dict.fromkeys(first))
     for t in range(config.pool.rounds):
         left = pool.unlabelled
-        yield Round(sorted(set(pool.labelled) - set(held)), left)
+        yield Round(sorted(pool.labelled), left)
         if t == config.pool.rounds - 1 or not left:
             return
         count = min(config.pool.query_size, len(left))
         drawn = pool.draw(count, seeding.generator(config.seed, "random", t))
-        pool.query(drawn if queries is None else queries[t])
+        pool.add(dict.fromkeys(drawn if queries is None else queries[t]))

@@ -1,0 +1,242 @@
+"""The model that learns: trained on what is labelled, tested, and asked what to label next."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
+
+from star.acquisition.decision import decide
+from star.acquisition.pool_scorer import PoolScorer
+from star.acquisition.scores import Scores
+from star.active_learning.first_round import FirstRound
+from star.active_learning.query import Query
+from star.config import Config
+from star.data.loading import Split
+from star.data.pool import Pool
+from star.data.task import Answer, Example, Task
+from star.evaluation import views
+from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
+from star.models import adapter, sources, training
+from star.models.language_model import LanguageModel
+from star.models.mc_dropout import Passes
+from star.models.truncation import Limits, encode_rows, released_mask
+
+logger = logging.getLogger(__name__)
+
+VERBS = ("train", "evaluate", "score")  # of a round, as its seconds and tokens are kept
+
+
+class Learner:
+    """A base model in memory, with one adapter at a time, and all that a round does with it.
+
+    The verbs of a round, in their order: :meth:`fresh_adapter`, inside it :meth:`train`,
+    :meth:`evaluate`, :meth:`query`. They take the pool, which has no answer but those bought.
+
+    Attributes:
+        config: Of the run.
+        model: The base model.
+        examples: All questions of the pool by their indices, without answers.
+        test: Questions and answers that every round is tested on.
+        scorer: Of the pool's examples; ``None``: the strategy looks at no scores.
+        rounds: R, the number of trainings.
+        seconds: Of this round's verbs so far; where the first round is shared, of the run that did
+            the work.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: LanguageModel,
+        task: Task,
+        *,
+        examples: Sequence[Example],
+        test: Split,
+        scorer: PoolScorer | None,
+        first_round: FirstRound,
+        rounds: int,
+    ) -> None:
+        self.config, self.model, self.rounds = config, model, rounds
+        self.examples: Mapping[int, Example] = {example.index: example for example in examples}
+        self.test, self.scorer = test, scorer
+        self.limits = Limits.of(config.evaluation)
+        self.seconds: dict[str, float] = {}
+        self._task, self._first_round = task, first_round
+        self._base: Evaluation | None = None  # of the base model on the test rows
+        self._adapted: PeftModel | None = None
+        self._lapped = 0.0
+
+    @contextmanager
+    def fresh_adapter(self, t: int) -> Iterator[None]:
+        """Put round ``t``'s adapter on the model: A random, B = 0; take it off on the way out.
+
+        Before the first one the base model is evaluated, if its view is asked for.
+        """
+        if "base" in self.config.evaluation.views and self._base is None:
+            cache = sources.cache_root(self.config.tracking.cache_dir) / "tested"
+            self._base = self.results(
+                self.test.examples, self.test.answers, partial(evaluate_once, cache)
+            )
+        config = self.config
+        with adapter.fresh(self.model, config.adapter, seed=config.seed, round_=t) as adapted:
+            self._adapted = adapted
+            self.seconds, self._lapped = dict.fromkeys(VERBS, 0.0), time.perf_counter()
+            try:
+                yield
+            finally:
+                self._adapted = None
+
+    @property
+    def adapted(self) -> PeftModel:
+        """The model with the round's adapter."""
+        if self._adapted is None:
+            raise RuntimeError("no adapter is on the model: use the verbs inside fresh_adapter")
+        return self._adapted
+
+    def train(self, pool: Pool[Answer], t: int) -> training.TrainingResult:
+        """Train the adapter on all that is labelled: B ← B − γ·(g + βB), A likewise without β."""
+        work = partial(self._train, pool, t)
+        trained, seconds = self._first_round.train(self.adapted, work) if t == 0 else (work(), None)
+        self._lap("train", seconds)
+        return trained
+
+    def evaluate(self, pool: Pool[Answer], t: int) -> Evaluation:
+        """Return the test results, with the calibration of each view that is asked for."""
+        work = partial(self._evaluate, pool.held_out, t)
+        tested, seconds = self._first_round.evaluate(work) if t == 0 else (work(), None)
+        self._lap("evaluate", seconds)
+        return tested
+
+    def query(self, pool: Pool[Answer], t: int) -> Query:
+        """Choose K of what is unlabelled: by default the highest λ(t)·ũ_base + (1 − λ(t))·ũ_full.
+
+        Reads no answer; of the scorer's ``continuation: gold``, see there.
+        """
+        indices, wanted = pool.unlabelled, self.config.pool.query_size
+        if len(indices) < wanted:
+            logger.warning("round %d: %d unlabelled left, all are queried", t, len(indices))
+        scores, tokens, seconds = Scores({"index": np.asarray(indices, dtype=np.int64)}), 0, None
+        if self.scorer is not None:
+            work = partial(self.scorer.full, indices, passes_of(self.config, self.adapted, t))
+            full, seconds = self._first_round.full(len(indices), work) if t == 0 else (work(), None)
+            scores = self.scorer.scores(indices, full)
+            tokens = full.tokens + (self.scorer.base().tokens if t == 0 else 0)
+        decision = decide(
+            scores,
+            self.config.acquisition,
+            t=t,
+            rounds=self.rounds,
+            count=wanted,
+            seed=self.config.seed,
+            dtype=self.config.model.dtype,
+        )
+        self._lap("score", seconds)
+        return Query(decision, scores, wanted, tokens)
+
+    def results(
+        self,
+        examples: list[Example],
+        answers: list[Answer],
+        how: Callable[..., Evaluation] | None = None,
+    ) -> Evaluation:
+        """Return what the view that is on answers, as ``evaluation`` asks for.
+
+        Args:
+            examples: Questions.
+            answers: Theirs, in the same order.
+            how: ``evaluate``, or what keeps its results; ``None`` = ``evaluate``.
+        """
+        asked = self.config.evaluation
+        return (how or evaluate)(
+            self.model,
+            self._task,
+            examples,
+            answers,
+            limits=self.limits,
+            by_likelihood=asked.choice_by == "likelihood",
+            bins=asked.ece_bins,
+            choice_score=asked.choice_score,
+            digits=asked.extraction == "digits",
+        )
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the round's adapter, as PEFT does."""
+        adapter.save(self.adapted, folder)
+
+    def _lap(self, verb: str, seconds: float | None) -> None:
+        """End a verb; ``seconds``: of the shared work, where it is; ``None``: since the last."""
+        now = time.perf_counter()
+        self.seconds[verb] = round(now - self._lapped if seconds is None else seconds, 3)
+        self._lapped = now
+
+    def _train(self, pool: Pool[Answer], t: int) -> training.TrainingResult:
+        config, labelled, held_out = self.config, pool.labelled, pool.held_out
+        encoded = self._training_rows(labelled)
+        if encoded.truncated:
+            logger.warning("round %d: %d training rows were cut to fit", t, len(encoded.truncated))
+        rows = encoded.rows
+        if config.train.loss_mask == "released":
+            rows = released_mask(self.model, rows, labelled)
+        return training.fit(
+            self.model,
+            self.adapted,
+            rows,
+            config=config.train,
+            regularizer=config.regularizer,
+            seed=config.seed,
+            round_=t,
+            validation=self._training_rows(held_out).rows if held_out else (),
+            schedule_rows=len(self.test) if config.train.schedule_from == "test" else None,
+        )
+
+    def _training_rows(self, answers: Mapping[int, Answer]) -> Any:
+        indices = sorted(answers)
+        return encode_rows(
+            self.model,
+            [self.examples[i] for i in indices],
+            [answers[i].target for i in indices],
+            eos=self.config.train.append_eos,
+            max_length=self.config.train.max_length,
+        )
+
+    def _evaluate(self, held_out: Mapping[int, Answer], t: int) -> Evaluation:
+        """Return the test results and the calibration of the views; labels read: bought ones."""
+        tested = self.results(self.test.examples, self.test.answers)
+        validation = None
+        if held_out:
+            validation = self.results([self.examples[i] for i in held_out], list(held_out.values()))
+        config = self.config.evaluation
+        passes = passes_of(self.config, self.adapted, t) if "mc" in config.views else None
+        compared = views.compare(
+            self.model,
+            self.adapted,
+            self.test.examples,
+            tested,
+            limits=self.limits,
+            bins=config.ece_bins,
+            choice_score=config.choice_score,
+            passes=passes,
+            base=self._base,
+            validation=validation,
+        )
+        parts = [self._base if t == 0 else None, validation]
+        tokens = tested.tokens + compared.tokens + sum(part.tokens for part in parts if part)
+        metrics = {**tested.metrics, "calibration": compared.calibration}
+        return replace(tested, metrics=metrics, tokens=tokens)
+
+
+def passes_of(config: Config, adapted: PeftModel, t: int) -> Passes | None:
+    """Return the round's MC-dropout passes; ``None`` where none are asked for or can differ."""
+    mc = config.acquisition.mc_dropout
+    # Random choice may train without dropout, or not at all; then there is nothing to average.
+    if not mc.passes or not config.adapter.lora_dropout or config.train.max_steps == 0:
+        return None
+    return Passes(adapted, mc, seed=config.seed, round_=t)

@@ -1,0 +1,48 @@
+"""What was chosen after a round, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from star.acquisition.decision import Decision
+from star.acquisition.scores import Scores
+
+
+@dataclass(frozen=True)
+class Query:
+    """What was chosen after a round, and why.
+
+    Attributes:
+        decision: What was picked, and what decided it.
+        scores: Of the unlabelled pool.
+        wanted: K of the configuration; the pool may have had fewer left.
+        tokens: Logical work of scoring.
+    """
+
+    decision: Decision
+    scores: Scores
+    wanted: int
+    tokens: int
+
+    @property
+    def indices(self) -> list[int]:
+        """Pool indices to label, best first."""
+        return self.decision.indices
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What ``metrics.json`` says of the query; nothing where there was none."""
+        decision = self.decision
+        notes: dict[str, Any] = {"size": len(self.indices)} if self.indices else {}
+        if len(self.indices) < self.wanted:
+            notes["exhausted"] = True
+        if decision.full is not None:
+            notes |= {
+                name: getattr(decision, name)
+                for name in ("base_weight", "effective_weight", "near_ties")
+            }
+        return notes
+
+
+NO_QUERY = Query(Decision([]), Scores({}), wanted=0, tokens=0)
