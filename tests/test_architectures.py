@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from star.cli.main import main
 from star.config import ModelConfig
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.language_model import LanguageModel
 from star.models.score_texts import score_texts
 
@@ -67,6 +68,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return functools.cache(lambda name: architectures.make(name, root / name))
 
 
+@functools.cache
 def plain(folder: Path, dtype: str = "float32") -> tuple[Any, Any]:
     """Return transformers' own model and tokenizer."""
     causal = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
@@ -95,14 +97,21 @@ def plain_answer(causal: Any, tokenizer: Any, prompt: str) -> str:
     return str(whole.removeprefix(tokenizer.decode(ids, skip_special_tokens=True)))
 
 
+LOADED: dict[str, LanguageModel] = {}
+LOAD = models.load
+
+
+def loaded_once(config: ModelConfig, *, batching: Batching) -> LanguageModel:
+    """Return a model as ``load`` does, which takes longer than to score with it."""
+    model = LOADED.get(repr(config)) or LOADED.setdefault(repr(config), LOAD(config))
+    model.batching = batching
+    return model
+
+
 def score(folder: Path, rows: list[dict[str, str]], **options: Any) -> list[dict[str, Any]]:
-    return score_texts(str(folder), rows, device="cpu", max_new_tokens=NEW, **options)
-
-
-def load(folder: Path, dtype: Any = "float32") -> LanguageModel:
-    kernel: Any = plain(folder)[0].config.get_text_config()._attn_implementation
-    config = ModelConfig(str(folder), device="cpu", dtype=dtype, attn_implementation=kernel)
-    return models.load(config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", loaded_once)
+        return score_texts(str(folder), rows, device="cpu", max_new_tokens=NEW, **options)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -141,7 +150,10 @@ def test_mamba_in_bfloat16(folder_of: Any) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_what_is_packed(name: str, folder_of: Any) -> None:
-    model = load(folder_of(name))
+    folder = folder_of(name)
+    kernel: Any = plain(folder)[0].config.get_text_config()._attn_implementation
+    config = ModelConfig(str(folder), device="cpu", attn_implementation=kernel)
+    model = loaded_once(config, batching=Batching())
     window = model.traits.window
     if name not in EXPERTS - PACKED:
         assert model.packable is (name in PACKED)
