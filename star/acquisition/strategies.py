@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from star import seeding
-from star.acquisition import blending, user_function
+from star.acquisition import batches, blending, user_function
 from star.acquisition.components import Components
 from star.acquisition.needs import needs
 from star.config import AcquisitionConfig
@@ -71,6 +71,9 @@ def random(pool: Components) -> ArrayLike:
 STRATEGIES: dict[str, Strategy] = {
     "top_k": Strategy(top_k, needs("scores")),
     "random": Strategy(random, needs()),
+    "softmax": Strategy(batches.softmax, needs("scores")),
+    "power": Strategy(batches.power, needs("scores")),
+    "softrank": Strategy(batches.softrank, needs("scores")),
 }
 
 

@@ -20,7 +20,7 @@ examples:
   star replay RUN acquisition.select=random --json rows.json
 
 keys that can be asked for:
-  acquisition.strategy, .select (top_k, random), .measure, .reduction, .combine, .normalization
+  acquisition.strategy, .select, .coldness, .measure, .reduction, .combine, .normalization
   acquisition.base_weight.schedule, .value, .rounds, .decay
   acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
   pool.query_size

@@ -35,6 +35,7 @@ from star.files import kind_of, write_json
 REPLAYABLE = (
     "acquisition.strategy",
     "acquisition.select",
+    "acquisition.coldness",
     "acquisition.measure",
     "acquisition.reduction",
     "acquisition.combine",
