@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -177,6 +178,61 @@ def test_an_interrupt_at_the_start(delay: float, tmp_path: Path) -> None:
     assert process.returncode == 130 and out == ""
     assert err.splitlines()[-1] == "interrupted; start the same command again to go on"
     assert "Traceback" not in err
+
+
+UNREAD = """
+import json, os, sys
+from star.__main__ import main
+for words in json.loads(sys.argv[1]):
+    if not (child := os.fork()):
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, 1)
+        sys.argv[1:] = words
+        sys.exit(main())
+    print(words[0], os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        (
+            ("replay", "{run}"),
+            ("report", "{run}"),
+            ("report", "{run}", "--format", "json"),
+            ("sweep", "configs/tables/main.yaml", "--executor", "print"),
+            ("run", "-", "{finished}"),
+        ),
+        pytest.param(
+            (
+                ("estimate", "-", "{finished}", "--flops-per-second", "1e12"),
+                ("report", "scripts/results/main", "--output", "{new}"),
+                ("run", "-", "{finished}", "run_name=anew"),
+            ),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["at once", "after work"],
+)
+def test_no_verb_complains_that_nobody_reads(
+    commands: tuple[tuple[str, ...], ...], finished: list[str], tmp_path: Path
+) -> None:
+    place = dict(word.split("=", 1) for word in finished)
+    names = {"{run}": f"{place['output_dir']}/done", "{new}": str(tmp_path / "new")}
+    spelt = [
+        [names.get(w, w) for word in words for w in (finished if word == "{finished}" else [word])]
+        for words in commands
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", UNREAD, json.dumps(spelt)],
+        env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.stdout == ""
+    said = done.stderr.splitlines()
+    assert [line for line in said if line.endswith(" 141")] == [f"{c[0]} 141" for c in commands]
+    for noise in ("Traceback", "Broken", "Exception", "error"):
+        assert noise not in done.stderr
 
 
 LOADED = """
