@@ -185,6 +185,10 @@ WORDS = {
     "long-name": run(f"run_name={'x' * 300}", says=("x" * 30, "name")),
     "output-in-a-file": run("output_dir=/dev/null/x", says=("/dev/null/x", "output_dir")),
     "pool-too-small": run("pool.initial_size=99", says=("12 available / 99 requested",)),
+    "pool-too-small-for-a-limit": run(
+        *("pool.initial_size=99", "task.pool_limit=30"),
+        says=("12 available / 99 requested", "task.validation_size\n"),
+    ),
     "no-room": run("evaluation.max_new_tokens=256", says=("max_new_tokens=256", "no room")),
     "choices-of-numbers": run(
         "acquisition.select=top_k", "acquisition.continuation=choices", says="choice task"

@@ -44,6 +44,7 @@ def check_run(run: Path, *, adapters: bool = False) -> None:
     if not summed:
         _say_unchecked(run)
         _check_configuration(run)
+    _check_environment(run)
     labelled = set(_check_initial(run, begun=bool(rounds)))
     measured = []
     for t, place in enumerate(rounds):
@@ -123,6 +124,24 @@ def _check_configuration(run: Path) -> None:
             raise damaged(
                 path, f"has the hash {now}, but {run / name} says {noted}: it was cut or edited"
             )
+
+
+def _check_environment(run: Path) -> None:
+    """Refuse a record of the first start and later ones that is not of its form."""
+    path = run / "environment.json"
+    if not path.exists():
+        return  # an earlier version, or one that has just begun
+    record = _mapping(path)
+    resumed = record.get("resumed", [])
+    if not isinstance(resumed, list) or not all(isinstance(start, dict) for start in resumed):
+        raise damaged(path, "must hold a list of starts under 'resumed'")
+    for start in (record, *resumed):
+        for part in ("data", "model", "strategy"):
+            content = start.get(part) or {}
+            if not isinstance(content, dict):
+                raise damaged(path, f"must hold a mapping under '{part}', got {content!r:.40}")
+            if not isinstance(content.get("computation") or {}, dict):
+                raise damaged(path, f"must hold a mapping under '{part}: computation'")
 
 
 def _without(path: Path, error: InputError) -> str:

@@ -97,9 +97,8 @@ class TaskData:
             why += f"out ({', '.join(places)}{more}); "
         if kept < len(self.pool):
             why += f"{len(self.pool) - kept} left out by task.overlong={config.overlong}; "
-        limit = (
-            "" if config.pool_limit is None else f", or raise task.pool_limit={config.pool_limit}"
-        )
+        cut = len(self.pool) + len(self.repeated) == config.pool_limit
+        limit = f", or raise task.pool_limit={config.pool_limit}" if cut else ""
         raise PoolExhaustedError(
             f"pool exhausted: {kept} available / {count} requested; {why}lower pool.initial_size "
             f"or task.validation_size{limit}"
