@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,7 +97,23 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, ASCII], ids=["C", "ASCII"])
-def test_a_name_beyond_ascii_in_a_locale_without_it(
+def test_names_beyond_ascii_in_a_locale_without_it(
+    locale: dict[str, str], finished: list[str], tmp_path: Path
+) -> None:
+    place = dict(word.split("=", 1) for word in finished)
+    shutil.copytree(Path(place["output_dir"]) / "done", tmp_path / "né λ" / "é")
+    rows = "'né λ/picks.json'"
+    done = shell(f"cd '{tmp_path}' && star replay 'né λ/é' --json {rows}", **locale)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "né λ/picks.json").read_text(encoding="utf-8"))
+    done = shell(f"cd '{tmp_path}' && star run - task.name=jsonl 'task.data_dir=né μ'", **locale)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "né μ not found" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, ASCII], ids=["C", "ASCII"])
+def test_a_run_in_a_locale_without_its_letters(
     locale: dict[str, str], tiny_llama: Path, tmp_path: Path
 ) -> None:
     data = runs.write_data(tmp_path / "né λ", pool=8, test=2)
