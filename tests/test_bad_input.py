@@ -155,6 +155,9 @@ WORDS = {
     ),
     "best-of-nothing": run("train.keep=best", says=("train.keep=best", "task.validation_size > 0")),
     "no-modules": run("adapter.target_modules=[]", says=("target_modules is empty",)),
+    "word-among-modules": run(
+        "adapter.target_modules=auto,q_proj", says=("write it alone", "['auto', 'q_proj']")
+    ),
     "no-such-module": run(
         "adapter.target_modules=q_prj", says=("'q_prj'", "did you mean 'q_proj'?")
     ),

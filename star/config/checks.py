@@ -106,6 +106,8 @@ def check_modules(key: str, modules: Any) -> None:
     for module in modules:
         if not isinstance(module, str):
             raise InputError(f"{key} must be text, got {module!r} as YAML reads it; quote it")
+        if module in MODULE_WORDS:
+            raise InputError(f"{key}={module} chooses all modules; write it alone, got {modules!r}")
         if not module.strip("."):
             raise InputError(f"{key} holds {module!r}, which names no module")
 
