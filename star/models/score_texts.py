@@ -183,7 +183,7 @@ def _encode(loaded: LanguageModel, rows: Sequence[Row], places: Sequence[str]) -
                     "them; remove one of the two (ids of another model's tokenizer say nothing)"
                 )
         elif text is not None and not encoded[i].continuation:
-            raise InputError(f"{place}: 'continuation' {text!r} has no tokens")
+            raise InputError(f"{place}: 'continuation' {text!r} has no tokens behind the prompt's")
     return encoded
 
 
