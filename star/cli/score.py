@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+from star.config import McDropoutConfig, ModelConfig
+from star.config.keys import fields_of
 
 
 def add(verbs: Any) -> None:
@@ -25,20 +28,29 @@ def add(verbs: Any) -> None:
     verb.add_argument("--force", action="store_true", help="replace OUT.jsonl if it is there")
     verb.add_argument("--adapter", metavar="DIR", help="a PEFT LoRA adapter folder")
     verb.add_argument("--mc-passes", type=int, default=0, metavar="S", help="MC-dropout passes")
-    verb.add_argument("--masks", choices=("consistent", "token"), default="consistent")
+    _add_key(verb, "--masks", McDropoutConfig, "masks")
     verb.add_argument("--seed", type=int, default=0, help="of the dropout masks")
     verb.add_argument("--batch-size", type=int, default=16)
     verb.add_argument("--max-new-tokens", type=int, default=256)
-    verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    verb.add_argument("--device", default="auto")
+    _add_key(verb, "--dtype", ModelConfig, "dtype")
+    _add_key(verb, "--device", ModelConfig, "device")
     verb.add_argument("--revision", help="of a model on the Hub: branch, tag or commit")
-    verb.add_argument("--quantization", choices=("none", "nf4"), default="none")
-    verb.add_argument(
-        "--attn",
-        choices=("sdpa", "eager", "flash_attention_2"),
+    _add_key(verb, "--quantization", ModelConfig, "quantization")
+    _add_key(
+        verb, "--attn", ModelConfig, "attn_implementation", default=None,
         help="attention kernel; without it sdpa, or eager where the model has no other",
-    )
+    )  # fmt: skip
     verb.set_defaults(execute=execute)
+
+
+def _add_key(
+    verb: argparse.ArgumentParser, option: str, section: type, key: str, **others: str | None
+) -> None:
+    """Add an option for a configuration's key, with the key's choices, default and help."""
+    field = dict(fields_of(section))[key]
+    choices = get_args(get_type_hints(section)[key]) or None
+    words = {"default": field.default, "help": field.metadata["help"], **others}
+    verb.add_argument(option, choices=choices, **words)
 
 
 def execute(options: argparse.Namespace) -> int:
