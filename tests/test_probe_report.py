@@ -224,7 +224,9 @@ def test_runs_are_gathered_measured_once_and_reported(
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "report")
 
 
-def test_a_table_without_runs_or_with_other_rows(tmp_path: Path, capsys: Any) -> None:
+def test_a_table_without_runs_or_with_other_rows(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "plain.yaml").write_text("seed: 0\n")
 
     def table(row: str) -> str:
@@ -236,6 +238,14 @@ def test_a_table_without_runs_or_with_other_rows(tmp_path: Path, capsys: Any) ->
     out = str(tmp_path / "runs")
     assert main(["report", table("picks-star"), "--output-dir", out]) == 2
     assert "table small has no runs in" in capsys.readouterr().err
+    # What is committed beside the table file answers where no runs are named.
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "scripts/results/small"
+    kept.mkdir(parents=True)
+    write_json(kept / "probes.json", record(gap=[gap_row()]))
+    assert main(["report", "small.yaml"]) == 0
+    assert "| choice | 20 | 0.250 |" in capsys.readouterr().out
+    assert main(["report", "small.yaml", "--output-dir", out]) == 2
     (tmp_path / "runs/small").mkdir(parents=True)
     for row in ("star", "picks-"):
         assert main(["report", table(row), "--output-dir", out]) == 2

@@ -30,7 +30,7 @@ from star.experiments.report import gathering
 from star.experiments.report.figures import ENDINGS
 from star.experiments.report.made_by import provenance
 from star.experiments.report.probe_tables import PROBES
-from star.experiments.report.results import COMMITTED
+from star.experiments.report.results import committed
 from star.experiments.sweep.cell_run import finished
 from star.experiments.table import Table, cells
 from star.files import read_json, write_json
@@ -122,13 +122,9 @@ def _of_table(table: Table, root: Path | None) -> dict[str, Any]:
     runs = Path("runs") if root is None else root
     if (runs / table.name).is_dir():
         return gather(table, runs)
-    for place in (Path(), *table.path.resolve().parents):
-        kept = place / COMMITTED / table.name / FILE
-        if root is None and kept.is_file():
-            logger.warning(
-                "no runs of table %s: this is the committed record, %s", table.name, kept
-            )
-            return _read(kept)
+    kept = committed(table, FILE) if root is None else None
+    if kept is not None:
+        return _read(kept)
     raise InputError(
         f"table {table.name} has no runs in {runs / table.name}; run star sweep {table.path}"
     )

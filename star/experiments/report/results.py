@@ -19,6 +19,7 @@ from star.experiments.report.record import Record, read_record
 from star.experiments.report.single_runs import of_runs
 from star.experiments.report.typed_json import plain
 from star.experiments.sweep.cell_run import read_failure
+from star.experiments.table import Table
 from star.outputs import refuse_inside_run
 
 if TYPE_CHECKING:
@@ -139,20 +140,27 @@ def _of_table(path: Path, root: Path | None) -> Record:
             f"table {table.name} has no run folders in {root / table.name}; run star sweep {path} "
             f"--output-dir {root}, or leave --output-dir out for the committed results"
         )
-    for place in (Path(), *path.resolve().parents):
-        kept = place / COMMITTED / table.name / FILE
-        if kept.is_file():
-            logger.warning(
-                "no runs of table %s in %s: these are the committed results, %s",
-                table.name,
-                runs / table.name,
-                kept,
-            )
-            return read_record(kept)
+    kept = committed(table, FILE)
+    if kept is not None:
+        return read_record(kept)
     raise InputError(
         f"table {table.name} has no results: neither run folders in {runs / table.name} nor "
         f"{COMMITTED / table.name / FILE}; run star sweep {path}"
     )
+
+
+def committed(table: Table, name: str) -> Path | None:
+    """Return the committed file of a table that has no runs, and say that it is reported.
+
+    It is looked for below the current folder, and below those that the table file is in.
+    """
+    for place in (Path(), *table.path.resolve().parents):
+        kept = place / COMMITTED / table.name / name
+        if kept.is_file():
+            message = "no runs of table %s in %s: these are the committed results, %s"
+            logger.warning(message, table.name, Path("runs") / table.name, kept)
+            return kept
+    return None
 
 
 def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas.DataFrame:
