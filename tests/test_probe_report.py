@@ -94,6 +94,14 @@ def test_means_intervals_and_pictures(tmp_path: Path) -> None:
     assert all(path.is_file() for path in paths)
 
 
+def test_masks_without_a_run_have_a_whole_row() -> None:
+    row = {"task": "choice", "masks": "token", "spread": 0.1, "stability": {"1": 0.5}}
+    text = probe_tables.write_tables(record(dropout=[row | {"top_k_stability": {"1": 0.25}}]))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| choice | token | 0.100 | 0.500 | – | 0.250 | – | – | – |" in lines
+
+
 def test_what_made_the_runs_is_told() -> None:
     told = provenance(runs=3, cells=4, star=[{"commit": None, "dirty": None}])
     text = probe_tables.write_tables(record(gap=[gap_row()], provenance=told))

@@ -226,9 +226,8 @@ def _dropout(rows: list[Row]) -> tuple[str, Picture]:
             seeds = _where(rows, task=task, masks=masks)
             stable = [{"S": int(s), "rho": v} for r in seeds for s, v in r["stability"].items()]
             panels[task][masks] = _line(stable, "S", "rho")
-            counts = ("1", "4") if seeds else ()
-            steady = [_interval(r["stability"].get(s) for r in seeds) for s in counts]
-            top = [_interval(r["top_k_stability"].get(s) for r in seeds) for s in counts]
+            steady = [_interval(r["stability"].get(s) for r in seeds) for s in ("1", "4")]
+            top = [_interval(r["top_k_stability"].get(s) for r in seeds) for s in ("1", "4")]
             keys = ("spearman_without", "overlap_without")
             rest = [_interval(r.get(key) for r in seeds) for key in keys]
             spread = _interval(r["spread"] for r in seeds)
