@@ -339,7 +339,7 @@ def test_a_wrong_target_is_named_with_the_nearest(model: LanguageModel) -> None:
     assert not list(adapter.layers(model.causal))
 
 
-# --- folded into the weights -------------------------------------------------------------------
+# --- merged into the weights -------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -356,10 +356,10 @@ def test_folded_weights_compute_the_same_and_go_without_a_trace(
             base = model.logits(model.hidden(ids)[0])
         with merging.merged(model.causal):
             for _, layer in adapter.layers(adapted):
-                layer.lora_B["default"].register_forward_hook(lambda *_: pytest.fail("not folded"))
-            folded = model.logits(model.hidden(ids)[0])
+                layer.lora_B["default"].register_forward_hook(lambda *_: pytest.fail("not merged"))
+            merged = model.logits(model.hidden(ids)[0])
         assert (plain - base).abs().max() > 0.1
-        torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(merged, plain, rtol=1e-5, atol=1e-4)
         after = dict(adapted.named_parameters())
         assert after.keys() == parameters.keys()
         assert all(after[name] is parameters[name] for name in after)
@@ -378,9 +378,9 @@ def test_other_architectures_fold_as_well(name: str, tiny_llama: Path, tmp_path:
         # Falcon has a linear layer of its own.
         assert merging.Merged(model.causal).possible == (name != "falcon")
         with merging.merged(model.causal):
-            folded = model.logits(model.hidden(ids)[0])
+            merged = model.logits(model.hidden(ids)[0])
         assert (plain - base).abs().max() > 0.1
-        torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(merged, plain, rtol=1e-4, atol=1e-4)
         adapter.save(adapted, tmp_path / "adapter")
     assert torch.equal(model.logits(model.hidden(ids)[0]), base)
     with saved_adapter.load(model, tmp_path / "adapter"):
@@ -402,8 +402,8 @@ def test_the_scale_of_rslora(name: str, tiny_llama: Path, tmp_path: Path) -> Non
         assert {layer.scaling["default"] for _, layer in adapter.layers(adapted)} == {4.0}
         assert torch.equal(model.logits(model.hidden(ids)[0]), expected)
         with merging.merged(model.causal):
-            folded = model.logits(model.hidden(ids)[0])
-        torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-4)
+            merged = model.logits(model.hidden(ids)[0])
+        torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
         adapter.save(adapted, tmp_path / "adapter")
     # PEFT alone reads it back.
     loaded = AutoModelForCausalLM.from_pretrained(folder)

@@ -117,11 +117,11 @@ def test_work_adds_up_and_takes_its_time() -> None:
 def test_bytes_by_hand() -> None:
     assert costs.weight_bytes(STACK, 2.0) == 2 * 208
     assert costs.weight_bytes(STACK, 2.0, four_bit=True) == 128 * (4.127 / 8) + 2 * 80
-    held = 4 * 32 + 4 * 128  # the adapter, and a copy of the weights it is folded into
+    held = 4 * 32 + 4 * 128  # the adapter, and a copy of the weights it is merged into
     cache = 2 * 2 * 4 * 3 * 7 * 4  # keys and values: layers, width, rows, tokens, bytes
-    found = costs.generating_bytes(STACK, rows=3, tokens=7, size=4, folded=True)
+    found = costs.generating_bytes(STACK, rows=3, tokens=7, size=4, merged=True)
     assert found == held + cache + 4 * 3 * 10
-    found = costs.scoring_bytes(STACK, tokens=5, logits=100, size=4, folded=False)
+    found = costs.scoring_bytes(STACK, tokens=5, logits=100, size=4, merged=False)
     assert found == 4 * 32 + 5 * 4 * (32 + 16 + 48) + 1200
 
 

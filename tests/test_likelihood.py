@@ -233,7 +233,7 @@ def test_no_gradient_and_no_random_numbers(model: LanguageModel) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packed, folded and fused, against one padded row at a time through the LoRA branch."""
+    """Packed, merged and fused, against one padded row at a time through the LoRA branch."""
     data = tasks.load(TaskConfig(name="arithmetic", pool_limit=80, test_limit=1)).pool
     fast = models.load(ModelConfig(dtype=dtype, device="cpu"))
     rows = encode_rows(fast, data.examples, [a.target for a in data.answers]).rows

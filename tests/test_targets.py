@@ -91,8 +91,8 @@ def test_every_adapter_acts_in_every_architecture(name: str, word: str) -> None:
         for full, layer in layers.items():
             assert layer.lora_A["default"].weight.grad.any(), full
         with torch.no_grad(), merging.merged(causal):
-            folded = causal(input_ids=ids, use_cache=False).logits
-        torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-4)
+            merged = causal(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(merged, plain, rtol=1e-3, atol=1e-4)
 
 
 def test_a_name_that_would_take_in_the_head_gets_its_path() -> None:

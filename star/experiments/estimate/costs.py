@@ -241,7 +241,7 @@ def training_bytes(
     return 16.0 * shape.lora + tokens * layers + 3.0 * 4.0 * predicted * shape.vocabulary
 
 
-def scoring_bytes(shape: Shape, *, tokens: int, logits: int, size: float, folded: bool) -> float:
+def scoring_bytes(shape: Shape, *, tokens: int, logits: int, size: float, merged: bool) -> float:
     """Return the bytes that scoring needs beside the base weights, at its peak.
 
     Args:
@@ -249,13 +249,13 @@ def scoring_bytes(shape: Shape, *, tokens: int, logits: int, size: float, folded
         tokens: Of a forward pass; of one layer's activations, which are not kept.
         logits: Elements of the vocabulary head's output at once; three tensors of them.
         size: Bytes an element of the base weights.
-        folded: Whether the adapter is folded into a copy of the weights.
+        merged: Whether the adapter is merged into a copy of the weights.
     """
     layer = size * (4 * shape.hidden + 2 * shape.attention + 3 * shape.intermediate)
-    return _held(shape, size, folded) + tokens * layer + 3.0 * 4.0 * logits
+    return _held(shape, size, merged) + tokens * layer + 3.0 * 4.0 * logits
 
 
-def generating_bytes(shape: Shape, *, rows: int, tokens: int, size: float, folded: bool) -> float:
+def generating_bytes(shape: Shape, *, rows: int, tokens: int, size: float, merged: bool) -> float:
     """Return the bytes that generating needs beside the base weights: keys, values, logits.
 
     Args:
@@ -263,11 +263,11 @@ def generating_bytes(shape: Shape, *, rows: int, tokens: int, size: float, folde
         rows: Of a batch.
         tokens: Of prompt and longest answer.
         size: Bytes an element of the base weights.
-        folded: Whether the adapter is folded into a copy of the weights.
+        merged: Whether the adapter is merged into a copy of the weights.
     """
     cache = 2.0 * shape.layers * shape.key_value * rows * tokens * size
-    return _held(shape, size, folded) + cache + 4.0 * rows * shape.vocabulary
+    return _held(shape, size, merged) + cache + 4.0 * rows * shape.vocabulary
 
 
-def _held(shape: Shape, size: float, folded: bool) -> float:
-    return 4.0 * shape.lora + size * shape.adapted * folded
+def _held(shape: Shape, size: float, merged: bool) -> float:
+    return 4.0 * shape.lora + size * shape.adapted * merged

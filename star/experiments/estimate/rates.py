@@ -155,7 +155,7 @@ def _lengths(rows: Sequence[TokenRow]) -> tuple[list[int], list[int]]:
 def _rate(work: Callable[[int], float], start: int = 2) -> float:
     """Return FLOP/s of ``work(rows)``, which returns its FLOPs; more rows until it takes long.
 
-    What one row takes is taken off: it is mostly what comes once, such as folding the adapter in,
+    What one row takes is taken off: it is mostly what comes once, such as merging the adapter in,
     and a run does that once for a whole pool.
     """
     work(1)  # threads, kernels and caches are set up

@@ -74,15 +74,15 @@ class Workload:
         return self.config.evaluation.choice_by == "likelihood" and self.test.choices.size > 0
 
     @property
-    def folds(self) -> bool:
-        """Whether the adapter is folded into the weights where it is scored."""
+    def merges(self) -> bool:
+        """Whether the adapter is merged into the weights where it is scored."""
         model = self.config.model
         return model.dtype == "float32" and model.quantization == "none"
 
     def beside(self, passes: int = 0) -> bool:
         """Whether the adapter is a product of its own beside each matrix where it is scored."""
         masks = self.config.acquisition.mc_dropout.masks
-        return not self.folds or (passes > 0 and masks == "token")
+        return not self.merges or (passes > 0 and masks == "token")
 
     def train(self, t: int) -> Work:
         """Return the work of training round ``t``, its validation included."""
