@@ -15,15 +15,33 @@ from star.files import read_npz, write_npz
 from star.models import training
 
 
-@pytest.fixture
-def go(tiny_llama: Path, tmp_path: Path) -> Any:
-    data = runs.write_data(tmp_path / "data")
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return runs.write_data(tmp_path_factory.mktemp("data"))
 
-    def go(name: str, *words: str, shared: bool = True) -> Path:
-        place = [f"tracking.first_rounds={tmp_path / 'first'}"] if shared else []
+
+@pytest.fixture
+def go(tiny_llama: Path, data: Path, tmp_path: Path) -> Any:
+    def go(name: str, *words: str, first: Path | None = tmp_path / "first") -> Path:
+        place = [] if first is None else [f"tracking.first_rounds={first}"]
         return runs.go(tiny_llama, data, tmp_path / name, "pool.rounds=2", *place, *words)
 
     return go
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the plain run, made without a first round to share."""
+    return runs.go(tiny_llama, data, tmp_path_factory.mktemp("alone"), "pool.rounds=2")
+
+
+@pytest.fixture(scope="module")
+def there(tiny_llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the plain run's first round is."""
+    root = tmp_path_factory.mktemp("there")
+    words = ("pool.rounds=2", f"tracking.first_rounds={root / 'first'}")
+    runs.go(tiny_llama, data, root / "run", *words)
+    return root / "first"
 
 
 @pytest.fixture
@@ -59,13 +77,15 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("words", OTHERS, ids=lambda words: words[0].partition(".")[2])
-def test_a_shared_first_round_changes_nothing(go: Any, counts: Any, words: Any) -> None:
+def test_a_shared_first_round_changes_nothing(
+    go: Any, counts: Any, words: Any, alone: Path
+) -> None:
     first = go("a")
     assert counts == {"train": 2, "score": 1}
     second = go("b", *words)
     assert counts == {"train": 3, "score": 1}  # a last round is not scored
-    same(first, go("c", shared=False))
-    same(second, go("d", *words, shared=False))
+    same(first, alone)
+    same(second, go("d", *words, first=None))
     # The seconds are those of the run that did the work.
     seconds = [runs.read(run / "result.json")["rounds"][0]["seconds"] for run in (first, second)]
     assert seconds[0]["train"] == seconds[1]["train"]
@@ -85,11 +105,16 @@ def test_a_shared_first_round_changes_nothing(go: Any, counts: Any, words: Any) 
         "acquisition.mc_dropout.passes=2",  # the view mc is evaluated with them
     ],
 )
-def test_what_makes_another_first_round(go: Any, counts: Any, word: str) -> None:
-    go("a")
-    before = counts["train"]
-    go("b", word)
-    assert counts["train"] == before + 2
+def test_what_makes_another_first_round(go: Any, there: Path, counts: Any, word: str) -> None:
+    go("b", word, first=there)
+    assert counts["train"] == 2
+
+
+def test_the_plain_run_finds_the_first_round_that_is_there(
+    go: Any, there: Path, counts: Any
+) -> None:
+    go("b", first=there)
+    assert counts["train"] == 1
 
 
 def test_other_scores_of_the_same_training(go: Any, counts: Any) -> None:
@@ -100,7 +125,7 @@ def test_other_scores_of_the_same_training(go: Any, counts: Any) -> None:
         before = dict(counts)
         second = go(f"b-{words[0]}", *words)
         assert counts == {"train": before["train"] + 1, "score": before["score"] + 1}
-        same(second, go(f"c-{words[0]}", *words, shared=False))
+        same(second, go(f"c-{words[0]}", *words, first=None))
 
 
 def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
