@@ -54,11 +54,8 @@ class Shared:
 class Versus:
     """The difference in area to a row on the same seeds; see ``Comparison``.
 
-    Attributes:
-        p_corrected: Of the t test, after Holm's correction over the table.
-        p_sign_flip_corrected: Likewise.
-        family: Number of comparisons it was corrected for; ``None``: it was no test.
-        seeds_needed: At the level 0.05 / family.
+    Both p-values after Holm's correction, too, the t test's as ``p_corrected``; ``family``: the
+    number of comparisons it was corrected for; ``seeds_needed`` at the level 0.05 / family.
     """
 
     row: str

@@ -26,13 +26,9 @@ VIEWS = ("base", "full", "mc")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table: a method.
+    """A row of a table: a method, in words and settings ``key=value``.
 
     Attributes:
-        name: Of the row.
-        about: In words; may be empty.
-        preset: Of its configuration.
-        settings: ``key=value`` each.
         naive: Rows that lack what the method adds; a name alone stood there before a column could
             have a counterpart of its own.
         curve: Whether it has a learning curve.
@@ -48,14 +44,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table: a task and a model.
-
-    Attributes:
-        name: Of the column.
-        about: In words; may be empty.
-        settings: ``key=value`` each.
-        prompts: Prompt template to the rows that were asked so.
-    """
+    """A column of a table: a task and a model; ``prompts``: template to rows that were asked so."""
 
     name: str
     about: str
@@ -182,15 +171,12 @@ class Record:
 
     Attributes:
         table: Its name.
-        title: In words.
         since: Sentences by hand, in a committed record that is not made again when the program
             changes: how it was made, and what has changed since. The next gathering drops them.
         baseline: The row that the others are compared with.
-        settings: ``key=value`` each, of every row.
-        rows: In the table's order, as are ``columns``.
-        seeds: Of all cells.
+        settings: Of every row.
         environments: What the runs were made in, each once.
-        cells: Those that were asked for, in the table's order.
+        cells: Those that were asked for, finished or not.
     """
 
     table: str

@@ -76,22 +76,8 @@ def find(source: str | Path, *, root: str | Path | None = None) -> Record:
     Raises:
         InputError: None of these, or no results of the table.
     """
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        return _of_table(path, None if root is None else Path(root))
-    if _is_run(path):
-        return of_runs([path])
-    if path.is_dir() and (path / FILE).is_file():
-        return read_record(path / FILE)
-    if path.is_dir() and (runs := runs_below(path)):
-        return of_runs([], others=runs)
-    if path.is_file():
-        return read_record(path)
-    what = f"holds neither {FILE} nor a run, at any depth" if path.is_dir() else "is not there"
-    raise InputError(
-        f"{path} {what}; name a table file (configs/tables/NAME.yaml), a {FILE}, its folder, a "
-        "run folder, or a folder of run folders"
-    )
+    [record] = find_all([source], root=root)
+    return record
 
 
 def find_all(sources: Sequence[str | Path], *, root: str | Path | None = None) -> list[Record]:
@@ -104,12 +90,21 @@ def find_all(sources: Sequence[str | Path], *, root: str | Path | None = None) -
         raise InputError("name a table file, a record of results or run folders")
     records, runs, below = [], [], []
     for path in map(Path, sources):
-        if _is_run(path):
+        if path.suffix in (".yaml", ".yml"):
+            records.append(_of_table(path, None if root is None else Path(root)))
+        elif any((path / name).is_file() for name in ("config.yaml", "result.json")):
             runs.append(path)
-        elif path.is_dir() and not (path / FILE).is_file() and (inside := runs_below(path)):
+        elif path.is_file() or (path / FILE).is_file():
+            records.append(read_record(path if path.is_file() else path / FILE))
+        elif inside := runs_below(path):
             below += inside
         else:
-            records.append(find(path, root=root))
+            there = f"holds neither {FILE} nor a run, at any depth"
+            raise InputError(
+                f"{path} {there if path.is_dir() else 'is not there'}; name a table file "
+                f"(configs/tables/NAME.yaml), a {FILE}, its folder, a run folder, or a folder of "
+                "run folders"
+            )
     return [*records, of_runs(runs, others=below)] if runs or below else records
 
 
@@ -122,10 +117,6 @@ def runs_below(folder: Path) -> list[Path]:
             runs.append(Path(place))
             folders.clear()
     return runs
-
-
-def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("config.yaml", "result.json"))
 
 
 def _of_table(path: Path, root: Path | None) -> Record:

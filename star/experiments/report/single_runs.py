@@ -45,43 +45,47 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
     runs += _usable(_different([*named, *others])[len(named) :], runs, environments)
     if not runs:
         raise InputError(f"none of the {len(others)} run folders can be reported, see above")
-    columns = _telling({run["place"]: run["places"] for run in runs})
-    rows = {
-        column: _telling({r["method"]: r["methods"] for r in runs if r["place"] == column})
-        for column in columns
-    }
-    found: dict[tuple[str, str, int], dict[str, Any]] = {}
-    where: dict[tuple[str, str, int], Path] = {}
-    for run in runs:
-        key = (columns[run["place"]], rows[run["place"]][run["method"]], run["seed"])
-        if key in found:
-            raise InputError(
-                f"{where[key]} and {run['folder']} are runs of the same configuration and seed; "
-                "name one of them"
-            )
-        place = dict(zip(("column", "row", "seed"), key, strict=True))
-        found[key], where[key] = place | run["content"], run["folder"]
-    names = dict.fromkeys(row for _, row, _ in found)
-    long = {row for (_, row, _), cell in found.items() if len(cell["rounds"]) > 1}
-    prompts = prompts_of(list(found.values()))
+    cells = _placed(runs)
+    prompts = prompts_of(cells)
+    long = {cell["row"] for cell in cells if len(cell["rounds"]) > 1}
     plain = {"about": "", "preset": None, "settings": [], "naive": []}
+    rows, columns = (dict.fromkeys(cell[key] for cell in cells) for key in ("row", "column"))
     content = rounded(
         {
             "table": RUNS,
             "title": "Single runs",
             "baseline": "random",
             "settings": [],
-            "rows": [{"name": row, **plain, "curve": row in long} for row in names],
+            "rows": [{"name": row, **plain, "curve": row in long} for row in rows],
             "columns": [
-                {"name": name, "about": "", "settings": [], "prompts": prompts.get(name, {})}
-                for name in dict.fromkeys(columns.values())
+                {"name": name, "about": "", "prompts": prompts.get(name, {})} for name in columns
             ],
-            "seeds": sorted({seed for _, _, seed in found}),
+            "seeds": sorted({cell["seed"] for cell in cells}),
             "environments": environments,
-            "cells": list(found.values()),
+            "cells": cells,
         }
     )
     return parse(content, ", ".join(map(str, [*folders, *others][:3])))
+
+
+def _placed(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the runs as cells, in columns and rows that tell them apart."""
+    columns = _telling({run["place"]: run["places"] for run in runs})
+    rows = {
+        column: _telling({r["method"]: r["methods"] for r in runs if r["place"] == column})
+        for column in columns
+    }
+    cells, where = [], {}
+    for run in runs:
+        column, row = columns[run["place"]], rows[run["place"]][run["method"]]
+        other = where.setdefault((column, row, run["seed"]), run["folder"])
+        if other is not run["folder"]:
+            raise InputError(
+                f"{other} and {run['folder']} are runs of the same configuration and seed; "
+                "name one of them"
+            )
+        cells.append({"column": column, "row": row, "seed": run["seed"], **run["content"]})
+    return cells
 
 
 def _usable(
