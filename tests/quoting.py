@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from star.experiments.report.comparisons import LEVEL, accuracies, area
-from star.experiments.report.record import read_record
+from star.experiments.report.record import Record, read_record
 from star.experiments.report.significance import compare
 
 CHECKED = "<!-- figures checked -->"
@@ -157,13 +158,18 @@ def _of_table(folder: Path, place: str, scale: float | None) -> Value:
     return _interval(cell, scale, marked=p is not None and p < LEVEL)
 
 
+@cache  # prose quotes many differences of one table
+def _record(path: Path) -> Record:
+    return read_record(path)
+
+
 def _of_difference(
     folder: Path, column: str, rows: tuple[str, str], field: str, scale: float
 ) -> Value:
     """Return the paired difference of two rows, ``auc`` or final ``accuracy``: never marked."""
     of_run = {"auc": area, "accuracy": lambda cell: accuracies(cell)[-1]}.get(field)
     runs: dict[str, dict[int, Fraction]] = {row: {} for row in rows}
-    for cell in read_record(folder / "results.json").results(column):
+    for cell in _record(folder / "results.json").results(column):
         if cell.row in runs and of_run is not None:
             runs[cell.row][cell.seed] = of_run(cell)
     one, two = (runs[row] for row in rows)
