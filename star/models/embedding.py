@@ -1,0 +1,79 @@
+"""Embeddings of prompts by the model itself: the mean of its last hidden states.
+
+Of all tokens of the prompt, special ones at the start included, without dropout, of the view that
+is on: the base model's with the adapter off, the fine-tuned one's with it on. Rows go through the
+model as they do for scores (like lengths together, packed where that is possible), so that what is
+else in a batch changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from star.errors import InputError
+from star.models import merging
+from star.models.batching import halving, length_batches
+from star.models.distributed import collect_arrays, is_main, share
+from star.models.encoding import TokenRow
+from star.models.language_model import LanguageModel
+from star.models.stored_rows import lengths_of
+
+Vectors = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def embed(model: LanguageModel, prompts: Sequence[TokenRow], desc: str = "embed") -> Vectors:
+    """Return (N, H) embeddings in row order, on every process; memory for these and one batch.
+
+    Args:
+        model: With the adapter on or off.
+        prompts: N rows without a continuation.
+        desc: What the bar says, if there is one.
+
+    Raises:
+        InputError: One is not finite (names the row).
+    """
+    mine, most = share(len(prompts)), model.batching
+    lengths = lengths_of(prompts)[mine.start :: mine.step]
+    vectors: Vectors = np.empty((len(mine), 0), dtype=np.float32)
+
+    def work(places: list[int]) -> int:
+        nonlocal vectors
+        rows = [_all_predicting(prompts[mine[i]]) for i in places]
+        batch = model.lay_out(rows, whole=False)
+        states = model.predict(batch).float().split(batch.counts)
+        means = torch.stack([state.mean(dim=0) for state in states]).cpu().numpy()
+        wrong = np.flatnonzero(~np.isfinite(means).all(axis=1))
+        if len(wrong):
+            raise InputError(
+                f"the embedding of row {rows[wrong[0]].index} is not finite (lower "
+                "train.learning_rate, or use float32 or bfloat16)"
+            )
+        if not vectors.shape[1]:
+            vectors = np.empty((len(mine), means.shape[1]), dtype=np.float32)
+        vectors[places] = means
+        return sum(batch.counts)
+
+    bar = tqdm(
+        total=int(lengths.sum()), desc=desc, unit="tok", unit_scale=True, leave=False,
+        disable=not most.progress or not is_main(),
+    )  # fmt: skip
+    with merging.merged(model.causal):
+        batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
+        for count in halving(batches, work):
+            bar.update(count)
+    bar.close()
+    return collect_arrays({"": vectors}, mine, len(prompts))[""]
+
+
+def _all_predicting(row: TokenRow) -> TokenRow:
+    """Return a row whose every prompt token predicts something, which is what is read of a batch.
+
+    The 0 stands for the token behind the prompt; it is not looked at.
+    """
+    return TokenRow(row.index, row.prompt[:1], (*row.prompt[1:], 0))

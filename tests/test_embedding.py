@@ -1,0 +1,80 @@
+"""Embeddings of prompts against a loop over single rows, in any batch, of either view."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from star.errors import InputError
+from star.models import adapter
+from star.models.batching import Batching
+from star.models.embedding import embed
+from star.models.encoding import TokenRow
+from star.models.language_model import LanguageModel
+from star.models.stored_rows import Rows
+from star.models.traits import Traits
+
+PROMPTS = [replace(row, continuation=()) for row in tiny.random_rows(11, seed=4, longest=14)]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> LanguageModel:
+    return tiny.load(tiny_llama)
+
+
+@torch.no_grad()
+def naive(model: LanguageModel) -> np.ndarray:
+    return np.stack(
+        [
+            model.causal.model(input_ids=torch.tensor([row.prompt])).last_hidden_state[0].mean(0)
+            for row in PROMPTS
+        ]
+    )
+
+
+@pytest.mark.parametrize("packable", [True, False])
+@pytest.mark.parametrize("rows, tokens", [(1, 4096), (4, 4096), (64, 4096), (64, 20)])
+def test_no_batch_changes_an_embedding(
+    model: LanguageModel, rows: int, tokens: int, packable: bool
+) -> None:
+    model = replace(model, batching=Batching(rows=rows, tokens=tokens), packable=packable)
+    vectors = embed(model, PROMPTS)
+    assert vectors.dtype == np.float32 and vectors.shape == (11, 32)
+    np.testing.assert_allclose(vectors, naive(model), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(embed(model, Rows(PROMPTS)), vectors)
+
+
+def test_the_view_that_is_on(model: LanguageModel) -> None:
+    base = embed(model, PROMPTS)
+    with tiny.learned(model) as adapted:
+        full = embed(model, PROMPTS)
+        np.testing.assert_allclose(full, naive(model), rtol=1e-4, atol=1e-5)
+        with adapter.base_model(adapted):
+            np.testing.assert_allclose(embed(model, PROMPTS), base, rtol=1e-5, atol=1e-6)
+    assert np.abs(full - base).max() > 0.1
+
+
+def test_a_prompt_as_long_as_the_model_s_positions_or_window(model: LanguageModel) -> None:
+    long = [TokenRow(7, (1, *[5, 9, 11] * 85)), *PROMPTS]
+    assert len(long[0]) == model.max_length
+    alone = embed(model, long)
+    np.testing.assert_allclose(alone[1:], embed(model, PROMPTS), rtol=1e-4, atol=1e-5)
+    cut = replace(model, traits=Traits(window=len(PROMPTS[0])))
+    np.testing.assert_allclose(embed(cut, PROMPTS), alone[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_no_rows_and_what_is_not_finite(model: LanguageModel) -> None:
+    assert len(embed(model, [])) == 0
+    norm = model.causal.model.norm.weight
+    kept = norm.data.clone()
+    try:
+        norm.data.fill_(float("nan"))
+        with pytest.raises(InputError, match=r"embedding of row \d+ is not finite"):
+            embed(model, PROMPTS)
+    finally:
+        norm.data.copy_(kept)
