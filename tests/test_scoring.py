@@ -80,6 +80,7 @@ def same(first: View, second: View) -> None:
     assert first.tokens == second.tokens
     assert (first.num_tokens == second.num_tokens).all() and set(first.sums) == set(second.sums)
     assert all((values == second.sums[name]).all() for name, values in first.sums.items())
+    np.testing.assert_array_equal(first.log_probs, second.log_probs)
 
 
 # --- views -------------------------------------------------------------------------------------
@@ -169,8 +170,34 @@ def test_choices_are_one_position(model: LanguageModel) -> None:
     np.testing.assert_allclose(view.score("predictive_entropy", "sum"), -best, rtol=1e-4)
     np.testing.assert_allclose(view.score("least_confidence", "mean"), 1 - np.exp(best), rtol=1e-4)
     assert view.num_tokens.tolist() == [1] * len(examples)
+    np.testing.assert_allclose(view.log_probs, log_probs, rtol=1e-5, atol=1e-6)
     with pytest.raises(InputError, match="choices needs a choice task"):
         scorer(model, pool(), "choices")
+
+
+def test_log_probabilities_of_choices_are_told_where_they_are_needed(model: LanguageModel) -> None:
+    examples = pool((" 1", " 2", " 3"))
+    indices = [examples[i].index for i in (3, 1)]
+    for wanted in (True, False):
+        limits, oracle = LIMITS, oracle_of(examples)
+        config = AcquisitionConfig(continuation="choices")
+        made = PoolScorer(
+            model, examples, config=config, limits=limits, oracle=oracle, log_probs=wanted
+        )
+        made.base()
+        with tiny.learned(model) as adapted:
+            passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+            scores = made.scores(indices, made.full(indices, passes))
+        assert ("base_log_probs" in scores.arrays) == wanted
+        if wanted:
+            assert scores.log_probs("base").shape == (2, 1, 3)
+            full = scores.log_probs("full")
+            assert full.shape == (2, 2, 3)
+            entropy = scores.arrays["full_max_entropy"]
+            np.testing.assert_allclose(-(np.exp(full) * full).sum(2), entropy, rtol=1e-4)
+        else:
+            with pytest.raises(InputError, match="they are of choices"):
+                scores.log_probs("base")
 
 
 # --- cache -------------------------------------------------------------------------------------

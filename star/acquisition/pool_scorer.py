@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from star.acquisition import uncertainty
-from star.acquisition.scores import REDUCTIONS, Scores
+from star.acquisition.scores import LOG_PROBS, REDUCTIONS, Scores
 from star.acquisition.uncertainty import choice_measures, from_logits
 from star.acquisition.view import Array, View
 from star.cache import cached, key
@@ -39,7 +39,7 @@ from star.models.truncation import Limits, encode_choices, encode_rows
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the scores' meaning; part of the cache key
+VERSION = 3  # of the scores' meaning; part of the cache key
 AT_ONCE = 10_000  # examples that are objects at a time; of all others there are arrays
 
 
@@ -54,6 +54,7 @@ class PoolScorer:
         limits: ``max_new_tokens``.
         oracle: Asked for answers by ``continuation: gold`` alone.
         cache: Folder of base scores; ``None`` keeps none on disk.
+        log_probs: Whether log-probabilities of choices are among the scores.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class PoolScorer:
         limits: Limits,
         oracle: Oracle[Answer],
         cache: Path | None = None,
+        log_probs: bool = False,
     ) -> None:
         config = replace(config, continuation=continuation_of(config, examples))
         self._model, self._config, self._limits = model, config, limits
-        self._cache = cache
+        self._cache, self._log_probs = cache, log_probs
         self._base: View | None = None
         if config.continuation == "choices" and any(e.choices is None for e in examples):
             raise InputError(
@@ -143,6 +145,8 @@ class PoolScorer:
         for name, view in (("base", self.base_at(indices)), ("full", full)):
             arrays[f"{name}_num_tokens"] = view.num_tokens
             arrays |= {f"{name}_{measure}": sums for measure, sums in view.sums.items()}
+            if self._log_probs and view.log_probs is not None:
+                arrays[f"{name}_{LOG_PROBS}"] = view.log_probs
         for measure in uncertainty.MEASURES:  # over all examples, labelled ones too
             each = [self.base().score(measure, how) for how in REDUCTIONS]
             ranges = [(float(score.min()), float(score.max())) for score in each]
@@ -162,8 +166,9 @@ class PoolScorer:
         floor = self._config.entropy_floor if clipped else 0.0
         count = len(places)
         if self._config.continuation == "choices":
-            sums, tokens = self._score_choices(places, passes, floor, desc)
-            return View(sums, np.ones(count, dtype=np.int64), Ragged([()] * count), work * tokens)
+            sums, log_probs, tokens = self._score_choices(places, passes, floor, desc)
+            ones = np.ones(count, dtype=np.int64)
+            return View(sums, ones, Ragged([()] * count), work * tokens, log_probs)
         rows = self._continued(places, name)
         continuations = Ragged(row.continuation for row in rows)
         # The base view is one and the same with its own answers for itself or for both views.
@@ -182,9 +187,10 @@ class PoolScorer:
 
     def _score_choices(
         self, places: Sequence[int], passes: Passes | None, floor: float, desc: str
-    ) -> tuple[dict[str, Array], int]:
-        """Return the measures of the choices, and the tokens of all of them."""
+    ) -> tuple[dict[str, Array], Array, int]:
+        """Return the measures of the choices, (N, S, C) log-probabilities, and all their tokens."""
         sums: dict[str, Array] = {}
+        log_probs: list[Array] = []
         tokens = 0
         with passes.installed() if passes else nullcontext():
             for start in range(0, len(places), AT_ONCE):
@@ -195,8 +201,9 @@ class PoolScorer:
                 for name, values in measures.items():
                     table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
                     table[part] = values
+                log_probs.append(found)
                 tokens += sum(len(row) for group in groups for row in group)
-        return sums, tokens
+        return sums, np.concatenate(log_probs), tokens
 
     def _group(self, place: int) -> list[TokenRow]:
         """Return the rows of an example's choices."""

@@ -25,12 +25,15 @@ class View:
         num_tokens: (N,) tokens of the continuation; 1 where the choices are scored.
         continuations: N lists of token ids that were scored; empty ones where the choices are.
         tokens: Logical work of making it: tokens through the model, cached or not.
+        log_probs: (N, S, C) log-probabilities of the choices, in nats; ``None`` where none are
+            scored.
     """
 
     sums: dict[str, Array]
     num_tokens: NDArray[np.int64]
     continuations: Ragged
     tokens: int
+    log_probs: Array | None = None
 
     def score(self, measure: str, reduction: str) -> Array:
         """Return (N,) scores: the mean over the passes, summed or averaged over the tokens."""
@@ -43,6 +46,7 @@ class View:
             self.num_tokens[list(places)],
             Ragged(self.continuations[i] for i in places),
             self.tokens,
+            None if self.log_probs is None else self.log_probs[list(places)],
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -53,6 +57,7 @@ class View:
             "tokens": np.array(self.tokens),
             "flat": self.continuations.tokens,
             "ends": self.continuations.ends,
+            **({} if self.log_probs is None else {"log_probs": self.log_probs}),
         }
 
     @classmethod
@@ -69,8 +74,10 @@ class View:
             arrays["num_tokens"],
             Ragged(flat[start:end] for start, end in pairwise(ends)),
             int(arrays["tokens"]),
+            arrays.get("log_probs"),
         )
-        counts = {len(t) for t in (*view.sums.values(), view.num_tokens, view.continuations)}
+        tables = (*view.sums.values(), view.num_tokens, view.continuations)
+        counts = {len(t) for t in (*tables, *([] if view.log_probs is None else [view.log_probs]))}
         if counts != {count}:
             raise ValueError(f"it holds scores of {sorted(counts)} examples, not of {count}")
         return view

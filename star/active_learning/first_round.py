@@ -28,7 +28,7 @@ from star.files import atomic_write, read_json, read_npz, write_json, write_npz
 from star.models import distributed
 from star.models.training import TrainingResult
 
-VERSION = 1  # of the scores' meaning beside what decides the round
+VERSION = 2  # of the scores' meaning beside what decides the round
 
 T = TypeVar("T")
 
