@@ -27,6 +27,7 @@ RUN_FILES = ("config.yaml", "environment.json", "initial.json", "result.json")
 ADAPTER = "adapter"
 ROUND_FILES = (
     *("metrics.json", "predictions.jsonl", "training.jsonl", "scores.npz", "selected.json"),
+    *("bought.json", "embeddings.npz"),
     ADAPTER,
 )
 

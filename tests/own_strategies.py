@@ -43,7 +43,8 @@ def batch(pool):
 
 
 def everything(pool):
-    """Look at all there is; pick the example that is least like what is labelled, and so on."""
+    """Look at all there is: prefer what is least like what is labelled."""
+    seen.append(pool)
     vectors = pool.embeddings("full")
     known = pool.embeddings("full", labelled=True)
     assert len(pool.labelled.index) == len(pool.labelled.answers) == len(known)
@@ -55,6 +56,33 @@ def everything(pool):
 
 
 everything.needs = ("scores", "history", "embeddings")
+
+
+def farthest(pool):
+    """Look at no scores."""
+    seen.append(pool)
+    own, known = (pool.embeddings("full", labelled=labelled) for labelled in (False, True))
+    centre = pool.embeddings().mean(axis=0)
+    return np.linalg.norm(own - known.mean(axis=0) - centre, axis=1)
+
+
+farthest.needs = ("embeddings",)
+
+
+def remembers(pool):
+    return pool.blended + pool.history.correct.sum()
+
+
+remembers.needs = ("history",)
+walked = []
+
+
+def walker(pool):
+    walked.append(pool)
+    return everything(pool)
+
+
+walker.needs = everything.needs
 
 
 def undeclared(pool):

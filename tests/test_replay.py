@@ -295,7 +295,7 @@ def test_what_a_run_has_not_kept(runner: Runner) -> None:
         star.replay(runner("acquisition.combine=none"), ["acquisition.combine=subtract"])
     with pytest.raises(InputError, match="one continuation for both views"):
         star.replay(runner("acquisition.continuation=model"), ["acquisition.combine=subtract"])
-    with pytest.raises(InputError, match="keeps no scores to replay: it picks at random"):
+    with pytest.raises(InputError, match="keeps no scores to replay: its strategy looks at none"):
         star.replay(runner("acquisition.select=random"))
     with pytest.raises(InputError, match="keeps no scores to replay: no round with a query"):
         star.replay(runner("pool.rounds=1"))

@@ -254,6 +254,8 @@ class Components:
         self._of("embeddings")
         if self.context.embed is None:
             raise InputError(f"{self.strategy} needs embeddings, and there are none")
+        if view not in ("base", "full"):
+            raise InputError(f"{self.strategy}: embeddings are of base or full, got {view!r:.40}")
         vectors = self.context.embed(view, self.labelled.index if labelled else self.index)
         vectors.setflags(write=False)
         return vectors

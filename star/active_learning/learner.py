@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
+from star.acquisition.components import Context
 from star.acquisition.decision import decide
+from star.acquisition.embeddings import Embeddings
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.scores import Scores
+from star.acquisition.strategies import strategy_of
+from star.active_learning import memory
 from star.active_learning.first_round import FirstRound
+from star.active_learning.memory import Bought
 from star.active_learning.query import Query
+from star.active_learning.run_folder import RunFolder
 from star.config import Config
 from star.data.loading import Split
 from star.data.pool import Pool
@@ -26,6 +32,7 @@ from star.data.task import Answer, Example, Task
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
 from star.models import adapter, sources, training
+from star.models.embedding import PromptEncoder
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_rows, released_mask
@@ -61,6 +68,7 @@ class Learner:
         examples: Sequence[Example],
         test: Split,
         scorer: PoolScorer | None,
+        folder: RunFolder,
         first_round: FirstRound,
         rounds: int,
     ) -> None:
@@ -69,7 +77,8 @@ class Learner:
         self.test, self.scorer = test, scorer
         self.limits = Limits.of(config.evaluation)
         self.seconds: dict[str, float] = {}
-        self._task, self._first_round = task, first_round
+        self._task, self._first_round, self._folder = task, first_round, folder
+        self._needs = strategy_of(config.acquisition).needs
         self._base: Evaluation | None = None  # of the base model on the test rows
         self._adapted: PeftModel | None = None
         self._lapped = 0.0
@@ -129,6 +138,7 @@ class Learner:
             full, seconds = self._first_round.full(len(indices), work) if t == 0 else (work(), None)
             scores = self.scorer.scores(indices, full)
             tokens = full.tokens + (self.scorer.base().tokens if t == 0 else 0)
+        encoder, embeddings = self._embeddings(pool, t)
         decision = decide(
             scores,
             self.config.acquisition,
@@ -137,9 +147,25 @@ class Learner:
             count=wanted,
             seed=self.config.seed,
             dtype=self.config.model.dtype,
+            context=self._context(pool, t, embeddings),
         )
         self._lap("score", seconds)
-        return Query(decision, scores, wanted, tokens)
+        return Query(decision, scores, wanted, tokens + encoder.tokens, embeddings)
+
+    def answer(self, answers: Mapping[int, Answer]) -> Bought | None:
+        """Return how the round's model answers what was just bought, before it is trained on it.
+
+        Args:
+            answers: Pool index to answer, best first.
+
+        Returns:
+            ``None`` where the strategy needs no history: nothing is computed.
+        """
+        if "history" not in self._needs:
+            return None
+        given = self.results([self.examples[i] for i in answers], list(answers.values()))
+        self._lap("score", self.seconds["score"] + time.perf_counter() - self._lapped)
+        return Bought.of(given.predictions, given.tokens)
 
     def results(
         self,
@@ -165,6 +191,22 @@ class Learner:
             bins=asked.ece_bins,
             choice_score=asked.choice_score,
             digits=asked.extraction == "digits",
+        )
+
+    def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[PromptEncoder, Embeddings]:
+        index = np.array(sorted([*pool.unlabelled, *pool.labelled]))
+        encoder = PromptEncoder(self.model, self.adapted, self.examples)
+        return encoder, Embeddings(index, encoder, memory.known_embeddings(self._folder, t)[1])
+
+    def _context(self, pool: Pool[Answer], t: int, embeddings: Embeddings) -> Context:
+        # A strategy can reach whatever these functions hold: no answer that was not bought.
+        examples = self.examples
+        answers = {i: answer.gold for i, answer in pool.labelled.items()}
+        return Context(
+            prompts=lambda: {i: example.prompt for i, example in examples.items()},
+            answers=lambda: answers,
+            history=partial(memory.history, self._folder, t),
+            embed=embeddings.of,
         )
 
     def save_adapter(self, folder: Path) -> None:

@@ -41,16 +41,17 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
         for t in range(learner.rounds):
             last = t == learner.rounds - 1 or not pool.unlabelled
             if t < complete:  # an interrupted run goes on behind it
-                query = [] if last else folder.stored_query(t, pool)
+                answers = oracle.label([] if last else folder.stored_query(t, pool))
             else:
                 with learner.fresh_adapter(t), new_round(folder, learner, pool, t) as round_:
                     round_.training = learner.train(pool, t)  # B ← B − γ·(g + βB)
                     round_.test = learner.evaluate(pool, t)
                     if not last:
                         round_.query = learner.query(pool, t)  # λ(t)·ũ_base + (1 − λ(t))·ũ_full
-                query = round_.query.indices
+                        answers = oracle.label(round_.query.indices)
+                        round_.bought = learner.answer(answers)  # before it is trained on them
             if last:
                 break
-            pool.add(oracle.label(query))  # D_L ← D_L ∪ K, D_U ← D_U ∖ K
+            pool.add(answers)  # D_L ← D_L ∪ K, D_U ← D_U ∖ K
         write_result(folder, config)
         return folder.path

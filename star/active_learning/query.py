@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from star.acquisition.decision import Decision
+from star.acquisition.embeddings import Embeddings
 from star.acquisition.scores import Scores
 
 
@@ -17,13 +18,15 @@ class Query:
         decision: What was picked, and what decided it.
         scores: Of the unlabelled pool.
         wanted: K of the configuration; the pool may have had fewer left.
-        tokens: Logical work of scoring.
+        tokens: Logical work of scoring and embedding.
+        embeddings: Those that were asked for.
     """
 
     decision: Decision
     scores: Scores
     wanted: int
     tokens: int
+    embeddings: Embeddings | None = None
 
     @property
     def indices(self) -> list[int]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from star.active_learning import memory
 from star.active_learning.learner import Learner
+from star.active_learning.memory import Bought
 from star.active_learning.query import NO_QUERY, Query
 from star.active_learning.run_folder import ROOM, RunFolder
 from star.config import Config, config_hash, label_free, load, strategy_name, to_yaml
@@ -42,6 +44,7 @@ class Round:
         training: What training gave.
         test: What the test gave.
         query: What was chosen after it; stays :data:`NO_QUERY` in the last round.
+        bought: How it answered what the query bought; ``None``: no strategy needs to know.
         seconds: Of each verb.
     """
 
@@ -51,6 +54,7 @@ class Round:
     training: TrainingResult = field(init=False)
     test: Evaluation = field(init=False)
     query: Query = NO_QUERY
+    bought: Bought | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -73,7 +77,7 @@ class Round:
             "tokens": {
                 "train": training.tokens,
                 "evaluate": test.tokens,
-                "score": self.query.tokens,
+                "score": self.query.tokens + (self.bought.tokens if self.bought else 0),
             },
         }
 
@@ -114,6 +118,7 @@ def write_round(place: Path, round_: Round, learner: Learner) -> None:
             query.scores.save(place / "scores.npz", **decided, label_free=free)
         if query.indices:
             write_json(place / "selected.json", {"indices": query.indices})
+        memory.write(place, round_.bought, query.embeddings)
         if kept == "all" or (last and kept == "last"):
             learner.save_adapter(place / "adapter")
         write_json(place / "metrics.json", round_.metrics)

@@ -68,6 +68,7 @@ def prepare(
             limits=Limits.of(config.evaluation),
             oracle=oracle,
             cache=sources.cache_root(config.tracking.cache_dir),
+            log_probs="log_probs" in strategy.needs,
         )
         scorer.base()  # now, while no adapter is there
     learner = Learner(
@@ -77,6 +78,7 @@ def prepare(
         examples=examples,
         test=tasks.Split(test, data.test.answers),
         scorer=scorer,
+        folder=folder,
         first_round=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
         rounds=_rounds(config, folder, len(examples)),
     )

@@ -17,6 +17,8 @@ from typing import Any
 from star.acquisition import blending
 from star.acquisition.decision import decide
 from star.acquisition.scores import Scores
+from star.acquisition.strategies import strategy_of
+from star.active_learning.memory import SCORES, stored_context, unlabelled
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_folder import RunFolder
 from star.checksums import check_config
@@ -86,14 +88,12 @@ def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any
     """
     folder = RunFolder(Path(run), write=False)
     ran, asked = _configurations(folder, overrides)
-    rounds = [
-        t
-        for t in range(folder.complete_rounds())
-        if (folder.round_folder(t) / "scores.npz").is_file()
-    ]
+    scored = "scores" in strategy_of(asked.acquisition).needs
+    rounds = [t for t in range(folder.complete_rounds()) if _replayable(folder, t, scored)]
     if not rounds:
-        scored = needs_scores(ran.acquisition)
-        reason = "no round with a query is complete" if scored else "it picks at random"
+        reason = "no round with a query is complete"
+        if "scores" not in strategy_of(ran.acquisition).needs:
+            reason = "its strategy looks at none"
         raise InputError(f"{run} keeps no scores to replay: {reason}")
     return [_round(folder, t, ran, asked) for t in rounds]
 
@@ -210,10 +210,23 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
         )
 
 
+def _replayable(folder: RunFolder, t: int, scored: bool) -> bool:
+    """Whether a round has a query, and has kept of what it chose; ``scored``: by its scores."""
+    place = folder.round_folder(t)
+    if scored or not (place / "selected.json").is_file():
+        return (place / SCORES).is_file()
+    return len(unlabelled(folder, t)) > 0
+
+
 def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, Any]:
     """Return a round's row of :func:`replay`."""
     a = asked.acquisition
-    stored = Scores.load(folder.round_folder(t) / "scores.npz", passes=max(1, a.mc_dropout.passes))
+    passes = max(1, a.mc_dropout.passes)
+    path = folder.round_folder(t) / SCORES
+    if path.is_file():
+        stored = Scores.load(path, passes=passes)
+    else:
+        stored = Scores({"index": unlabelled(folder, t)})
     size = len(stored.index)
     made = decide(
         stored,
@@ -224,9 +237,10 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
         count=asked.pool.query_size,
         seed=asked.seed,
         dtype=asked.model.dtype,
+        context=stored_context(folder, ran, t, passes),
     )
     chosen, correlation = made.indices, None
-    if made.blended is not None:
+    if made.blended is not None:  # and so has the run scores
         correlation = blending.spearman(made.blended, stored.arrays["blended"])
     picked = folder.read_round(t, "selected.json")["indices"]
     both = len(set(chosen) & set(picked))

@@ -8,20 +8,26 @@ else in a batch changes nothing but rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from tqdm import tqdm
 
+from star.data.task import Example
 from star.errors import InputError
-from star.models import merging
+from star.models import adapter, merging
 from star.models.batching import halving, length_batches
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.stored_rows import lengths_of
+from star.models.stored_rows import Rows, lengths_of
+from star.models.truncation import encode_rows
+
+AT_ONCE = 10_000  # examples that are objects at a time
 
 Vectors = NDArray[np.float32]
 
@@ -69,6 +75,37 @@ def embed(model: LanguageModel, prompts: Sequence[TokenRow], desc: str = "embed"
             bar.update(count)
     bar.close()
     return collect_arrays({"": vectors}, mine, len(prompts))[""]
+
+
+class PromptEncoder:
+    """The model's own embeddings of examples, by view: base with the adapter off, full with it on.
+
+    Args:
+        model: What computes.
+        adapted: The same model with an adapter.
+        examples: By pool index.
+
+    Attributes:
+        tokens: Through the model so far.
+    """
+
+    def __init__(
+        self, model: LanguageModel, adapted: PeftModel, examples: Mapping[int, Example]
+    ) -> None:
+        self._model, self._adapted, self._examples = model, adapted, examples
+        self.tokens = 0
+
+    def __call__(self, view: str, index: NDArray[np.int64]) -> Vectors:
+        """Return (len(index), H) embeddings of the prompts of these pool indices."""
+        rows = Rows(self._rows(index.tolist()))
+        self.tokens += int(rows.lengths.sum())
+        with adapter.base_model(self._adapted) if view == "base" else nullcontext():
+            return embed(self._model, rows, f"embed {view}")
+
+    def _rows(self, index: list[int]) -> Iterator[TokenRow]:
+        for start in range(0, len(index), AT_ONCE):
+            part = [self._examples[i] for i in index[start : start + AT_ONCE]]
+            yield from encode_rows(self._model, part, None).rows
 
 
 def _all_predicting(row: TokenRow) -> TokenRow:

@@ -1,0 +1,175 @@
+"""What earlier rounds have left for strategies that need it: a history, and embeddings.
+
+::
+
+    rounds/NN/bought.json      {"index": […], "correct": […], "confidence": […]}: what the query has
+                               bought, answered by the model of the round before it was trained on
+    rounds/NN/embeddings.npz   index (E,), and (E, H) float32 a view; the base model's, which stay
+                               the same, in the first round that has asked for them
+
+A run reads them as a replay does: after an interruption a strategy is told the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star.acquisition.components import Context, History, Purchase
+from star.acquisition.embeddings import Embeddings
+from star.acquisition.scores import Scores
+from star.active_learning import contents
+from star.active_learning.run_folder import RunFolder
+from star.config import Config
+from star.data import loading as tasks
+from star.errors import InputError
+from star.files import read_json, read_npz, write_json, write_npz
+
+SCORES, BOUGHT, EMBEDDINGS = "scores.npz", "bought.json", "embeddings.npz"
+KEPT = ("index", "correct", "confidence")
+
+
+@dataclass(frozen=True)
+class Bought:
+    """How the model of a round, without dropout, answered the K that its query bought.
+
+    Attributes:
+        index: Their pool indices, best first.
+        correct: Whether each answer is right.
+        confidence: The model's probability of its answer.
+        tokens: Through the model.
+    """
+
+    index: list[int]
+    correct: list[bool]
+    confidence: list[float]
+    tokens: int
+
+    @classmethod
+    def of(cls, predictions: Sequence[Mapping[str, Any]], tokens: int) -> Bought:
+        """Return it from an evaluation's rows and tokens."""
+        return cls(*([row[key] for row in predictions] for key in KEPT), tokens)
+
+
+def write(place: Path, bought: Bought | None, embeddings: Embeddings | None) -> None:
+    """Write what a round leaves into its folder; ``None``, or nothing made: no file."""
+    if bought is not None:
+        write_json(place / BOUGHT, {key: getattr(bought, key) for key in KEPT})
+    if embeddings is not None and embeddings.made:
+        write_npz(place / EMBEDDINGS, index=embeddings.index, **embeddings.made)
+
+
+def history(folder: RunFolder, t: int, passes: int | None = None) -> History:
+    """Return what the queries before round ``t`` have bought.
+
+    Args:
+        folder: The run's.
+        t: The round.
+        passes: How many passes of the stored scores count; ``None`` = all.
+
+    Raises:
+        InputError: A round has kept nothing of it.
+    """
+    return History(tuple(_purchase(folder.round_folder(s), s, passes) for s in range(t)))
+
+
+def _purchase(place: Path, t: int, passes: int | None) -> Purchase:
+    if not (place / BOUGHT).is_file():
+        raise InputError(
+            f"{place} has no {BOUGHT}: a run keeps its history where its own strategy needs it"
+        )
+    stored, scores = read_json(place / BOUGHT), Scores.load(place / SCORES, passes=passes)
+    index, correct = np.array(stored["index"]), np.array(stored["correct"], dtype=bool)
+    return Purchase(t, scores.read_only(), index, correct)
+
+
+def known_embeddings(folder: RunFolder, t: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Return which examples have embeddings, (E,) indices, and view to (E, H) of round ``t``.
+
+    Those of the base model are of an earlier round where it has made them.
+    """
+    index, views = np.empty(0, dtype=np.int64), {}
+    for s in range(t, -1, -1):
+        path = folder.round_folder(s) / EMBEDDINGS
+        if path.is_file():
+            arrays = read_npz(path)
+            index = arrays.pop("index")
+            views |= {v: a for v, a in arrays.items() if s == t or v == "base"}
+    return index, views
+
+
+def unlabelled(folder: RunFolder, t: int) -> NDArray[np.int64]:
+    """Return the pool indices among which round ``t`` has chosen; none where it kept them nowhere.
+
+    Of a strategy that looks at no scores these are the ones with embeddings that are not labelled.
+    """
+    if (folder.round_folder(t) / SCORES).is_file():
+        return Scores.load(folder.round_folder(t) / SCORES).index
+    return np.setdiff1d(known_embeddings(folder, t)[0], _labelled(folder, t))
+
+
+def stored_context(folder: RunFolder, config: Config, t: int, passes: int | None) -> Context:
+    """Return what a strategy is told after round ``t`` beside the scores, from the run's files.
+
+    Args:
+        folder: The run's.
+        config: The run's.
+        t: A complete round.
+        passes: As for :func:`history`.
+    """
+    index, views = known_embeddings(folder, t)
+
+    def absent(view: str, _: Any) -> Any:
+        raise InputError(
+            f"{folder.path} has no {EMBEDDINGS} of the view {view} for round {t}: a run keeps what "
+            "its own strategy asks for"
+        )
+
+    return Context(
+        prompts=partial(_prompts, folder.path, config),
+        answers=partial(_answers, folder, config, t),
+        history=partial(history, folder, t, passes),
+        embed=Embeddings(index, absent, views).of,
+    )
+
+
+def _data(run: Path, config: Config) -> tasks.TaskData:
+    """Return the run's rows.
+
+    Raises:
+        InputError: They are others now.
+    """
+    data = tasks.load(config.task, seed=config.seed)
+    stored = contents.recorded(run)["data"]
+    if stored not in (None, data.fingerprint):
+        raise InputError(
+            f"{run} was made on another content of the data (fingerprint {stored[:8]}, now "
+            f"{data.fingerprint[:8]}); restore the data"
+        )
+    return data
+
+
+def _prompts(run: Path, config: Config) -> dict[int, str]:
+    return {example.index: example.prompt for example in _data(run, config).pool.examples}
+
+
+def _answers(folder: RunFolder, config: Config, t: int) -> dict[int, str]:
+    """Return pool index → answer of what round ``t`` was trained on, in the order it was bought."""
+    pool = _data(folder.path, config).pool
+    golds = {e.index: a.gold for e, a in zip(pool.examples, pool.answers, strict=True)}
+    return {i: golds[i] for i in _labelled(folder, t)}
+
+
+def _labelled(folder: RunFolder, t: int) -> list[int]:
+    """Return the pool indices that round ``t`` was trained on, in the order they were bought."""
+    initial = read_json(folder.path / "initial.json")
+    bought = [i for i in initial["indices"] if i not in set(initial.get("validation", ()))]
+    for s in range(t):
+        bought += folder.read_round(s, "selected.json")["indices"]
+    return bought
