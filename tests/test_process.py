@@ -217,13 +217,13 @@ for words in json.loads(sys.argv[1]):
         (
             ("replay", "{run}"),
             ("report", "{run}"),
-            ("report", "{run}", "--format", "json"),
-            ("sweep", "configs/tables/main.yaml", "--executor", "print"),
+            ("sweep", "configs/tables/extraction.yaml", "--seeds", "1", "--executor", "print"),
             ("run", "-", "{finished}"),
         ),
         pytest.param(
             (
                 ("estimate", "-", "{finished}", "--flops-per-second", "1e12"),
+                ("report", "{run}", "--format", "json"),
                 ("report", "scripts/results/main", "--output", "{new}"),
                 ("run", "-", "{finished}", "run_name=anew"),
             ),
