@@ -74,6 +74,16 @@ STRATEGIES: dict[str, Strategy] = {
     "softmax": Strategy(batches.softmax, needs("scores")),
     "power": Strategy(batches.power, needs("scores")),
     "softrank": Strategy(batches.softrank, needs("scores")),
+    "k_center": Strategy(batches.k_center, needs("embeddings")),
+    "weighted_k_center": Strategy(batches.weighted_k_center, needs("scores", "embeddings")),
+    "uncertain_k_center": Strategy(batches.uncertain_k_center, needs("scores", "embeddings")),
+    "cluster": Strategy(batches.cluster, needs("scores", "embeddings")),
+    "badge": Strategy(batches.badge, needs("log_probs", "embeddings")),
+    "typiclust": Strategy(batches.typiclust, needs("embeddings")),
+    "maxherding": Strategy(batches.maxherding, needs("embeddings")),
+    "uherding": Strategy(batches.uherding, needs("scores", "embeddings")),
+    "epig": Strategy(batches.epig, needs("log_probs")),
+    "trust": Strategy(batches.trusted, needs("history")),
 }
 
 

@@ -139,7 +139,18 @@ def _check_acquisition(config: Config) -> None:
             "acquisition.combine=subtract needs one continuation for both views; set "
             "acquisition.continuation to base, choices or gold, got model"
         )
+    if a.select == "epig" and (a.mc_dropout.passes < 2 or a.mc_dropout.masks != "consistent"):
+        raise InputError(
+            "acquisition.select=epig needs at least two sub-networks that are the same for all "
+            "examples; set acquisition.mc_dropout.passes >= 2 and .masks=consistent, got "
+            f"{a.mc_dropout.passes} and {a.mc_dropout.masks}"
+        )
     if a.measure == "bald":
+        if a.select == "trust":
+            raise InputError(
+                "acquisition.select=trust weighs two views, and acquisition.measure=bald has no "
+                "base view; set another measure"
+            )
         if a.combine != "none":
             raise InputError(
                 f"acquisition.measure=bald has no base view; set acquisition.combine=none, "

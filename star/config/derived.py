@@ -14,7 +14,7 @@ from star.config.schema import AcquisitionConfig, Config
 
 NOT_IN_HASH = ("output_dir", "run_name", "tracking")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
-NEEDS_NO_SCORES = ("random",)
+NEEDS_NO_SCORES = ("random", "k_center", "typiclust", "maxherding")
 
 
 def own_strategy(acquisition: AcquisitionConfig) -> str | None:

@@ -198,14 +198,13 @@ class AcquisitionConfig:
     name: Optional[str] = _key(
         None, "what the strategy is called in results and folders; null = derived"
     )
-    select: Literal["top_k", "random", "softmax", "power", "softrank"] = _key(
-        "top_k", "how the query is picked: see star/acquisition/README.md"
-    )
+    select: Literal[
+        "top_k", "random", "softmax", "power", "softrank", "k_center", "weighted_k_center",
+        "uncertain_k_center", "cluster", "badge", "typiclust", "maxherding", "uherding", "epig",
+        "trust",
+    ] = _key("top_k", "how the query is picked: see star/acquisition/README.md")  # fmt: skip
     coldness: float = _key(
-        1.0,
-        "beta of select=softmax, power and softrank: 0 would be a uniform draw, infinity top_k",
-        added=True,
-        gt=0,
+        1.0, "beta of select=softmax, power, softrank: towards 0 a uniform draw", added=True, gt=0
     )
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
         _key("predictive_entropy", "uncertainty of one view")
