@@ -367,7 +367,7 @@ import numpy as np
 def inner(pool):
     return {{}}["no such key"]
 def fails(pool):
-    if pool.round == 1:
+    if pool.round == 1 and not pool.made_up:
         {body}
     return np.asarray(pool.blended)
 """
