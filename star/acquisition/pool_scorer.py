@@ -122,6 +122,11 @@ class PoolScorer:
             )
         return self._base
 
+    @property
+    def base_tokens(self) -> int:
+        """Logical work of the base view; 0 where the model has none."""
+        return self.base().tokens if self._model.has_base else 0
+
     def full(self, indices: Sequence[int], passes: Passes | None) -> View:
         """Return the full view of these pool indices. Call it while the adapter is in view.
 
@@ -142,12 +147,13 @@ class PoolScorer:
         """Return both views of the examples with these pool indices, ``full`` being theirs."""
         arrays: dict[str, Any] = {"index": np.asarray(indices, dtype=np.int64)}
         arrays["prompt_tokens"] = self._rows.splits[self._places(indices)].astype(np.int64)
-        for name, view in (("base", self.base_at(indices)), ("full", full)):
+        views = {"base": self.base_at(indices)} if self._model.has_base else {}
+        for name, view in {**views, "full": full}.items():
             arrays[f"{name}_num_tokens"] = view.num_tokens
             arrays |= {f"{name}_{measure}": sums for measure, sums in view.sums.items()}
             if self._log_probs and view.log_probs is not None:
                 arrays[f"{name}_{LOG_PROBS}"] = view.log_probs
-        for measure in uncertainty.MEASURES:  # over all examples, labelled ones too
+        for measure in uncertainty.MEASURES if views else ():  # over all, labelled ones too
             each = [self.base().score(measure, how) for how in REDUCTIONS]
             ranges = [(float(score.min()), float(score.max())) for score in each]
             arrays[f"base_range_{measure}"] = np.array(ranges)

@@ -125,7 +125,12 @@ class Scores:
         return float(low), float(high)
 
     def measures(self, view: str) -> dict[str, Array]:
-        """Return a view's measures by name, see :meth:`sums`; ``bald`` if it is of these passes."""
+        """Return a view's measures by name, see :meth:`sums`; ``bald`` if it is of these passes.
+
+        Nothing of a base view that a model does not have.
+        """
+        if view == "base" and not any(self.has(view, measure) for measure in uncertainty.MEASURES):
+            return {}
         found = {measure: self.sums(view, measure) for measure in uncertainty.MEASURES}
         if self.has(view, "bald"):
             bald = self.sums(view, "bald")

@@ -146,4 +146,4 @@ def _write_training(
 
 
 def _weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
-    return {n: p.detach() for n, p in adapted.named_parameters() if ".lora_" in n}
+    return {n: p.detach() for n, p in adapted.named_parameters() if p.requires_grad}

@@ -137,7 +137,7 @@ class Learner:
             work = partial(self.scorer.full, indices, passes_of(self.config, self.adapted, t))
             full, seconds = self._first_round.full(len(indices), work) if t == 0 else (work(), None)
             scores = self.scorer.scores(indices, full)
-            tokens = full.tokens + (self.scorer.base().tokens if t == 0 else 0)
+            tokens = full.tokens + (self.scorer.base_tokens if t == 0 else 0)
         encoder, embeddings = self._embeddings(pool, t)
         decision = decide(
             scores,

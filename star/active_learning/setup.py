@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.strategies import strategy_of
@@ -18,7 +19,7 @@ from star.data import loading as tasks
 from star.data.pool import Oracle, Pool, early_end, possible_rounds
 from star.data.task import Answer, Example
 from star.errors import InputError
-from star.models import distributed, mc_dropout, sources, targets
+from star.models import classifier, distributed, mc_dropout, sources, targets
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
@@ -70,7 +71,8 @@ def prepare(
             cache=sources.cache_root(config.tracking.cache_dir),
             log_probs="log_probs" in strategy.needs,
         )
-        scorer.base()  # now, while no adapter is there
+        if model.has_base:
+            scorer.base()  # now, while no adapter is there
     learner = Learner(
         config,
         model,
@@ -90,9 +92,13 @@ def _load_model(
 ) -> LanguageModel:
     """Return the base model; write down what the run's names stand for."""
     with distributed.state().main_process_first():  # one converts and caches, the others read
-        model = models.load(
-            config.model, cache_dir=config.tracking.cache_dir, batching=Batching.of(config)
-        )
+        options: dict[str, Any] = {"cache_dir": config.tracking.cache_dir}
+        options["batching"] = Batching.of(config)
+        if config.task.classify_by == "head":
+            classes = data.pool.examples[0].choices or ()
+            model: LanguageModel = classifier.load(config.model, classes, **options)
+        else:
+            model = models.load(config.model, **options)
     if not distributed.equal([data.fingerprint, model.info["revision"]]):
         raise InputError(
             "the processes of this job have read different data or models; give all of them the "

@@ -54,6 +54,8 @@ def check(config: Config) -> None:
             f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
         )
     _check_task(config.task)
+    if config.task.classify_by == "head":
+        _check_head(config)
 
 
 _CLASSES = ("classification", "sst2", "emotion")
@@ -71,6 +73,9 @@ def _check_task(task: TaskConfig) -> None:
         if getattr(task, key) is not None and task.name not in names:
             owners = " or ".join(names)
             raise InputError(f"task.{key} belongs to task.name={owners}, got {task.name}")
+    if task.classify_by != "words" and task.name not in _CLASSES:
+        owners = " or ".join(_CLASSES)
+        raise InputError(f"task.classify_by belongs to task.name={owners}, got {task.name}")
     if task.hub_id is not None and task.data_dir is not None:
         raise InputError(
             f"task.hub_id={task.hub_id} and task.data_dir={task.data_dir}: rows come from one of "
@@ -88,6 +93,33 @@ def check_revision(model: ModelConfig) -> None:
             f"model.revision belongs to a model on the Hub, got {model.revision} for {name}; leave "
             "it out (star score: --revision)"
         )
+
+
+def _check_head(config: Config) -> None:
+    """Refuse what has no meaning for a classification head that starts afresh in each round.
+
+    The base model has no such head, so it has no opinion: neither a view of its own to blend with,
+    nor a calibration, nor a text to continue.
+    """
+    a, e, t = config.acquisition, config.evaluation, config.task
+    head = "task.classify_by=head"
+    fresh = "the head is fresh in each round, so the base model has no opinion"
+    if t.verbalizer is not None:
+        raise InputError(f"{head} has no words for its classes; remove task.verbalizer")
+    if needs_scores(a) and a.combine != "none":
+        raise InputError(f"{head}: {fresh}; set acquisition.combine=none, got {a.combine}")
+    if needs_scores(a) and a.continuation not in ("auto", "choices"):
+        raise InputError(
+            f"{head} scores classes; set acquisition.continuation=choices, got {a.continuation}"
+        )
+    if "base" in e.views:
+        raise InputError(f"{head}: {fresh}; set evaluation.views=full,mc or full")
+    if e.choice_by != "likelihood":
+        raise InputError(f"{head} writes no text; set evaluation.choice_by=likelihood")
+    if config.train.loss_mask != "answer":
+        raise InputError(f"{head} has one loss a row; set train.loss_mask=answer")
+    if config.model.quantization != "none":
+        raise InputError(f"{head} needs model.quantization=none, got {config.model.quantization}")
 
 
 def check_modules(key: str, modules: Any) -> None:

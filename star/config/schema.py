@@ -81,23 +81,19 @@ class TaskConfig:
     )
     columns: Optional[dict[str, str]] = _key(
         None,
-        "which columns are {question: ..., answer: ...} of task jsonl, {text: ..., label: ...} of "
-        "classification, sst2 and emotion",
+        "{question: ..., answer: ...} of jsonl, {text: ..., label: ...} of a classification",
     )
     choices: Optional[list[str]] = _key(
-        None,
-        "task jsonl: the possible answers, makes it a choice task; classification: the classes "
-        "(null = the labels that occur)",
+        None, "jsonl: the possible answers, makes it a choice task; classification: the classes"
     )
     verbalizer: Optional[dict[str, str]] = _key(
-        None,
-        "classification, sst2, emotion: {class: word that stands for it}; null = the class names",
-        added=True,
+        None, "classification: {class: word that stands for it}; null = the names", added=True
+    )
+    classify_by: Literal["words", "head"] = _key(
+        "words", "classification: by a causal LM's words, or by a head on any model", added=True
     )
     hub_id: Optional[str] = _key(
-        None,
-        "classification: Hub data set, OWNER/NAME or OWNER/NAME:CONFIGURATION",
-        added=True,
+        None, "classification: Hub data set, OWNER/NAME or OWNER/NAME:CONFIGURATION", added=True
     )
     trailing_space: Literal["answer", "prompt"] = _key(
         "answer", "white space between prompt and answer opens the answer, or ends the prompt"

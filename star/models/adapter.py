@@ -51,23 +51,28 @@ def fresh(
 ) -> Iterator[PeftModel]:
     """Yield the model with a new LoRA adapter; on exit the base model is as it was before.
 
-    The adapter's random start (A: Kaiming uniform, B: zero) depends on seed and round alone.
+    The adapter's random start (A: Kaiming uniform, B: zero) depends on seed and round alone, and
+    so does that of a classification head, which is trained whole.
 
     Raises:
         InputError: ``adapter.target_modules`` does not fit the model (see ``targets.resolve``).
     """
     names = targets.resolve(model.causal, config)
+    beside = targets.beside(model.causal, names)
+    beside += targets.inside(model.causal, model.heads, names)
     settings = LoraConfig(
         r=config.r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         use_rslora=config.use_rslora,
         target_modules=names,
-        exclude_modules=targets.beside(model.causal, names) or None,
-        task_type="CAUSAL_LM",
+        exclude_modules=beside or None,
+        modules_to_save=list(model.heads) or None,
+        task_type=model.task_type,
     )
     try:
         with seeding.forked(seed, "adapter", round_), quietly():
+            model.renew()
             adapted = get_peft_model(model.causal, settings)
     except REFUSALS as error:
         remove(model)

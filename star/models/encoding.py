@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,8 +108,18 @@ class Truncated:
     dropped: list[int]
 
 
+def last_tokens(prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
+    """Return a prompt cut from the left: its end asks the question."""
+    return prompt[-room:]
+
+
 def truncate(
-    rows: Sequence[TokenRow], *, max_length: int, reserve: int, overlong: str
+    rows: Sequence[TokenRow],
+    *,
+    max_length: int,
+    reserve: int,
+    overlong: str,
+    shortened: Callable[[tuple[int, ...], int], tuple[int, ...]] = last_tokens,
 ) -> Truncated:
     """Apply ``task.overlong`` to rows that do not fit ``max_length`` tokens.
 
@@ -120,6 +130,7 @@ def truncate(
         overlong: ``truncate`` cuts the prompt from the left (its end asks the question) and, where
             that is not enough, the continuation from the right; ``drop`` leaves the row out;
             ``error`` refuses.
+        shortened: A prompt and how many of its tokens there is room for, to the cut prompt.
 
     Raises:
         InputError: ``error``, and a row is too long; or ``reserve`` leaves no room for a prompt.
@@ -147,7 +158,7 @@ def truncate(
             kept.append(
                 replace(
                     row,
-                    prompt=row.prompt[-room:],
+                    prompt=shortened(row.prompt, room),
                     continuation=row.continuation[: max_length - min(room, len(row.prompt))],
                 )
             )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 
 from star.models import isolation, packing
 from star.models.batching import Batch, Batching, lay_out
-from star.models.encoding import TokenRow
+from star.models.encoding import TokenRow, encode, last_tokens
 from star.models.traits import Traits, text_config
 
 
@@ -51,6 +51,30 @@ class LanguageModel:
     traits: Traits = Traits()
     packable: bool = False
     batching: Batching = Batching()
+
+    has_base: ClassVar[bool] = True  # whether it has an opinion without an adapter
+    task_type: ClassVar[str] = "CAUSAL_LM"  # PEFT's word
+    cut_from: ClassVar[str] = "left"  # where an overlong prompt loses its tokens
+    heads: tuple[str, ...] = ()  # modules that are trained whole beside the adapter
+
+    @property
+    def vocabulary(self) -> int:
+        """V: how many words the logits are over."""
+        size: int = self.causal.get_output_embeddings().weight.shape[0]  # type: ignore[operator,union-attr,assignment]
+        return size
+
+    def encode(
+        self, prompts: Sequence[str], continuations: Sequence[str], *, eos: bool
+    ) -> list[TokenRow]:
+        """Return texts as token rows, see :func:`star.models.encoding.encode`."""
+        return encode(self.tokenizer, prompts, continuations, eos=eos)
+
+    def shortened(self, prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
+        """Return a prompt cut to ``room`` tokens."""
+        return last_tokens(prompt, room)
+
+    def renew(self) -> None:
+        """Start afresh what is trained whole; draws from torch's stream."""
 
     @property
     def device(self) -> torch.device:

@@ -194,8 +194,7 @@ class _Sums:
 
 def _chunks(model: LanguageModel, hidden: Tensor, passes: int = 1) -> Iterator[slice]:
     """Yield slices of the (P, H) hidden states' positions, for the head."""
-    vocabulary = model.causal.get_output_embeddings().weight.shape[0]
-    step = max(1, CHUNK_ELEMENTS // (vocabulary * passes))
+    step = max(1, CHUNK_ELEMENTS // (model.vocabulary * passes))
     for start in range(0, len(hidden), step):
         yield slice(start, min(start + step, len(hidden)))
 

@@ -42,7 +42,7 @@ def load(
     options: dict[str, Any] = {"trust_remote_code": False}
     if info["source"] == "hub":
         options["revision"] = info["revision"]  # a commit: all files of one snapshot
-    tokenizer, causal = read(config, where, options)
+    tokenizer, causal, _ = read(config, where, options)
     if config.quantization == "none":
         causal.to(device_of(config))
     causal.eval().requires_grad_(False)
@@ -81,18 +81,18 @@ def load(
     if not model.packable:
         isolation.require_causal(model)
     model.info["computation"] = identity.computation(
-        config, device=_device_name(model.device), packed=model.packable
+        config, device=device_name(model.device), packed=model.packable
     )
     name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
     model.fingerprint = digest([name, info["revision"], model.info["computation"]])
     return model
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Return the kind of a device, with a GPU's name: others round otherwise."""
     if device.type != "cuda":
         return device.type
-    return f"{device.type} {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.cuda.getdevice_name(device)}"
 
 
 def _compile(causal: nn.Module) -> None:

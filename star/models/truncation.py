@@ -9,7 +9,7 @@ from itertools import pairwise
 from star.config import EvaluationConfig
 from star.data.task import Answer, Example
 from star.errors import InputError
-from star.models.encoding import TokenRow, Truncated, encode, truncate
+from star.models.encoding import TokenRow, Truncated, truncate
 from star.models.language_model import LanguageModel
 
 
@@ -55,7 +55,7 @@ def _encoded(
     model: LanguageModel, examples: Sequence[Example], texts: Sequence[str], *, eos: bool
 ) -> list[TokenRow]:
     """Return the examples with these continuations as token rows, keyed by their indices."""
-    encoded = encode(model.tokenizer, [e.prompt for e in examples], texts, eos=eos)
+    encoded = model.encode([e.prompt for e in examples], texts, eos=eos)
     return [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
 
 
@@ -70,9 +70,10 @@ def _truncated(
     cut: set[int] = set()
     if max_prompt_length is not None:
         cut = {i for i, row in enumerate(rows) if len(row.prompt) > max_prompt_length}
-        rows = [replace(row, prompt=row.prompt[-max_prompt_length:]) for row in rows]
+        rows = [replace(row, prompt=model.shortened(row.prompt, max_prompt_length)) for row in rows]
     allowed = min(model.max_length, max_length or model.max_length)
-    fitted = truncate(rows, max_length=allowed, reserve=reserve, overlong="truncate")
+    rule = {"reserve": reserve, "overlong": "truncate", "shortened": model.shortened}
+    fitted = truncate(rows, max_length=allowed, **rule)
     return replace(fitted, truncated=sorted({*fitted.truncated, *cut}))
 
 
@@ -133,7 +134,7 @@ def encode_choices(
     for group in groups:
         # Where cutting left prompts of unequal length, the choices would be asked different things.
         shortest = min(len(row.prompt) for row in group)
-        group[:] = [replace(row, prompt=row.prompt[-shortest:]) for row in group]
+        group[:] = [replace(row, prompt=model.shortened(row.prompt, shortest)) for row in group]
     return groups
 
 
@@ -196,15 +197,16 @@ def truncate_prompts(
     closed = closes_choices(model, examples)
     longest = {c for e in examples for c in e.choices or ()}
     tails = [
-        len(r.continuation)
-        for r in encode(model.tokenizer, [""] * len(longest), sorted(longest), eos=False)
+        len(r.continuation) for r in model.encode([""] * len(longest), sorted(longest), eos=False)
     ]
     reserve = max(tails) + closed if tails else limits.max_new_tokens
     rows = encode_rows(model, examples, None).rows
-    fitted = truncate(rows, max_length=model.max_length, reserve=reserve, overlong=overlong)
+    rule = {"reserve": reserve, "overlong": overlong, "shortened": model.shortened}
+    fitted = truncate(rows, max_length=model.max_length, **rule)
     if not (fitted.truncated or fitted.dropped):
         return list(examples), None
     gone = set(fitted.dropped)
     kept = [e for i, e in enumerate(examples) if i not in gone]
-    done = f"{len(gone)} left out" if gone else f"{len(fitted.truncated)} cut from the left"
+    cut = f"{len(fitted.truncated)} cut from the {model.cut_from}"
+    done = f"{len(gone)} left out" if gone else cut
     return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"

@@ -54,6 +54,8 @@ class Classification(Task):
             )
         renamed = self._gold == "text" != self._text
         self.hidden = () if renamed else (self._gold,)
+        if config.classify_by == "head":  # what is asked for stands in no text
+            self.template = "{text}"  # type: ignore[misc]
         super().__init__(config)
         self._words: dict[str, str] = {}
         classes = self.names or config.choices

@@ -57,6 +57,8 @@ def estimate(
         InputError: What ``run`` would refuse too; weights larger than the device; bad rates.
     """
     _check(flops_per_second, bytes_per_second)
+    if config.task.classify_by == "head":
+        raise InputError("star estimate knows language models alone; set task.classify_by=words")
     data = tasks.load(config.task, seed=config.seed)
     model = without_weights(config)
     modules = targets.resolve(model.causal, config.adapter)

@@ -1,0 +1,197 @@
+"""A model with a classification head in the hand of a run: its vocabulary are the classes.
+
+Any encoder or decoder that transformers has a ``...ForSequenceClassification`` of. A row is a text
+and, as its one token of continuation, the number of its class: so what scores, trains and evaluates
+the choices of a language model does the same here, class by class. The head is trained whole,
+beside the adapter, and starts afresh with it in each round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from star.cache import digest
+from star.config import ModelConfig
+from star.errors import InputError, one_line
+from star.models import identity, packing
+from star.models.batching import Batch, Batching
+from star.models.encoding import TokenRow
+from star.models.language_model import LanguageModel
+from star.models.loading import device_name
+from star.models.reading import device_of, read
+from star.models.sources import cache_root, resolve
+from star.models.traits import most_positions
+
+
+@dataclass
+class Classifier(LanguageModel):
+    """A body, frozen, and a head of C classes, trained.
+
+    Attributes:
+        classes: (C,) the texts by which rows name their classes, as ``Example.choices`` has them.
+        heads: The head, and a pooling layer that the files lack.
+        ends: Tokens that the tokenizer puts behind every text.
+        deviation: Of the normal distribution that the head's weights are drawn from.
+    """
+
+    has_base: ClassVar[bool] = False
+    task_type: ClassVar[str] = "SEQ_CLS"
+    cut_from: ClassVar[str] = "right"
+    classes: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+    deviation: float = 0.02
+
+    @property
+    def vocabulary(self) -> int:
+        """C, the number of classes."""
+        return len(self.classes)
+
+    def encode(
+        self, prompts: Sequence[str], continuations: Sequence[str], *, eos: bool
+    ) -> list[TokenRow]:
+        """Return texts as token rows, the class' number as continuation; ``eos`` says nothing."""
+        if not prompts:
+            return []
+        number = {name: i for i, name in enumerate(self.classes)}
+        ids = self.tokenizer(list(prompts))["input_ids"]
+        return [
+            TokenRow(i, tuple(row) or (self.pad_id,), (number[name],) if name else ())
+            for i, (row, name) in enumerate(zip(ids, continuations, strict=True))
+        ]
+
+    def shortened(self, prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
+        """Return a text cut from the right to ``room`` tokens, its end marks kept."""
+        if len(prompt) <= room:
+            return prompt
+        ends = self.ends if prompt[len(prompt) - len(self.ends) :] == self.ends else ()
+        return prompt[: max(1, room - len(ends))] + ends
+
+    def renew(self) -> None:
+        """Draw the head anew: weights normal with the model's deviation, biases zero.
+
+        As transformers starts a head whose weights no file has.
+        """
+        for name in self.heads:
+            for module in self.causal.get_submodule(name).modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=self.deviation)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+
+    def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
+        """Return the (B, C) logits of the batch's rows: head and body are one to transformers."""
+        width = batch.ids.shape[1]
+        last = batch.predicting % width  # where each text ends
+        seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
+        output: Tensor = self.causal(input_ids=batch.ids, attention_mask=seen.long()).logits
+        return output
+
+    def logits(self, hidden: Tensor, of: Tensor | None = None) -> Tensor:
+        """Return float32 logits over the classes, or of the (W,) classes ``of``."""
+        return hidden.float() if of is None else hidden[..., of].float()
+
+
+def load(
+    config: ModelConfig,
+    classes: Sequence[str],
+    *,
+    cache_dir: str | None = None,
+    batching: Batching | None = None,
+) -> Classifier:
+    """Load a model with a head for these classes: eval mode, all weights frozen.
+
+    Args:
+        config: ``model``.
+        classes: (C,) at least two, see :class:`Classifier`.
+        cache_dir: ``tracking.cache_dir``.
+        batching: What goes through it at once.
+
+    Raises:
+        InputError: As for :func:`star.models.loading.load`; an architecture without such a head.
+    """
+    where, info = resolve(config, cache_root(cache_dir))
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if info["source"] == "hub":
+        options["revision"] = info["revision"]
+    tokenizer, module, absent = read(config, where, options, num_labels=len(classes))
+    module.to(device_of(config)).eval().requires_grad_(False)
+    pad = tokenizer.pad_token_id
+    pad = tokenizer.eos_token_id if pad is None else pad
+    if pad is None:
+        raise InputError(
+            f"the tokenizer of {config.name_or_path} has no token to fill batches with"
+        )
+    module.config.pad_token_id = pad  # a decoder's head reads the last token that is none
+    heads = sorted(_heads(module, absent))
+    model = Classifier(
+        causal=module,
+        tokenizer=tokenizer,
+        fingerprint="",
+        info=info | {"name_or_path": config.name_or_path, "dtype": config.dtype},
+        max_length=0,
+        stop_ids=frozenset(),
+        pad_id=pad,
+        batching=batching or Batching(),
+        classes=tuple(classes),
+        heads=tuple(heads),
+        ends=_ends(tokenizer),
+        deviation=getattr(module.config, "initializer_range", None) or 0.02,
+    )
+    model.info |= {"classes": len(classes), "head": heads}
+    model = replace(model, max_length=_positions(model, config) + 1)  # the class is no token
+    model.info["computation"] = identity.computation(
+        config, device=device_name(model.device), packed=False
+    )
+    name = config.name_or_path if info["source"] == "hub" else None
+    model.fingerprint = digest([name, info["revision"], model.info["computation"], list(classes)])
+    return model
+
+
+def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:
+    """Return the modules that are trained whole: those beside the body, and what is absent."""
+    body = str(module.base_model_prefix)
+    children = dict(module.named_children())
+    beside = {name for name, child in children.items() if name != body and [*child.parameters()]}
+    return beside | {key.rpartition(".")[0] for key in absent if key.startswith(f"{body}.")}
+
+
+def _ends(tokenizer: Any) -> tuple[int, ...]:
+    """Return the special tokens behind every text."""
+    whole, bare = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
+    start = next(
+        (i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), None
+    )
+    return () if start is None else tuple(whole[start + len(bare) :])
+
+
+@torch.inference_mode()
+def _positions(model: Classifier, config: ModelConfig) -> int:
+    """Return the tokens that fit the model's positions; what has more than 8,192 is believed.
+
+    RoBERTa and its like count positions from behind the padding token's, so that as many of those
+    in the configuration are none. The tokenizer's own limit counts, too.
+    """
+    most = min(most_positions(model.causal), int(model.tokenizer.model_max_length))
+    word = model.tokenizer.unk_token_id
+    word = (model.pad_id + 1 if word is None else word) % model.causal.config.vocab_size
+    for size in (most, most - model.pad_id - 1) if most <= 2**13 else (8,):
+        ids = torch.full((1, size), word, device=model.device)
+        try:
+            shape = tuple(model.causal(input_ids=ids).logits.shape)
+        except IndexError:
+            continue
+        except Exception as error:  # of code that is not ours
+            raise InputError(
+                f"model {config.name_or_path} does not run with model.dtype={config.dtype} here: "
+                f"{one_line(error)}"
+            ) from error
+        if shape != (1, len(model.classes)):
+            kind = type(model.causal).__name__
+            raise InputError(f"{kind} gives {shape} in the place of one number a class")
+        return min(most, 2**30) if size == 8 else size
+    raise InputError(f"model {config.name_or_path} takes no text of {most} tokens")
