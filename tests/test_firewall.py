@@ -213,7 +213,7 @@ def test_nobody_reaches_past_the_oracle() -> None:
     tree = TREES["active_learning/loop.py"]
     uses = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == "oracle"]
     asked = [n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "label"]
-    assert len(asked) == 3 and {*uses} - {*asked} == {
+    assert len(asked) == 4 and {*uses} - {*asked} == {
         n for n in uses if isinstance(n.ctx, ast.Store)
     }
     # The learner is handed the pool, which has what was bought, and no oracle.
@@ -224,6 +224,9 @@ def test_nobody_reaches_past_the_oracle() -> None:
     verbs = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     names = {n.attr for n in ast.walk(verbs["query"]) if isinstance(n, ast.Attribute)}
     assert not names & {"held_out", "test", "answers", "target", "gold", "stored"}
+    # What a strategy is told of answers is what is labelled; a replay looks these up again.
+    assert functions_with("active_learning/learner.py", "gold") == {"_context"}
+    assert functions_with("active_learning/memory.py", "gold") == {"_answers"}
     # What scores and chooses knows of answers only where gold is asked for.
     for path in (
         *(f"acquisition/{name}.py" for name in ("blending", "decision", "scores", "strategies")),
