@@ -147,17 +147,24 @@ def decide(
         context=context,
     )
     indices, decided = picked(strategy, pool)
-    explained = Decision(indices, batch=decided is None)
+    return _explained(Decision(indices, batch=decided is None), decided, views, a, dtype)
+
+
+def _explained(
+    made: Decision, decided: Array | None, views: Views, a: AcquisitionConfig, dtype: str
+) -> Decision:
+    """Return a decision with what decided it: the scores (N,), ``None``: a batch was picked."""
     if views.full is None:
-        return explained
-    explained = replace(explained, blended=views.blended, base=views.base, full=views.full)
+        return made
+    made = replace(made, blended=views.blended, base=views.base, full=views.full)
     if a.combine == "dynamic":
-        explained = replace(explained, base_weight=views.weight)
+        made = replace(made, base_weight=views.weight)
     if decided is None:
-        return explained
+        return made
+    tolerance = blending.TIE_TOLERANCE[dtype]
     return replace(
-        explained,
+        made,
         blended=decided,
         effective_weight=blending.effective_weights(views.base, views.full, decided),
-        near_ties=blending.near_ties(decided, count, tolerance=blending.TIE_TOLERANCE[dtype]),
+        near_ties=blending.near_ties(decided, len(made.indices), tolerance=tolerance),
     )
