@@ -18,6 +18,7 @@ from star.experiments.estimate.estimate import estimate
 from star.models import adapter, classifier, likelihood, training
 from star.models.batching import Batching
 from star.models.classifier import Classifier
+from star.models.embedding import embed
 from star.models.encoding import TokenRow
 
 WORDS = ["a", "dull", "bright", "film", "so", "good", "bad", "one", "it", "is", "was", "not", "no"]
@@ -108,6 +109,23 @@ def test_class_probabilities_are_those_of_transformers(kind: str, tmp_path: Path
     assert np.stack(alone).std(axis=0).min() > 1e-3  # they do differ
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_embeddings_are_the_body_s_mean_states(kind: str, tmp_path: Path) -> None:
+    model = loaded(make(tmp_path, kind))
+    rows = model.encode(texts(), [""] * 7, eos=False)
+    with adapter.fresh(model, ADAPTER, seed=0, round_=0) as adapted:
+        body = getattr(model.causal, model.causal.base_model_prefix)
+        alone = []
+        for text in texts():
+            told = model.tokenizer(text, return_tensors="pt")
+            with torch.no_grad():
+                alone.append(body(input_ids=told["input_ids"]).last_hidden_state[0].mean(0).numpy())
+        for most in (1, 3, 64):
+            model.batching = Batching(rows=most)
+            np.testing.assert_allclose(embed(model, rows), np.stack(alone), rtol=1e-4, atol=1e-5)
+        assert adapted is not None
+
+
 def test_positions_end_where_the_model_says(tmp_path: Path) -> None:
     for kind, most in (("bert", 40), ("roberta", 40), ("llama", 40)):
         model = loaded(make(tmp_path / kind, kind))
@@ -196,6 +214,8 @@ def words(bert: Path, folder: Path, *more: str) -> list[str]:
         ["acquisition.select=random"],
         ["acquisition.measure=margin", "acquisition.mc_dropout.passes=0"],
         ["acquisition.measure=bald"],
+        ["acquisition.select=badge", "acquisition.mc_dropout.passes=0"],
+        ["acquisition.select=uherding"],
         ["regularizer.kind=loss", "task.validation_size=4", "train.keep=best"],
     ],
 )

@@ -176,13 +176,28 @@ def herding(
     for rows in pool[counts].blocks(COLUMNS):
         kernels[rows] = _kernel(pool[counts[rows]].squared_distances(pool), width)
         gains += weight[rows] @ np.maximum(kernels[rows] - covered[rows], 0)
-    density = weight @ kernels
+    return _greedy(kernels, covered, gains, weight, count)
+
+
+def _greedy(
+    kernels: Floats, covered: Floats, gains: Floats, weight: Floats, count: int
+) -> list[int]:
+    """Return the K columns of ``kernels`` that gain most, one after the other.
+
+    Args:
+        kernels: (C, N) of the rows that coverage is about, and all rows.
+        covered: (C, 1) how well each is covered; overwritten.
+        gains: (N,) what each row would gain; overwritten.
+        weight: (C,) U/N.
+        count: K ≤ N.
+    """
+    density, size = weight @ kernels, len(gains)
     slack = TIE * gains.max(initial=0.0)  # of the first gain: rounding is that of sums so large
     chosen: list[int] = []
     while len(chosen) < count:
         best = gains.max()
         if best <= slack:  # all is covered: the rest in order
-            free = np.setdiff1d(np.arange(len(pool)), chosen)
+            free = np.setdiff1d(np.arange(size), chosen)
             return chosen + free[: count - len(chosen)].tolist()
         tied = np.flatnonzero(gains >= best - slack)
         pick = int(tied[first_best(density[tied])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,18 +138,7 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     duplicates = len(stored) - len(pool)
     prompts = {example.prompt for example in pool.examples}
     shared = sum(example.prompt in prompts for example in test.examples)
-    notes = settled
-    if test_split != config.test_split:
-        notes.append(f"{test_split} is evaluated: the labels of {config.test_split} are not public")
-    if duplicates:
-        other = f", {conflicting} of them with another answer than the first" if conflicting else ""
-        notes.append(f"{_count(duplicates, 'duplicate question')} left out of the pool{other}")
-    if shared:
-        notes.append(f"{_count(shared, 'test question')} also in the pool, kept")
-    if config.revision is not None and (
-        config.data_dir is not None or (config.hub_id or task.hub_id) is None
-    ):
-        notes.append("task.revision is not used: the rows do not come from the Hub")
+    notes = [*settled, *_notes(task, test_split, duplicates, conflicting, shared)]
     if task.family is None:
         notes += hints(task, test_table.rows, test.answers, f"split {test_split}")
     return TaskData(
@@ -172,6 +161,23 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
             "test_in_pool": shared,
         },
     )
+
+
+def _notes(
+    task: Task, test_split: str, duplicates: int, conflicting: int, shared: int
+) -> Iterator[str]:
+    """Yield what was left out or read in another's place, a sentence each."""
+    config = task.config
+    if test_split != config.test_split:
+        yield f"{test_split} is evaluated: the labels of {config.test_split} are not public"
+    if duplicates:
+        other = f", {conflicting} of them with another answer than the first" if conflicting else ""
+        yield f"{_count(duplicates, 'duplicate question')} left out of the pool{other}"
+    if shared:
+        yield f"{_count(shared, 'test question')} also in the pool, kept"
+    elsewhere = config.data_dir is not None or (config.hub_id or task.hub_id) is None
+    if config.revision is not None and elsewhere:
+        yield "task.revision is not used: the rows do not come from the Hub"
 
 
 def _read(task: Task, split: str, limit: int | None, drawn_by: int | None) -> Table:

@@ -85,15 +85,26 @@ class Classifier(LanguageModel):
 
     def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
         """Return the (B, C) logits of the batch's rows: head and body are one to transformers."""
-        width = batch.ids.shape[1]
-        last = batch.predicting % width  # where each text ends
-        seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
-        output: Tensor = self.causal(input_ids=batch.ids, attention_mask=seen.long()).logits
+        output: Tensor = self.causal(**_inputs(batch)).logits
         return output
+
+    def states(self, batch: Batch) -> Tensor:
+        """Return the body's last hidden states where the batch predicts, (P, H): no head's work."""
+        body = getattr(self.causal, str(self.causal.base_model_prefix))
+        states: Tensor = body(**_inputs(batch)).last_hidden_state
+        return states.flatten(0, 1)[batch.predicting]
 
     def logits(self, hidden: Tensor, of: Tensor | None = None) -> Tensor:
         """Return float32 logits over the classes, or of the (W,) classes ``of``."""
         return hidden.float() if of is None else hidden[..., of].float()
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    """Return what transformers takes of a padded batch: each text seen to its end."""
+    width, ends = batch.ids.shape[1], torch.tensor(batch.counts).cumsum(0) - 1
+    last = batch.predicting[ends.to(batch.predicting.device)] % width
+    seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
+    return {"input_ids": batch.ids, "attention_mask": seen.long()}
 
 
 def load(

@@ -52,7 +52,7 @@ def embed(model: LanguageModel, prompts: Sequence[TokenRow], desc: str = "embed"
         nonlocal vectors
         rows = [_all_predicting(prompts[mine[i]]) for i in places]
         batch = model.lay_out(rows, whole=False)
-        states = model.predict(batch).float().split(batch.counts)
+        states = model.states(batch).float().split(batch.counts)
         means = torch.stack([state.mean(dim=0) for state in states]).cpu().numpy()
         wrong = np.flatnonzero(~np.isfinite(means).all(axis=1))
         if len(wrong):

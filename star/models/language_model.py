@@ -143,6 +143,10 @@ class LanguageModel:
             told = {"position_ids": batch.positions, "star_rows": cache or packing.Layout(batch)}
             return self.hidden(batch.ids, **told)[0, batch.predicting]
 
+    def states(self, batch: Batch) -> Tensor:
+        """Return the body's last hidden states where the batch predicts, (P, H)."""
+        return self.predict(batch)
+
     def step(self, tokens: Tensor, cache: packing.Cache) -> Tensor:
         """Return the hidden states behind (B,) next tokens of the rows in the cache, (B, H)."""
         with packing.attention(self._configs):
