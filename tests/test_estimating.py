@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from star.active_learning.loop import run
+from star.active_learning.plan import PlannedRound, plan
 from star.config import AdapterConfig, Config, ModelConfig, load
 from star.data import loading as tasks
 from star.errors import InputError
@@ -23,7 +24,7 @@ from star.experiments.estimate import costs, rates, shapes
 from star.experiments.estimate import estimate as estimating
 from star.experiments.estimate.costs import Shape, Work
 from star.experiments.estimate.rates import Rates
-from star.experiments.estimate.workload import Workload, picks, plan
+from star.experiments.estimate.workload import Workload, stand_ins, workload
 from star.models import adapter, learning_mode, training
 from star.models import loading as models
 from star.models.encoding import TokenRow
@@ -65,7 +66,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(config: Config, queries: Any = None) -> Workload:
     model = shapes.without_weights(config)
     shape = shapes.shape_of(model.causal, config.adapter)
-    return plan(config, model, tasks.load(config.task), shape, queries)
+    return workload(config, model, tasks.load(config.task), shape, queries)
 
 
 def tokens(found: dict[str, Any]) -> list[dict[str, int]]:
@@ -194,14 +195,19 @@ def test_activations_are_those_that_torch_keeps(tiny_llama: Path, dropout: float
 
 def test_labels_of_each_round_by_hand() -> None:
     words = ["pool.initial_size=3", "pool.query_size=4", "pool.rounds=9", "task.validation_size=2"]
-    found = list(picks(load(None, words), range(0, 28, 2)))
+    config, indices = load(None, words), range(0, 28, 2)
+    planned = plan(config, 14)
+    held_out, found = stand_ins(config, indices, planned)
     # 14 rows, 2 held out; the last query finds one row left, and the pool ends before the rounds.
     sizes = [(len(one.trained), len(one.unlabelled)) for one in found]
-    assert sizes == [(3, 9), (7, 5), (11, 1), (12, 0)]
+    assert sizes == [(3, 9), (7, 5), (11, 1), (12, 0)] and len(held_out) == 2
+    assert planned.rounds == tuple(
+        PlannedRound(*size, query) for size, query in zip(sizes, [4, 4, 1, 0], strict=True)
+    )
+    assert planned.note is not None and "4 of the rounds of pool.rounds=9" in planned.note
     words[2] = "pool.rounds=2"
-    assert len(list(picks(load(None, words), range(14)))) == 2
-    with pytest.raises(InputError, match="1 available / 3 requested"):
-        list(picks(load(None, words), range(3)))
+    two = plan(load(None, words), 14)
+    assert [one.query for one in two.rounds] == [4, 0] and two.note is None
 
 
 EXACT = [
@@ -227,7 +233,8 @@ def test_tokens_of_a_choice_task_are_exact(
     assert [point["labeled"] for point in found["rounds"]] == [p["labeled"] for p in real]
     assert tokens(found) == tokens({"rounds": real})
     initial = runs.read(folder / "initial.json")["indices"]
-    assert set(next(picks(config, range(30))).trained) <= set(initial)
+    _, rounds = stand_ins(config, range(30), plan(config, 30))
+    assert set(rounds[0].trained) <= set(initial)
 
 
 def test_tokens_of_a_single_round(tiny_llama: Path, choices: Path, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ import star
 from star import checksums, files
 from star.acquisition import scores
 from star.active_learning import loop, rounds
+from star.active_learning.plan import plan
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.run_names import check_path, folder_of
 from star.cli.main import main
 from star.config import load
-from star.data.pool import possible_rounds
 from star.errors import InputError
 from star.experiments import probes
 from star.experiments.estimate import estimate as estimating
@@ -285,7 +285,8 @@ def test_a_long_name_has_a_temporary_name_that_fits(name: str, tmp_path: Path) -
     [(8, 5, 6, 3), (10, 5, 6, 3), (11, 5, 6, 4), (25, 5, 6, 6), (0, 5, 6, 1), (0, 1, 1, 1)],
 )
 def test_possible_rounds(unlabelled: int, size: int, rounds: int, expected: int) -> None:
-    assert possible_rounds(unlabelled, size, rounds) == expected
+    words = (f"pool.query_size={size}", f"pool.rounds={rounds}", "pool.initial_size=6")
+    assert len(plan(load(None, words), 6 + unlabelled).rounds) == expected
 
 
 SHORT = ("task.pool_limit=14", "pool.rounds=6", "train.num_train_epochs=1")  # 6 + 5 + 3

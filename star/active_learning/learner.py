@@ -25,7 +25,7 @@ from star.active_learning.first_round import FirstRound
 from star.active_learning.memory import Bought
 from star.active_learning.query import Query
 from star.active_learning.run_folder import RunFolder
-from star.config import Config
+from star.config import Config, passes_that_differ
 from star.data.loading import Split
 from star.data.pool import Pool
 from star.data.task import Answer, Example, Task
@@ -277,8 +277,6 @@ class Learner:
 
 def passes_of(config: Config, adapted: PeftModel, t: int) -> Passes | None:
     """Return the round's MC-dropout passes; ``None`` where none are asked for or can differ."""
-    mc = config.acquisition.mc_dropout
-    # Random choice may train without dropout, or not at all; then there is nothing to average.
-    if not mc.passes or not config.adapter.lora_dropout or config.train.max_steps == 0:
+    if not passes_that_differ(config):
         return None
-    return Passes(adapted, mc, seed=config.seed, round_=t)
+    return Passes(adapted, config.acquisition.mc_dropout, seed=config.seed, round_=t)

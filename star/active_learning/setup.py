@@ -12,18 +12,19 @@ from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.first_round import FirstRound
 from star.active_learning.learner import Learner
+from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
 from star.config import Config, own_strategy
 from star.data import loading as tasks
-from star.data.pool import Oracle, Pool, early_end, possible_rounds
-from star.data.task import Answer, Example
+from star.data.pool import Oracle, Pool
+from star.data.task import Answer
 from star.errors import InputError
 from star.models import classifier, distributed, mc_dropout, sources, targets
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits, closes_choices, truncate_prompts
+from star.models.truncation import Limits, closes_choices, questions_that_fit
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,14 @@ def prepare(
     for note in data.notes:
         logger.warning("%s", note)
     model = _load_model(config, folder, data, source)
-    examples, test = _that_fit(config, model, data)
+    examples, test, cut = questions_that_fit(config, model, data.pool.examples, data.test.examples)
+    for line in cut:
+        logger.warning("%s", line)
+    if closes_choices(model, examples) and not config.train.append_eos:
+        logger.warning(
+            "one choice begins another: both are scored with the end-of-sequence token behind, "
+            "which train.append_eos=false leaves untrained"
+        )
     pool: Pool[Answer] = Pool([example.index for example in examples])
     first = config.pool.initial_size + config.task.validation_size
     data.require(first, len(examples))  # before hours of scoring
@@ -120,33 +128,12 @@ def _load_model(
     return model
 
 
-def _that_fit(
-    config: Config, model: LanguageModel, data: tasks.TaskData
-) -> tuple[list[Example], list[Example]]:
-    """Return the questions of the pool and of the test, ``task.overlong`` applied."""
-    rule = {"limits": Limits.of(config.evaluation), "overlong": config.task.overlong}
-    pool, cut = truncate_prompts(model, data.pool.examples, where="pool", **rule)
-    # Test rows always stay: leaving some out would change the question that is asked.
-    rule["overlong"] = "error" if config.task.overlong == "error" else "truncate"
-    test, cut_test = truncate_prompts(model, data.test.examples, where="test", **rule)
-    for line in filter(None, (cut, cut_test)):
-        logger.warning("%s", line)
-    if closes_choices(model, pool) and not config.train.append_eos:
-        logger.warning(
-            "one choice begins another: both are scored with the end-of-sequence token behind, "
-            "which train.append_eos=false leaves untrained"
-        )
-    return pool, test
-
-
 def _rounds(config: Config, folder: RunFolder, size: int) -> int:
     """Return R, over which λ(t) runs: the rounds that the pool of ``size`` examples allows."""
     if folder.complete_rounds():  # as it was begun; an earlier version noted none, and cut none
         begun: int = folder.read_round(0, "metrics.json").get("rounds", config.pool.rounds)
         return begun
-    first, asked = config.pool.initial_size + config.task.validation_size, config.pool.rounds
-    rounds = possible_rounds(size - first, config.pool.query_size, asked)
-    line = early_end(size, rounds, asked)
-    if line is not None:
-        logger.warning("%s", line)
-    return rounds
+    planned = plan(config, size)
+    if planned.note is not None:
+        logger.warning("%s", planned.note)
+    return len(planned.rounds)

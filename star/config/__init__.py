@@ -12,6 +12,7 @@ from star.config.derived import (
     label_free,
     needs_scores,
     own_strategy,
+    passes_that_differ,
     scored_continuation,
     strategy_name,
 )

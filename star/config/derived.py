@@ -54,6 +54,13 @@ def needs_scores(acquisition: AcquisitionConfig) -> bool:
     return acquisition.select not in NEEDS_NO_SCORES
 
 
+def passes_that_differ(config: Config) -> int:
+    """Return S, the MC-dropout passes of a view; 0 where none are asked for or can differ."""
+    # Random choice may train without dropout, or not at all; then there is nothing to average.
+    still = not config.adapter.lora_dropout or config.train.max_steps == 0
+    return 0 if still else config.acquisition.mc_dropout.passes
+
+
 def scored_continuation(acquisition: AcquisitionConfig, choices: bool) -> str:
     """Return what is scored, ``auto`` resolved by the task and the views that are compared.
 

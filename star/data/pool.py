@@ -20,28 +20,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def possible_rounds(unlabelled: int, query_size: int, rounds: int) -> int:
-    """Return how many trainings there will be: fewer than asked for where the pool ends.
-
-    Args:
-        unlabelled: Examples left when the first labels are bought.
-        query_size: K; the last query takes what is left.
-        rounds: R, as asked for.
-    """
-    return min(rounds, 1 + -(-unlabelled // query_size))
-
-
-def early_end(size: int, rounds: int, asked: int) -> str | None:
-    """Say that a pool of ``size`` examples allows fewer rounds than asked for, if it does."""
-    if rounds >= asked:
-        return None
-    return (
-        f"{rounds} of the rounds of pool.rounds={asked} can happen: the pool of {size} examples is "
-        f"labelled whole before round {rounds - 1}; lambda(t) runs over {rounds} rounds unless "
-        "acquisition.base_weight.rounds says otherwise"
-    )
-
-
 class PoolExhaustedError(InputError):
     """More examples were asked for than are unlabelled."""
 

@@ -12,6 +12,15 @@ from transformers.pytorch_utils import Conv1D
 from star.models.adapter import NAME, is_variant, layers
 
 
+def is_mergeable(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether what an adapter adds to a module can be added to its weights, if they have ``dtype``.
+
+    In 16 bits the sum would lose most of a branch that is small beside W; quantised weights, which
+    are of another kind of module, cannot be added to.
+    """
+    return type(module) in (nn.Linear, Conv1D) and dtype in (torch.float32, torch.float64)
+
+
 class Merged:
     """Scoring with W + s·B·A in the place of W and its LoRA branch: one product, not three.
 
@@ -25,14 +34,9 @@ class Merged:
 
     @property
     def possible(self) -> bool:
-        """Whether the branch is on and can be merged without changing the ranking.
-
-        In 16 bits the sum would lose most of a branch that is small beside W; quantised weights
-        cannot be added to.
-        """
+        """Whether the branch is on and can be merged without changing the ranking."""
         return bool(self._layers) and all(
-            type(layer.base_layer) in (nn.Linear, Conv1D)
-            and layer.base_layer.weight.dtype in (torch.float32, torch.float64)
+            is_mergeable(layer.base_layer, layer.base_layer.weight.dtype)
             and layer.active_adapters == [NAME]
             and not (layer.disable_adapters or layer.merged)
             and not (is_variant(layer) or layer.lora_bias[NAME])

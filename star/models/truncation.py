@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from star.config import EvaluationConfig
+from star.config import Config, EvaluationConfig
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models.encoding import TokenRow, Truncated, truncate
@@ -210,3 +210,19 @@ def truncate_prompts(
     cut = f"{len(fitted.truncated)} cut from the {model.cut_from}"
     done = f"{len(gone)} left out" if gone else cut
     return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"
+
+
+def questions_that_fit(
+    config: Config, model: LanguageModel, pool: Sequence[Example], test: Sequence[Example]
+) -> tuple[list[Example], list[Example], list[str]]:
+    """Return the questions of pool and test with ``task.overlong`` applied, and what it did.
+
+    Raises:
+        InputError: As :func:`truncate_prompts`.
+    """
+    rule, limits = config.task.overlong, Limits.of(config.evaluation)
+    pooled, cut = truncate_prompts(model, pool, limits=limits, overlong=rule, where="pool")
+    # Test rows always stay: leaving some out would change the question that is asked.
+    rule = "error" if rule == "error" else "truncate"
+    tested, cut_test = truncate_prompts(model, test, limits=limits, overlong=rule, where="test")
+    return pooled, tested, [line for line in (cut, cut_test) if line]

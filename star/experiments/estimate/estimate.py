@@ -21,7 +21,7 @@ from star.experiments.estimate import rates
 from star.experiments.estimate.costs import Work
 from star.experiments.estimate.rates import Rates
 from star.experiments.estimate.shapes import memory_of, shape_of, without_weights
-from star.experiments.estimate.workload import Workload, plan
+from star.experiments.estimate.workload import Workload, workload
 from star.files import write_json
 from star.models import loading as models
 from star.models import mc_dropout, targets
@@ -63,7 +63,7 @@ def estimate(
     model = without_weights(config)
     modules = targets.resolve(model.causal, config.adapter)
     mc_dropout.check_modules(model.causal, modules, config.acquisition.mc_dropout)
-    load = plan(config, model, data, shape_of(model.causal, config.adapter))
+    load = workload(config, model, data, shape_of(model.causal, config.adapter))
     on_cpu = flops_per_second is None and models.device_of(config.model).type == "cpu"
     memory = memory_of(load, on_cpu=on_cpu)
     if flops_per_second is None:

@@ -121,14 +121,14 @@ def memory_of(load: Workload, *, on_cpu: bool) -> dict[str, float]:
             tokens=max(widest, min(rows * widest, config.evaluation.max_batch_tokens)),
             logits=likelihood.CHUNK_ELEMENTS,
             size=size,
-            merged=load.merges,
+            merged=load.merged,
         ),
     }
     if load.total().new:
         width = load.longest().widest()
         rows = max(1, min(rows, generation.BATCH_TOKENS // width))
         parts["generate"] = costs.generating_bytes(
-            shape, rows=rows, tokens=width, size=size, merged=load.merges
+            shape, rows=rows, tokens=width, size=size, merged=load.merged
         )
     base = costs.weight_bytes(shape, size, four_bit=four_bit)
     libraries = LIBRARIES if on_cpu else 0.0

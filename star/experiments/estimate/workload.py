@@ -1,27 +1,32 @@
 """A run in numbers before it is started: which rows go through the model, and how often.
 
-Counts what ``active_learning`` will do. Which examples a strategy picks cannot be known; those that
-random choice picks with the run's seed stand for them.
+Counts what a run will do, by the plan that it follows. Which examples a strategy picks cannot be
+known; those that random choice picks with the run's seed stand for them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from star import seeding
+from star.acquisition.decision import decide
 from star.acquisition.pool_scorer import continuation_of
-from star.config import Config, needs_scores
+from star.acquisition.scores import Scores
+from star.active_learning.plan import Plan, plan
+from star.config import AcquisitionConfig, Config, needs_scores, passes_that_differ
 from star.data.loading import TaskData
-from star.data.pool import Pool, early_end, first_labels
+from star.data.pool import Pool, first_labels
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows
+from star.models import targets
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits, encode_rows, truncate_prompts
+from star.models.merging import is_mergeable
+from star.models.reading import DTYPES
+from star.models.truncation import Limits, encode_rows, questions_that_fit
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Workload:
         held_rows: As ``rows``.
         rounds: Who is labelled when.
         continuation: What is scored; ``None`` = nothing.
+        merged: Whether the adapter is merged into the weights where it is scored.
         notes: What was cut or left out.
     """
 
@@ -60,29 +66,23 @@ class Workload:
     held_rows: Counts
     rounds: list[Round]
     continuation: str | None
+    merged: bool
     notes: list[str]
 
     @property
     def passes(self) -> int:
         """S; 0 where none are asked for or can differ."""
-        still = not self.config.adapter.lora_dropout or self.config.train.max_steps == 0
-        return 0 if still else self.config.acquisition.mc_dropout.passes
+        return passes_that_differ(self.config)
 
     @property
     def chosen(self) -> bool:
         """Whether test questions are judged by the likelihoods of their choices."""
         return self.config.evaluation.choice_by == "likelihood" and self.test.choices.size > 0
 
-    @property
-    def merges(self) -> bool:
-        """Whether the adapter is merged into the weights where it is scored."""
-        model = self.config.model
-        return model.dtype == "float32" and model.quantization == "none"
-
     def beside(self, passes: int = 0) -> bool:
         """Whether the adapter is a product of its own beside each matrix where it is scored."""
         masks = self.config.acquisition.mc_dropout.masks
-        return not self.merges or (passes > 0 and masks == "token")
+        return not self.merged or (passes > 0 and masks == "token")
 
     def train(self, t: int) -> Work:
         """Return the work of training round ``t``, its validation included."""
@@ -196,7 +196,7 @@ class Workload:
         )
 
 
-def plan(
+def workload(
     config: Config,
     model: LanguageModel,
     data: TaskData,
@@ -212,22 +212,14 @@ def plan(
         shape: Of the model with its adapter.
         queries: What is picked after each round; ``None`` = as random choice would.
     """
+    pool, test, notes = questions_that_fit(config, model, data.pool.examples, data.test.examples)
     limits = Limits.of(config.evaluation)
-    rule = config.task.overlong
-    pool, cut = truncate_prompts(
-        model, data.pool.examples, limits=limits, overlong=rule, where="pool"
-    )
-    rule = "error" if rule == "error" else "truncate"  # as a run does, which keeps the test rows
-    test, cut_test = truncate_prompts(
-        model, data.test.examples, limits=limits, overlong=rule, where="test"
-    )
-    targets = encode_rows(model, test, [answer.target for answer in data.test.answers]).rows
-    known = [len(row.continuation) for row in targets]
+    gold = encode_rows(model, test, [answer.target for answer in data.test.answers]).rows
+    known = [len(row.continuation) for row in gold]
     indices = [example.index for example in pool]
     data.require(config.pool.initial_size + config.task.validation_size, len(pool))
-    rounds = list(picks(config, indices, queries))
-    held = set(indices) - set(rounds[0].trained) - set(rounds[0].unlabelled)
-    early = early_end(len(pool), len(rounds), config.pool.rounds)
+    planned = plan(config, len(pool))
+    held, rounds = stand_ins(config, indices, planned, queries)
     apart = [example for example in pool if example.index in held]
     whole = replace(limits, max_prompt_length=None)
     scored = needs_scores(config.acquisition)
@@ -242,18 +234,32 @@ def plan(
         held_rows=training_rows(config, model, apart, known),
         rounds=rounds,
         continuation=continuation_of(config.acquisition, pool) if scored else None,
-        notes=[*data.notes, *(line for line in (cut, cut_test, early) if line)],
+        merged=_merged(config, model),
+        notes=[*data.notes, *notes, *([planned.note] if planned.note else [])],
     )
 
 
-def picks(
-    config: Config, indices: Sequence[int], queries: Sequence[Sequence[int]] | None = None
-) -> Iterator[Round]:
-    """Yield who is labelled in each round; fewer rounds than asked for where the pool ends.
+def _merged(config: Config, model: LanguageModel) -> bool:
+    """Whether the adapter will be merged, of a model that may have no weights yet."""
+    linear, dtype = targets.linear_modules(model.causal), DTYPES[config.model.dtype]
+    adapted = targets.matching(linear, targets.resolve(model.causal, config.adapter))
+    return config.model.quantization == "none" and all(
+        is_mergeable(linear[name], dtype) for name in adapted
+    )
+
+
+def stand_ins(
+    config: Config,
+    indices: Sequence[int],
+    planned: Plan,
+    queries: Sequence[Sequence[int]] | None = None,
+) -> tuple[list[int], list[Round]]:
+    """Return the validation rows, and who is labelled in each round.
 
     Args:
         config: Of the run.
         indices: Pool indices that take part.
+        planned: What :func:`plan` gives for so many.
         queries: What is picked after each round; ``None`` = as random choice would.
     """
     pool: Pool[None] = Pool(indices)
@@ -261,11 +267,14 @@ def picks(
     apart, first = first_labels(pool, held_out=held, initial=initial, seed=config.seed)
     pool.hold_out(dict.fromkeys(apart))
     pool.add(dict.fromkeys(first))
-    for t in range(config.pool.rounds):
+    rounds, drawing = [], AcquisitionConfig(select="random")
+    for t, sizes in enumerate(planned.rounds):
         left = pool.unlabelled
-        yield Round(sorted(pool.labelled), left)
-        if t == config.pool.rounds - 1 or not left:
-            return
-        count = min(config.pool.query_size, len(left))
-        drawn = pool.draw(count, seeding.generator(config.seed, "random", t))
-        pool.add(dict.fromkeys(drawn if queries is None else queries[t]))
+        rounds.append(Round(sorted(pool.labelled), left))
+        if sizes.query:
+            scores, shared = Scores({"index": np.array(left)}), len(planned.rounds)
+            drawn = decide(
+                scores, drawing, t=t, rounds=shared, count=sizes.query, seed=config.seed
+            ).indices
+            pool.add(dict.fromkeys(drawn if queries is None else queries[t]))
+    return apart, rounds
