@@ -21,13 +21,26 @@ from typing import Any
 
 from star.errors import InputError
 from star.files import read_json, write_json
+from star.run_files import (
+    ADAPTER,
+    BOUGHT,
+    CONFIG,
+    EMBEDDINGS,
+    ENVIRONMENT,
+    INITIAL,
+    METRICS,
+    PREDICTIONS,
+    RESULT,
+    ROUNDS,
+    SCORES,
+    SELECTED,
+    TRAINING,
+)
 
 NAME = "checksums.json"
-RUN_FILES = ("config.yaml", "environment.json", "initial.json", "result.json")
-ADAPTER = "adapter"
+RUN_FILES = (CONFIG, ENVIRONMENT, INITIAL, RESULT)
 ROUND_FILES = (
-    *("metrics.json", "predictions.jsonl", "training.jsonl", "scores.npz", "selected.json"),
-    *("bought.json", "embeddings.npz"),
+    *(METRICS, PREDICTIONS, TRAINING, SCORES, SELECTED, BOUGHT, EMBEDDINGS),
     ADAPTER,
 )
 
@@ -49,12 +62,12 @@ def damaged(path: Path, what: str) -> InputError:
     """Return the error that names a file of a run folder, what is wrong, and the way on."""
     place = next((p for p in (path, *path.parents) if is_round(p)), None)
     if place is not None:
-        also = " and result.json" if (place.parents[1] / "result.json").exists() else ""
+        also = f" and {RESULT}" if (place.parents[1] / RESULT).exists() else ""
         way = (
             f"restore it from a copy, or remove {place} and all later rounds{also} and start the "
             "run again: they are made again"
         )
-    elif path.name == "result.json":
+    elif path.name == RESULT:
         way = "remove it and start the run again: it is made again from the rounds"
     else:
         way = "restore it from a copy, or set another output_dir or run_name and start afresh"
@@ -63,7 +76,7 @@ def damaged(path: Path, what: str) -> InputError:
 
 def is_round(path: Path) -> bool:
     """Whether a path is that of a complete round's folder, ``rounds/NN``."""
-    return path.parent.name == "rounds" and re.fullmatch(r"\d\d+", path.name) is not None
+    return path.parent.name == ROUNDS and re.fullmatch(r"\d\d+", path.name) is not None
 
 
 def digest(path: Path) -> str:
@@ -134,8 +147,8 @@ def read_run(run: Path) -> RunSums | None:
 def check_config(run: Path) -> None:
     """Refuse a ``config.yaml`` that does not fit; whatever is read next is read by its settings."""
     sums = read_run(run)
-    if sums is not None and "config.yaml" in sums.files:
-        _check_files(run, ("config.yaml",), may_lack=())
+    if sums is not None and CONFIG in sums.files:
+        _check_files(run, (CONFIG,), may_lack=())
 
 
 def check_files(run: Path, *, begun: bool) -> None:
@@ -148,7 +161,7 @@ def check_files(run: Path, *, begun: bool) -> None:
     Raises:
         InputError: Naming the file.
     """
-    _check_files(run, RUN_FILES, may_lack=("result.json",) if begun else RUN_FILES)
+    _check_files(run, RUN_FILES, may_lack=(RESULT,) if begun else RUN_FILES)
 
 
 def _check_files(run: Path, names: tuple[str, ...], may_lack: tuple[str, ...]) -> None:

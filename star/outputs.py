@@ -8,6 +8,7 @@ from pathlib import Path
 
 from star.errors import InputError
 from star.files import kind_of
+from star.run_files import CONFIG, ENVIRONMENT, ROUNDS
 
 LONGEST = 255  # bytes of a name, on every common file system
 
@@ -56,6 +57,6 @@ def refuse_inside_run(path: str | Path) -> None:
     path = Path(path)
     place = path.resolve()
     for folder in (place, *place.parents):
-        begun = any((folder / name).exists() for name in ("environment.json", "rounds"))
-        if begun and (folder / "config.yaml").is_file():
+        begun = any((folder / name).exists() for name in (ENVIRONMENT, ROUNDS))
+        if begun and (folder / CONFIG).is_file():
             raise InputError(f"cannot write {path}: {folder} is a run folder; name another place")

@@ -250,7 +250,7 @@ def test_a_round_is_complete_or_absent(config: Config) -> None:
             write_json(folder / "metrics.json", {"accuracy": 0.5})
             assert run.complete_rounds() == 0 and not run.round_folder(0).exists()
         assert run.complete_rounds() == 1 and not folder.exists()
-        assert run.read_round(0, "metrics.json") == {"accuracy": 0.5}
+        assert run.metrics(0) == {"accuracy": 0.5}
         assert (run.round_folder(0) / "adapter" / "weights").read_bytes() == b"w"
         with pytest.raises(RuntimeError, match="NaN"), run.new_round(1) as folder:
             write_json(folder / "metrics.json", {"accuracy": 0.6})
@@ -279,7 +279,7 @@ def test_a_missing_file_of_a_round_is_named(config: Config) -> None:
         with run.new_round(0):
             pass
         with pytest.raises(InputError, match=r"00.selected\.json"):
-            run.read_round(0, "selected.json")
+            run.selected(0)
 
 
 def test_a_stored_query_is_of_unlabelled_examples(config: Config) -> None:

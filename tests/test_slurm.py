@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import runs
 
+from star.active_learning.run_reader import RunReader
 from star.errors import InputError
 from star.experiments.sweep import cell_run, on_slurm, slurm
 from star.experiments.sweep.sweep import sweep
@@ -201,7 +202,7 @@ def test_a_table_through_slurm(grid: list[Cell], caplog: pytest.LogCaptureFixtur
     for one in grid:
         folder = one.folder(root)
         if one in failed:
-            assert "no such folder" in str(cell_run.read_failure(folder))
+            assert "no such folder" in str(RunReader(folder).failure)
             continue
         content = json.loads((folder / "result.json").read_text())
         assert len(content["rounds"]) == 2
@@ -261,7 +262,7 @@ def test_a_job_that_is_cancelled_is_a_failure(
     monkeypatch.setattr(slurm, "states", cancel)
     options = slurm.Options(parallel=1)
     assert set(sweep(cells, tmp_path, executor="slurm", options=options)) == set(cells[:2])
-    told = {one: str(cell_run.read_failure(one.folder(tmp_path))) for one in cells}
+    told = {one: str(RunReader(one.folder(tmp_path)).failure) for one in cells}
     assert "CANCELLED" in told[cells[0]] and "cancelled" in told[cells[1]]
     assert told[cells[2]] == "None"
 

@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from star import checksums, run_files
+from star.active_learning import locking
+
 ROOT = Path(__file__).parents[1]
 STAR = ROOT / "star"
 
 # The floors of the house, ground floor first: a module imports from lower floors, and in its own
 # folder without a circle. What stands beside `__init__` is a folder or a file.
 FLOORS = (
-    ("__init__", "cache", "checksums", "errors", "files", "outputs", "provenance", "seeding"),
+    (
+        *("__init__", "cache", "checksums", "errors", "files", "outputs", "provenance"),
+        *("run_files", "seeding"),
+    ),
     ("config",),
     ("data",),
     ("models",),
@@ -164,6 +170,33 @@ def test_only_the_command_line_prints(module: str) -> None:
 def test_nothing_is_pickled(module: str) -> None:
     tops = {name.partition(".")[0] for name in imports_of(MODULES[module])}
     assert not tops & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+
+
+def spelled(path: Path) -> Iterator[str]:
+    """Yield a file's string constants, parts of f-strings included, docstrings not."""
+    texts = {id(node.value) for node in ast.walk(PARSED[path]) if isinstance(node, ast.Expr)}
+    for node in ast.walk(PARSED[path]):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts:
+            yield node.value
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_names_of_a_runs_files_stand_in_one_module(module: str) -> None:
+    names = [value for name, value in vars(run_files).items() if name.isupper()]
+    plain = {name for name in names if "." in name} | {locking.NAME, checksums.NAME}
+    homes = dict.fromkeys(names, "run_files")
+    homes |= {locking.NAME: "active_learning.locking", checksums.NAME: "checksums"}
+    # What users read says the names as they are: help, and what a key means.
+    if room(module) not in ("config", "cli"):
+        for text in spelled(MODULES[module]):
+            for name in plain:
+                there = re.search(rf"(?<![\w.]){re.escape(name)}\b", text)
+                assert not there or homes[name] == module, f"star.{module} spells {name}: {text!r}"
+    for node in ast.walk(PARSED[MODULES[module]]):  # words that mean other things elsewhere
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            right = node.right
+            joined = right.value if isinstance(right, ast.Constant) else None
+            assert joined not in names, f"star.{module}:{node.lineno} spells {joined}"
 
 
 def test_no_drawer_for_everything_and_no_name_of_a_library() -> None:

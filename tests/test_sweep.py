@@ -22,6 +22,7 @@ import runs
 
 from star.active_learning import contents, locking
 from star.active_learning.round_0 import key_of_round_0
+from star.active_learning.run_reader import RunReader
 from star.cli.main import main
 from star.config import config_hash
 from star.errors import InputError
@@ -139,19 +140,19 @@ def test_a_failure_stops_no_other_cell(tmp_path: Path, caplog: pytest.LogCapture
     assert "table/one/bad/seed0 failed: ValueError: it cannot be (see " in told[0]
     assert "SIGKILL" in told[1] and "no result.json" in told[3]
     folder = failed[0].folder(tmp_path)
-    lines = cell_run.failure_file(folder).read_text().splitlines()
-    assert lines[0] == cell_run.read_failure(folder) == "ValueError: it cannot be"
+    lines = RunReader(folder).failure_file.read_text().splitlines()
+    assert lines[0] == RunReader(folder).failure == "ValueError: it cannot be"
     assert lines[2].startswith("Traceback") and "in pretend" in "\n".join(lines)
     log = cell_run.log_file(folder).read_text()
     assert "cell one/bad/seed0, process" in log and "said by a library" in log
     assert "Traceback" in log
-    assert "SIGKILL" in str(cell_run.read_failure(failed[1].folder(tmp_path)))
-    assert cell_run.read_failure(failed[2].folder(tmp_path)) == "InputError: not this one"
-    assert cell_run.read_failure(cells[0].folder(tmp_path)) is None
+    assert "SIGKILL" in str(RunReader(failed[1].folder(tmp_path)).failure)
+    assert RunReader(failed[2].folder(tmp_path)).failure == "InputError: not this one"
+    assert RunReader(cells[0].folder(tmp_path)).failure is None
 
 
 def succeed(one: Cell, root: Path) -> None:
-    assert cell_run.read_failure(one.folder(root)) is None  # gone before the run begins
+    assert RunReader(one.folder(root)).failure is None  # gone before the run begins
     pretend(Cell(one.table, one.column, "fine", one.seed, one.config, None, ()), root)
     fine = root / "table" / one.column / "fine" / f"seed{one.seed}" / "result.json"
     fine.rename(one.folder(root) / "result.json")
@@ -160,9 +161,9 @@ def succeed(one: Cell, root: Path) -> None:
 def test_a_failed_cell_is_run_again(tmp_path: Path) -> None:
     bad = cell("bad")
     assert sweep([bad], tmp_path, jobs=1, run=pretend) == [bad]
-    assert cell_run.read_failure(bad.folder(tmp_path)) is not None
+    assert RunReader(bad.folder(tmp_path)).failure is not None
     assert sweep([bad], tmp_path, jobs=1, run=succeed) == []
-    assert cell_run.read_failure(bad.folder(tmp_path)) is None
+    assert RunReader(bad.folder(tmp_path)).failure is None
     assert cell_run.log_file(bad.folder(tmp_path)).read_text().count("cell one/bad/seed0") == 2
 
 
@@ -291,7 +292,7 @@ def test_a_cell_of_another_process_is_left_to_it(
         thread.join()
     assert starts(tmp_path) == ["one/locked/seed0", "one/a/seed0"]
     assert "another process is running it" in caplog.text
-    assert cell_run.read_failure(folder) is None
+    assert RunReader(folder).failure is None
     assert not locking.locked(folder) and not locking.locked(tmp_path / "nowhere")
 
 
@@ -475,7 +476,7 @@ def test_jobs_of_slurm(
 ) -> None:
     cells = [cell(row) for row in ("a", "bad", "b")]
     assert names(sweep(cells, tmp_path, executor="slurm", run=pretend)) == ["one/bad/seed0"]
-    assert cell_run.read_failure(cells[1].folder(tmp_path)) == "ValueError: it cannot be"
+    assert RunReader(cells[1].folder(tmp_path)).failure == "ValueError: it cannot be"
     assert "2 done, 1 failed" in caplog.text and "cell table/one/bad/seed0 failed" in caplog.text
     # Again: what is finished has no job, what failed has a new one.
     assert names(sweep(cells, tmp_path, executor="slurm", run=pretend)) == ["one/bad/seed0"]
@@ -489,7 +490,7 @@ def test_jobs_of_slurm_that_end_without_a_word(
     lost = cell("waits")
     monkeypatch.setattr(slurm, "states", lambda ids: {"7_0": "OUT_OF_MEMORY"})
     assert sweep([lost], tmp_path, executor="slurm", run=pretend) == [lost]
-    told = cell_run.read_failure(lost.folder(tmp_path))
+    told = RunReader(lost.folder(tmp_path)).failure
     assert told == "its job 7_0 ended without a word: OUT_OF_MEMORY"
 
 
@@ -541,7 +542,7 @@ def test_real_cells(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cells = [cell(row, 0, "choice", *QUICK, *words) for row, words in rows.items()]
     failed = sweep(cells, tmp_path, jobs=1)
     assert names(failed) == ["choice/broken/seed0"]
-    told = str(cell_run.read_failure(failed[0].folder(tmp_path)))
+    told = str(RunReader(failed[0].folder(tmp_path)).failure)
     assert told.startswith("InputError: ") and "no such folder" in told
     for one in (cells[0], cells[2]):
         content = json.loads((one.folder(tmp_path) / "result.json").read_text())

@@ -6,14 +6,15 @@ import logging
 import shlex
 from pathlib import Path
 
-from star.files import read_json
+from star.active_learning.run_reader import RunReader
 
 logger = logging.getLogger(__name__)
 
 
 def say(folder: Path) -> None:
     """Log a finished run's last accuracy and the commands that go on from it."""
-    result = read_json(folder / "result.json")
+    run = RunReader(folder)
+    result = run.result()
     last = result["rounds"][-1]
     logger.info(
         "done: accuracy %.3f with %d labels; area under the learning curve %.3f",
@@ -21,9 +22,9 @@ def say(folder: Path) -> None:
     )
     place = shlex.quote(str(folder))
     lines = [("results", f"star report {place}")]
-    if any(folder.glob("rounds/*/scores.npz")):
+    if run.scored_rounds():
         lines.append(("another query", f"star replay {place} acquisition.measure=margin"))
-    adapter = folder / "rounds" / f"{last['round']:02d}" / "adapter"
+    adapter = run.adapter(last["round"])
     if adapter.is_dir():
         lines.append(("the last adapter", str(adapter)))
     for what, how in lines:

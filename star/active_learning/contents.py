@@ -16,6 +16,7 @@ from star.cache import digest
 from star.config import Config, own_strategy
 from star.errors import InputError
 from star.files import read_json
+from star.run_files import ENVIRONMENT, ROUNDS
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +93,9 @@ def recorded(run: Path) -> dict[str, str | None]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    stored = read_json(run / "environment.json")
+    stored = read_json(run / ENVIRONMENT)
     if not isinstance(stored, dict):
-        raise InputError(f"{run / 'environment.json'} must be an object, got {stored!r:.40}")
+        raise InputError(f"{run / ENVIRONMENT} must be an object, got {stored!r:.40}")
     parts = {part: stored.get(part) or {} for part in KEYS}
     return {part: parts[part].get(key) for part, key in KEYS.items()}
 
@@ -132,7 +133,7 @@ def refuse_other(run: Path, now: Content) -> None:
     stored = recorded(run)
     unknown = [part for part in ("data", "model") if stored[part] is None]
     # Before the first round is begun, the record tells of neither.
-    if unknown and (run / "rounds").is_dir():
+    if unknown and (run / ROUNDS).is_dir():
         logger.warning(
             "%s does not tell on which content of the %s it was made; it may be another than now",
             run,
@@ -150,7 +151,7 @@ def say_other_computation(run: Path, now: Mapping[str, Any]) -> None:
         run: A run folder.
         now: ``computation`` of the model as it was loaded.
     """
-    stored = read_json(run / "environment.json")
+    stored = read_json(run / ENVIRONMENT)
     told = [stored, *stored.get("resumed", [])][-1].get("model") or {}
     before, after = _flat(told.get("computation") or {}), _flat(now)
     changed = [key for key in after if key in before and before[key] != after[key]]

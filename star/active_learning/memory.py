@@ -25,13 +25,13 @@ from star.acquisition.components import Context, History, Purchase
 from star.acquisition.embeddings import Embeddings
 from star.acquisition.scores import Scores
 from star.active_learning import contents
-from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_reader import RunReader
 from star.config import Config
 from star.data import loading as tasks
 from star.errors import InputError
 from star.files import read_json, read_npz, write_json, write_npz
+from star.run_files import BOUGHT, EMBEDDINGS, SCORES
 
-SCORES, BOUGHT, EMBEDDINGS = "scores.npz", "bought.json", "embeddings.npz"
 KEPT = ("index", "correct", "confidence")
 
 
@@ -65,7 +65,7 @@ def write(place: Path, bought: Bought | None, embeddings: Embeddings | None) -> 
         write_npz(place / EMBEDDINGS, index=embeddings.index, **embeddings.made)
 
 
-def history(folder: RunFolder, t: int, passes: int | None = None) -> History:
+def history(folder: RunReader, t: int, passes: int | None = None) -> History:
     """Return what the queries before round ``t`` have bought.
 
     Args:
@@ -89,7 +89,7 @@ def _purchase(place: Path, t: int, passes: int | None) -> Purchase:
     return Purchase(t, scores.read_only(), index, correct)
 
 
-def known_embeddings(folder: RunFolder, t: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
+def known_embeddings(folder: RunReader, t: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Return which examples have embeddings, (E,) indices, and view to (E, H) of round ``t``.
 
     Those of the base model are of an earlier round where it has made them.
@@ -104,17 +104,17 @@ def known_embeddings(folder: RunFolder, t: int) -> tuple[NDArray[np.int64], dict
     return index, views
 
 
-def unlabelled(folder: RunFolder, t: int) -> NDArray[np.int64]:
+def unlabelled(folder: RunReader, t: int) -> NDArray[np.int64]:
     """Return the pool indices among which round ``t`` has chosen; none where it kept them nowhere.
 
     Of a strategy that looks at no scores these are the ones with embeddings that are not labelled.
     """
-    if (folder.round_folder(t) / SCORES).is_file():
-        return Scores.load(folder.round_folder(t) / SCORES).index
+    if folder.scores(t).is_file():
+        return Scores.load(folder.scores(t)).index
     return np.setdiff1d(known_embeddings(folder, t)[0], _labelled(folder, t))
 
 
-def stored_context(folder: RunFolder, config: Config, t: int, passes: int | None) -> Context:
+def stored_context(folder: RunReader, config: Config, t: int, passes: int | None) -> Context:
     """Return what a strategy is told after round ``t`` beside the scores, from the run's files.
 
     Args:
@@ -159,17 +159,17 @@ def _prompts(run: Path, config: Config) -> dict[int, str]:
     return {example.index: example.prompt for example in _data(run, config).pool.examples}
 
 
-def _answers(folder: RunFolder, config: Config, t: int) -> dict[int, str]:
+def _answers(folder: RunReader, config: Config, t: int) -> dict[int, str]:
     """Return pool index → answer of what round ``t`` was trained on, in the order it was bought."""
     pool = _data(folder.path, config).pool
     golds = {e.index: a.gold for e, a in zip(pool.examples, pool.answers, strict=True)}
     return {i: golds[i] for i in _labelled(folder, t)}
 
 
-def _labelled(folder: RunFolder, t: int) -> list[int]:
+def _labelled(folder: RunReader, t: int) -> list[int]:
     """Return the pool indices that round ``t`` was trained on, in the order they were bought."""
-    initial = read_json(folder.path / "initial.json")
+    initial = folder.stored_initial()
     bought = [i for i in initial["indices"] if i not in set(initial.get("validation", ()))]
     for s in range(t):
-        bought += folder.read_round(s, "selected.json")["indices"]
+        bought += folder.selected(s)
     return bought

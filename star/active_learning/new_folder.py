@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from star.active_learning import locking
+from star.run_files import ROUNDS
 
 
 def make(path: Path, made: list[Path]) -> None:
@@ -39,7 +40,7 @@ def remove(path: Path, made: Sequence[Path], wrote: Iterable[str]) -> None:
         wrote: The names of the files that this process wrote; no other is removed. The lock's file
             goes last: whoever opens the folder from then on begins it anew.
     """
-    if path not in made or (path / "rounds").exists():
+    if path not in made or (path / ROUNDS).exists():
         return
     with contextlib.suppress(OSError):
         for name in sorted(wrote, key=locking.NAME.__eq__):

@@ -23,6 +23,16 @@ from star.evaluation import learning_curves
 from star.evaluation.evaluate import Evaluation
 from star.files import write_json, write_jsonl, writing
 from star.models.training import TrainingResult
+from star.run_files import (
+    ADAPTER,
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    PREDICTIONS,
+    SCORES,
+    SELECTED,
+    TRAINING,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -110,18 +120,18 @@ def write_round(place: Path, round_: Round, learner: Learner) -> None:
     last = round_.t == round_.rounds - 1 or not query.indices
     kept = learner.config.tracking.save_adapters
     with writing(place, ROOM):
-        write_jsonl(place / "training.jsonl", round_.training.log)
-        write_jsonl(place / "predictions.jsonl", round_.test.predictions)
+        write_jsonl(place / TRAINING, round_.training.log)
+        write_jsonl(place / PREDICTIONS, round_.test.predictions)
         if query.decision.full is not None:
             decided = query.decision.arrays()
             free = np.array(label_free(learner.config))
-            query.scores.save(place / "scores.npz", **decided, label_free=free)
+            query.scores.save(place / SCORES, **decided, label_free=free)
         if query.indices:
-            write_json(place / "selected.json", {"indices": query.indices})
+            write_json(place / SELECTED, {"indices": query.indices})
         memory.write(place, round_.bought, query.embeddings)
         if kept == "all" or (last and kept == "last"):
-            learner.save_adapter(place / "adapter")
-        write_json(place / "metrics.json", round_.metrics)
+            learner.save_adapter(place / ADAPTER)
+        write_json(place / METRICS, round_.metrics)
 
 
 def log_round(round_: Round) -> None:
@@ -152,7 +162,7 @@ def write_result(folder: RunFolder, config: Config) -> None:
 
 
 def _result(folder: RunFolder, config: Config) -> dict[str, Any]:
-    rounds = [folder.read_round(t, "metrics.json") for t in range(folder.complete_rounds())]
+    rounds = [folder.metrics(t) for t in range(folder.complete_rounds())]
     kept = ("round", "labeled", *NEEDED, "seconds", "tokens")
     points = [{key: r[key] for key in kept if key in r} for r in rounds]
     asked = config.pool.rounds
@@ -174,7 +184,7 @@ def _result(folder: RunFolder, config: Config) -> dict[str, Any]:
 def refuse_earlier(folder: RunFolder) -> None:
     """Refuse to go on with rounds whose figures an earlier version meant otherwise."""
     for t in range(folder.complete_rounds()):
-        done = folder.read_round(t, "metrics.json")
+        done = folder.metrics(t)
         # Of generated answers alone: a choice has had one confidence from the start.
         if "accuracy_strict" in done and "overconfidence" not in done:
             raise InputError(
@@ -189,7 +199,7 @@ def record_modules(folder: RunFolder, modules: Sequence[str]) -> None:
     Raises:
         InputError: It meant something else when the run began.
     """
-    path = folder.path / "config.yaml"
+    path = folder.path / CONFIG
     stored = load(path)
     said = stored.adapter.target_modules
     if isinstance(said, str):
@@ -198,6 +208,6 @@ def record_modules(folder: RunFolder, modules: Sequence[str]) -> None:
     elif isinstance(said, dict) and list(modules) not in said.values():
         raise InputError(
             f"{folder.path} was started with {said} as adapter.target_modules, which are "
-            f"{list(modules)} now; restore PEFT's version (environment.json names it), or set "
+            f"{list(modules)} now; restore PEFT's version ({ENVIRONMENT} names it), or set "
             "another output_dir"
         )

@@ -23,6 +23,7 @@ from star.checksums import damaged
 from star.config import hash_of_file
 from star.errors import InputError
 from star.files import read_json, read_npz
+from star.run_files import CONFIG, ENVIRONMENT, INITIAL, METRICS, RESULT, ROUNDS, SCORES, SELECTED
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ def check_run(run: Path, *, adapters: bool = False) -> None:
         asked = _check_query(place, metrics, labelled, last=t == len(rounds) - 1)
         labelled |= set(asked)
         measured.append(metrics)
-    if (run / "result.json").exists():
-        _check_result(run, measured if summed or (run / "rounds").exists() else None)
+    if (run / RESULT).exists():
+        _check_result(run, measured if summed or (run / ROUNDS).exists() else None)
 
 
 def complete_rounds(run: Path) -> list[Path]:
@@ -62,7 +63,7 @@ def complete_rounds(run: Path) -> list[Path]:
     Raises:
         InputError: One is missing between others, or is no folder.
     """
-    folder = run / "rounds"
+    folder = run / ROUNDS
     if folder.exists() and not folder.is_dir():
         raise damaged(folder, "is not a folder")
     there = [path for path in folder.glob("[0-9]*") if checksums.is_round(path)]
@@ -97,26 +98,27 @@ def _check_sums(run: Path, rounds: list[Path], *, adapters: bool) -> bool:
 @cache
 def _say_once() -> None:
     logger.info(
-        "run folders without checksums.json are of an earlier version: whether a file was changed "
-        "is seen from its structure alone"
+        "run folders without %s are of an earlier version: whether a file was changed is seen from "
+        "its structure alone",
+        checksums.NAME,
     )
 
 
 def _say_unchecked(run: Path) -> None:
-    if (run / "rounds").is_dir():
+    if (run / ROUNDS).is_dir():
         _say_once()
 
 
 def _check_configuration(run: Path) -> None:
     """Refuse a configuration that is not the one whose hash the run noted, in words of any age."""
-    path = run / "config.yaml"
+    path = run / CONFIG
     if not path.exists():
         return  # who needs it says so
     try:
         now = hash_of_file(path)
     except InputError as error:
         raise damaged(path, _without(path, error)) from None
-    for name in ("environment.json", "result.json"):
+    for name in (ENVIRONMENT, RESULT):
         if not (run / name).exists():
             continue
         noted = _mapping(run / name).get("config_hash")
@@ -128,7 +130,7 @@ def _check_configuration(run: Path) -> None:
 
 def _check_environment(run: Path) -> None:
     """Refuse a record of the first start and later ones that is not of its form."""
-    path = run / "environment.json"
+    path = run / ENVIRONMENT
     if not path.exists():
         return  # an earlier version, or one that has just begun
     record = _mapping(path)
@@ -175,7 +177,7 @@ def _indices(path: Path, content: Mapping[str, Any], key: str) -> list[int]:
 
 
 def _check_initial(run: Path, *, begun: bool) -> list[int]:
-    path = run / "initial.json"
+    path = run / INITIAL
     if not path.exists():
         if begun:
             raise damaged(path, "is missing")
@@ -188,7 +190,7 @@ def _check_initial(run: Path, *, begun: bool) -> list[int]:
 
 
 def _check_metrics(place: Path, t: int, labelled: int) -> dict[str, Any]:
-    path = place / "metrics.json"
+    path = place / METRICS
     metrics = _mapping(path)
     wrong = [key for key in SHARES if key in metrics and not _share(metrics[key])]
     if wrong or "accuracy" not in metrics:
@@ -205,17 +207,17 @@ def _check_query(
     place: Path, metrics: Mapping[str, Any], labelled: set[int], *, last: bool
 ) -> list[int]:
     """Return what was queried after a round; only the last one of all may have no query."""
-    path, size = place / "selected.json", metrics.get("query", {}).get("size")
+    path, size = place / SELECTED, metrics.get("query", {}).get("size")
     if not path.exists():
         if size is not None or not last:
             raise damaged(path, "is missing")
         return []
     asked = _indices(path, _mapping(path), "indices")
     if size is not None and size != len(asked):
-        raise damaged(path, f"holds {len(asked)} indices, metrics.json says {size}")
+        raise damaged(path, f"holds {len(asked)} indices, {METRICS} says {size}")
     if labelled & set(asked):
         raise damaged(path, f"asks for {min(labelled & set(asked))}, which was labelled before")
-    scores = place / "scores.npz"
+    scores = place / SCORES
     if scores.exists():
         index = _scored(scores)
         if not set(asked) <= set(index):
@@ -243,7 +245,7 @@ def _scored(path: Path) -> list[int]:
 
 def _check_result(run: Path, measured: list[dict[str, Any]] | None) -> None:
     """Refuse what is no result, or not that of the rounds; ``None``: they were not kept."""
-    path = run / "result.json"
+    path = run / RESULT
     result = _mapping(path)
     kinds: dict[str, Callable[[Any], bool]] = {
         "task": lambda value: isinstance(value, str),
@@ -263,14 +265,14 @@ def _check_result(run: Path, measured: list[dict[str, Any]] | None) -> None:
     if measured is None:
         return
     if len(points) != len(measured):
-        at = run / "rounds" / f"{min(len(points), len(measured)):02d}"
+        at = run / ROUNDS / f"{min(len(points), len(measured)):02d}"
         if len(points) < len(measured):
             raise damaged(path, f"tells of {len(points)} rounds, but {at} is there")
         raise damaged(at, f"is missing: {path} tells of {len(points)} rounds")
     for t, (point, metrics) in enumerate(zip(points, measured, strict=True)):
         for key, value in point.items():
             if key in metrics and json.dumps(metrics[key]) != json.dumps(value):
-                other = run / "rounds" / f"{t:02d}" / "metrics.json"
+                other = run / ROUNDS / f"{t:02d}" / METRICS
                 raise damaged(path, f"and {other} differ in '{key}' of round {t}")
 
 

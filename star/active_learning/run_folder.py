@@ -26,13 +26,15 @@ from typing import IO, Any
 from star import checksums
 from star.active_learning import locking, new_folder
 from star.active_learning.processes import Alone, Processes
-from star.active_learning.run_checks import check_run, complete_rounds
+from star.active_learning.run_checks import check_run
 from star.active_learning.run_names import folder_of, refuse_foreign
+from star.active_learning.run_reader import RunReader
 from star.config import Config, config_hash, to_yaml
 from star.data.pool import Pool, first_labels
 from star.errors import InputError
-from star.files import as_json, atomic_write, read_json, sync, writing
+from star.files import as_json, atomic_write, sync, writing
 from star.provenance import environment
+from star.run_files import CONFIG, ENVIRONMENT, INITIAL, RESULT
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +46,13 @@ LOCK = "make room, let it be written, or set output_dir: no run goes without its
 
 
 @dataclass
-class RunFolder:
+class RunFolder(RunReader):
     """One run's folder, to read; from :meth:`open`, to write: a context manager with a lock.
 
     Of several processes the main one writes, and they wait for each other where one reads what
     another has written: at the end of ``open``, of every ``new_round`` and of ``write_result``.
     """
 
-    path: Path
     write: bool = False
     processes: Processes = field(default_factory=Alone, repr=False, compare=False)
     _lock: IO[bytes] | None = field(default=None, repr=False, compare=False)
@@ -99,13 +100,13 @@ class RunFolder:
     def _begin(self, config: Config) -> None:
         """Write what a new folder begins with; what is there stays as it is."""
         begun = self.complete_rounds()
-        if (self.path / "config.yaml").exists():
+        if self.config.exists():
             if checksums.read_run(self.path) is None and not self.finished:
                 with writing(self.path, ROOM):
                     checksums.adopt(self.path, begun)
         else:
-            self.put("config.yaml", to_yaml(config).encode())
-        if not begun and not (self.path / "environment.json").exists():
+            self.put(CONFIG, to_yaml(config).encode())
+        if not begun and not self.has_environment():
             self._write_environment(config_hash(config), {}, {})
 
     def put(self, name: str, content: bytes) -> None:
@@ -133,11 +134,6 @@ class RunFolder:
             new_folder.remove(self.path, self._made, (*self._wrote, locking.NAME))
         self.close()
 
-    @property
-    def finished(self) -> bool:
-        """Whether ``result.json``, written last, is there."""
-        return (self.path / "result.json").exists()
-
     def describe(
         self, model_info: Mapping[str, Any], data_info: Mapping[str, Any], **more: Any
     ) -> None:
@@ -148,12 +144,12 @@ class RunFolder:
         """
         if not self.write:
             return
-        stored = read_json(self.path / "environment.json")
+        stored = self.environment()
         if not stored.get("model"):
             self._write_environment(stored["config_hash"], model_info, data_info, **more)
             return
         stored.setdefault("resumed", []).append(environment(model_info, data_info))
-        self.put("environment.json", as_json(stored))
+        self.put(ENVIRONMENT, as_json(stored))
 
     def _write_environment(
         self,
@@ -163,7 +159,7 @@ class RunFolder:
         **more: Any,
     ) -> None:
         content = {"config_hash": digest, **environment(model_info, data_info), **more}
-        self.put("environment.json", as_json(content))
+        self.put(ENVIRONMENT, as_json(content))
 
     def write_initial(self, indices: Sequence[int], *, validation: Sequence[int] = ()) -> None:
         """Write the pool indices labelled before round 0, and which of them are held out.
@@ -182,7 +178,7 @@ class RunFolder:
             raise ValueError("initial indices must be unique and contain the validation rows")
         if self.write:
             content = as_json({"indices": everything, "validation": held_out})
-            path = self.path / "initial.json"
+            path = self.path / INITIAL
             if not path.exists():
                 self.put(path.name, content)
             elif path.read_bytes() != content:
@@ -202,10 +198,6 @@ class RunFolder:
         )
         self.write_initial(sorted(held_out + first), validation=held_out)
         return held_out, first
-
-    def round_folder(self, t: int) -> Path:
-        """Return the folder of round ``t``, whether or not it is there."""
-        return self.path / "rounds" / f"{t:02d}"
 
     @contextlib.contextmanager
     def new_round(self, t: int) -> Iterator[Path]:
@@ -240,28 +232,16 @@ class RunFolder:
             sync(final.parent)
         self.processes.wait_for_everyone()
 
-    def complete_rounds(self) -> int:
-        """Return how many rounds are complete.
-
-        Raises:
-            InputError: There is a gap between them.
-        """
-        return len(complete_rounds(self.path))
-
-    def read_round(self, t: int, name: str) -> Any:
-        """Return the content of a JSON file (``metrics.json``, ...) of round ``t``."""
-        return read_json(self.round_folder(t) / name)
-
     def stored_query(self, t: int, pool: Pool[Any]) -> list[int]:
         """Return the pool indices that the complete round ``t`` chose; ``pool``: as it was then.
 
         Raises:
             InputError: The record is lost, or names other than distinct unlabelled examples.
         """
-        path = self.round_folder(t) / "selected.json"
+        path = self.selected_file(t)
         if not path.is_file():
             raise checksums.damaged(path, "is missing")
-        indices: list[int] = self.read_round(t, path.name)["indices"]
+        indices = self.selected(t)
         unknown = sorted(set(indices) - set(pool.unlabelled))
         if unknown:
             raise checksums.damaged(
@@ -274,6 +254,6 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, which declares the run finished."""
         if self.write:
-            self.put("result.json", as_json(dict(result)))
+            self.put(RESULT, as_json(dict(result)))
             sync(self.path)
         self.processes.wait_for_everyone()

@@ -20,6 +20,7 @@ from star.config import (
 )
 from star.errors import InputError
 from star.outputs import LONGEST, refuse_inside_run
+from star.run_files import CONFIG
 
 LONGEST_PATH = 4000  # bytes; Linux takes 4095, and the files inside need some
 
@@ -100,7 +101,7 @@ def refuse_foreign(path: Path, config: Config) -> None:
     if not path.is_dir():
         raise InputError(f"{path} is a file; the run folder must be a folder or new")
     mend = "set another output_dir or run_name, or remove the folder"
-    stored = path / "config.yaml"
+    stored = path / CONFIG
     if not stored.is_file():
         # A kill can come before config.yaml is there; hidden names are ours (lock, temporaries).
         ours = (".", checksums.NAME)

@@ -131,7 +131,7 @@ def _load_model(
 def _rounds(config: Config, folder: RunFolder, size: int) -> int:
     """Return R, over which λ(t) runs: the rounds that the pool of ``size`` examples allows."""
     if folder.complete_rounds():  # as it was begun; an earlier version noted none, and cut none
-        begun: int = folder.read_round(0, "metrics.json").get("rounds", config.pool.rounds)
+        begun: int = folder.metrics(0).get("rounds", config.pool.rounds)
         return begun
     planned = plan(config, size)
     if planned.note is not None:

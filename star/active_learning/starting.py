@@ -12,6 +12,7 @@ from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.run_names import folder_of
+from star.active_learning.run_reader import RunReader
 from star.config import Config, own_strategy
 from star.data import loading as tasks
 from star.models import sources
@@ -25,7 +26,7 @@ def finished(config: Config) -> Path | None:
     Raises:
         InputError: It was made of another configuration, or on another content of its names.
     """
-    if not (folder_of(config) / "result.json").exists():
+    if not RunReader(folder_of(config)).finished:
         return None
     with RunFolder.open(config) as folder:
         return nothing_to_do(folder, config)

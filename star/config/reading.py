@@ -20,6 +20,7 @@ from star.config.keys import fields_of, shown, wanted
 from star.config.schema import Config
 from star.config.words import MODULES, meant, spell
 from star.errors import InputError, nearest
+from star.run_files import CONFIG
 
 PRESETS = ("paper", "released", "star")
 """Names of the committed deltas in ``star/config/presets``."""
@@ -104,7 +105,7 @@ def _read_yaml(source: str | Path | TextIO, name: str) -> Any:
     from yaml import YAMLError
 
     if isinstance(source, (str, Path)) and not Path(source).is_file():
-        inside = Path(source) / "config.yaml"
+        inside = Path(source) / CONFIG
         mend = f"; it is a run folder, which {inside} is of" if inside.is_file() else ""
         raise InputError(f"configuration file {name} not found{mend}")
     try:

@@ -46,7 +46,8 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: Not such a run, or data or model are no longer those that it saw.
     """
-    config, folder = load(Path(run) / "config.yaml"), RunFolder(Path(run), write=False)
+    folder = RunFolder(Path(run))  # not to be written
+    config = load(folder.config)
     rounds = _rounds(folder)
     _, oracle, learner = prepare(config, folder)
     assert learner.scorer is not None  # it has scores
@@ -66,17 +67,17 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     rows = []
     for t in rounds:
         place = folder.round_folder(t)
-        scores, wrong = read_npz(place / "scores.npz"), _errors(place, places)
+        scores, wrong = read_npz(folder.scores(t)), _errors(folder.predictions(t), places)
         _check_base(learner.scorer, scores, place, config)
         unlabelled = scores["index"].tolist()
-        with saved_adapter.load(learner.model, place / "adapter") as adapted:
+        with saved_adapter.load(learner.model, folder.adapter(t)) as adapted:
             full = test.full(places, passes_of(config, adapted, t)).score(a.measure, a.reduction)
             examples = [learner.examples[i] for i in unlabelled]
             # All of them, as a simulation can; nothing of it is written into the run.
             answers = list(oracle.label(unlabelled).values())
             told = learner.results(examples, answers).predictions
         rows.append(
-            {"round": t, "labeled": folder.read_round(t, "metrics.json")["labeled"]}
+            {"round": t, "labeled": folder.metrics(t)["labeled"]}
             | _part("test", base, full, wrong)
             | _part("pool", scores["base"], scores["full"], [not one["correct"] for one in told])
             | {"pool_size": len(unlabelled)}
@@ -95,12 +96,11 @@ def _part(name: str, base: Array, full: Array, wrong: list[bool]) -> dict[str, A
 
 def _rounds(folder: RunFolder) -> list[int]:
     """Return the rounds that have scores; refuse a run without, or without their adapters."""
-    places = {t: folder.round_folder(t) for t in range(folder.complete_rounds())}
-    rounds = [t for t, place in places.items() if (place / "scores.npz").is_file()]
+    rounds = folder.scored_rounds()
     if not rounds:
         raise InputError(f"{folder.path} has no scores: a run of random choice scores nothing")
     for t in rounds:
-        if not (places[t] / "adapter").is_dir():
+        if not folder.adapter(t).is_dir():
             raise InputError(
                 f"{folder.path} has no adapter of round {t}; run it anew in another folder with "
                 "tracking.save_adapters=all"
@@ -108,12 +108,12 @@ def _rounds(folder: RunFolder) -> list[int]:
     return rounds
 
 
-def _errors(place: Path, indices: list[int]) -> list[bool]:
+def _errors(path: Path, indices: list[int]) -> list[bool]:
     """Return which test answers of a round were wrong."""
-    lines = (place / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     if [row["index"] for row in rows] != indices:
-        raise InputError(f"{place} was tested on other rows than the task has now")
+        raise InputError(f"{path.parent} was tested on other rows than the task has now")
     return [not row["correct"] for row in rows]
 
 

@@ -23,11 +23,11 @@ from star.acquisition import blending
 from star.acquisition.decision import decide
 from star.acquisition.scores import Scores
 from star.active_learning.run_checks import check_run
-from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_reader import RunReader
 from star.config import Config, load, scored_continuation
 from star.data import loading as tasks
 from star.errors import InputError
-from star.files import read_json, read_npz
+from star.files import read_npz
 
 Array = NDArray[np.float64]
 
@@ -35,13 +35,9 @@ Array = NDArray[np.float64]
 def _scored(run: Path) -> tuple[Config, list[tuple[int, Path, dict[str, Any]]]]:
     """Return the configuration, and (round, file of scores, metrics) of each with a query."""
     check_run(run)
-    config = load(run / "config.yaml")
-    folder = RunFolder(run, write=False)
-    rounds = []
-    for t in range(folder.complete_rounds()):
-        path = folder.round_folder(t) / "scores.npz"
-        if path.is_file():
-            rounds.append((t, path, folder.read_round(t, "metrics.json")))
+    folder = RunReader(run)
+    config = load(folder.config)
+    rounds = [(t, folder.scores(t), folder.metrics(t)) for t in folder.scored_rounds()]
     if not rounds:
         raise InputError(f"{run} has no scores: a run of random choice scores nothing")
     return config, rounds
@@ -103,7 +99,7 @@ def calibration(run: str | Path) -> dict[str, Any]:
     accuracy] of each bin.
     """
     check_run(Path(run))
-    metrics = RunFolder(Path(run), write=False).read_round(0, "metrics.json")
+    metrics = RunReader(Path(run)).metrics(0)
     full, base = (metrics["calibration"][view] for view in ("full", "base"))
     keys = ("accuracy", "ece", "overconfidence", "nll", "brier", "auroc", "aurc")
     row = {k: full[k] for k in keys} | {f"base_{k}": base[k] for k in keys}
@@ -206,17 +202,17 @@ def picks(run: str | Path) -> dict[str, Any]:
     """
     run = Path(run)
     check_run(run)
-    config = load(run / "config.yaml")
-    folder = RunFolder(run, write=False)
+    folder = RunReader(run)
+    config = load(folder.config)
     pool = {
         example.index: example
         for example in tasks.load(config.task, seed=config.seed).pool.examples
     }
-    initial = read_json(run / "initial.json")["indices"]
+    initial = folder.stored_initial()["indices"]
     queried: list[int] = []
     for t in range(folder.complete_rounds()):
-        if (folder.round_folder(t) / "selected.json").is_file():
-            queried += folder.read_round(t, "selected.json")["indices"]
+        if folder.selected_file(t).is_file():
+            queried += folder.selected(t)
     rest = [index for index in pool if index not in set(initial)]
 
     def words(indices: Sequence[int]) -> float:

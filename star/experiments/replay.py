@@ -18,9 +18,9 @@ from star.acquisition import blending
 from star.acquisition.decision import decide
 from star.acquisition.scores import Scores
 from star.acquisition.strategies import strategy_of
-from star.active_learning.memory import SCORES, stored_context, unlabelled
+from star.active_learning.memory import stored_context, unlabelled
 from star.active_learning.run_checks import check_run
-from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_reader import RunReader
 from star.checksums import check_config
 from star.config import (
     Config,
@@ -86,7 +86,7 @@ def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any
         InputError: No run folder, no scores in it, an array that is missing or damaged, or a
             question that needs the model again.
     """
-    folder = RunFolder(Path(run), write=False)
+    folder = RunReader(Path(run))
     ran, asked = _configurations(folder, overrides)
     scored = "scores" in strategy_of(asked.acquisition).needs
     rounds = [t for t in range(folder.complete_rounds()) if _replayable(folder, t, scored)]
@@ -149,20 +149,20 @@ def _line(values: Sequence[Any]) -> str:
     return "".join(cells)
 
 
-def _configurations(folder: RunFolder, overrides: Sequence[str]) -> tuple[Config, Config]:
+def _configurations(folder: RunReader, overrides: Sequence[str]) -> tuple[Config, Config]:
     """Return the run's configuration and the one that is asked for.
 
     Raises:
         InputError: No run folder, or what the stored scores cannot answer.
     """
-    path = folder.path / "config.yaml"
+    path = folder.config
     if not folder.path.is_dir():
         kind = kind_of(folder.path)
         what = "not found" if kind is None else f"is {kind}; name the folder of a run"
         raise InputError(f"run folder {folder.path} {what}")
     if not path.is_file():
         check_config(folder.path)
-        raise InputError(f"{folder.path} is not a run folder: it has no config.yaml")
+        raise InputError(f"{folder.path} is not a run folder: it has no {path.name}")
     check_run(folder.path)
     keys = {key for key, _ in fields_of(Config)}
     keys |= {key.rpartition(".")[0] for key in keys}  # whole sections
@@ -210,21 +210,19 @@ def _refuse_what_needs_the_model(ran: Config, asked: Config) -> None:
         )
 
 
-def _replayable(folder: RunFolder, t: int, scored: bool) -> bool:
+def _replayable(folder: RunReader, t: int, scored: bool) -> bool:
     """Whether a round has a query, and has kept of what it chose; ``scored``: by its scores."""
-    place = folder.round_folder(t)
-    if scored or not (place / "selected.json").is_file():
-        return (place / SCORES).is_file()
+    if scored or not folder.selected_file(t).is_file():
+        return folder.scores(t).is_file()
     return len(unlabelled(folder, t)) > 0
 
 
-def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, Any]:
+def _round(folder: RunReader, t: int, ran: Config, asked: Config) -> dict[str, Any]:
     """Return a round's row of :func:`replay`."""
     a = asked.acquisition
     passes = max(1, a.mc_dropout.passes)
-    path = folder.round_folder(t) / SCORES
-    if path.is_file():
-        stored = Scores.load(path, passes=passes)
+    if folder.scores(t).is_file():
+        stored = Scores.load(folder.scores(t), passes=passes)
     else:
         stored = Scores({"index": unlabelled(folder, t)})
     size = len(stored.index)
@@ -233,7 +231,7 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
         a,
         t=t,
         # An earlier version noted no number of rounds, and let λ(t) run over those asked for.
-        rounds=folder.read_round(t, "metrics.json").get("rounds", asked.pool.rounds),
+        rounds=folder.metrics(t).get("rounds", asked.pool.rounds),
         count=asked.pool.query_size,
         seed=asked.seed,
         dtype=asked.model.dtype,
@@ -242,7 +240,7 @@ def _round(folder: RunFolder, t: int, ran: Config, asked: Config) -> dict[str, A
     chosen, correlation = made.indices, None
     if made.blended is not None:  # and so has the run scores
         correlation = blending.spearman(made.blended, stored.arrays["blended"])
-    picked = folder.read_round(t, "selected.json")["indices"]
+    picked = folder.selected(t)
     both = len(set(chosen) & set(picked))
     return {
         "round": t,

@@ -19,15 +19,15 @@ import numpy as np
 
 from star.acquisition import blending
 from star.active_learning.run_checks import check_run
-from star.active_learning.run_folder import RunFolder
+from star.active_learning.run_reader import RunReader
 from star.config import NOT_IN_HASH, Config, config_hash
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments.report.prompting import prompts_of, task_of
 from star.experiments.report.record import VIEWS, Environment, Point, Record, Row, parse
-from star.experiments.sweep.cell_run import finished, read_failure
 from star.experiments.table import Cell, Table
-from star.files import read_json, read_npz
+from star.files import read_npz
+from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -115,26 +115,26 @@ def content_of(folder: Path, environments: list[dict[str, Any]]) -> dict[str, An
     Raises:
         InputError: The run has finished, and one of its files is damaged.
     """
-    if finished(folder):
+    if RunReader(folder).finished:
         check_run(folder)
         told = _environment(folder, environments)
         prompt, draw = task_of(folder)
         if draw == "seeded":
             told["content"] = {**told.get("content", {}), "draw": draw}
         return {"status": "done", "prompt": prompt, **told, **_result(folder)}
-    error = read_failure(folder)
+    error = RunReader(folder).failure
     return {"status": "missing"} if error is None else {"status": "failed", "error": error}
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    path = folder / "result.json"
-    result = read_json(path)
-    run = RunFolder(folder, write=False)
+    run = RunReader(folder)
+    result = run.result()
     try:
         points = result["rounds"]
-        rounds = [_round(run.round_folder(p["round"]), p) for p in points]
-        last = run.round_folder(points[-1]["round"]) / "metrics.json"
-        views = read_json(last).get("calibration", {}) if last.is_file() else {}
+        rounds = [_round(run, point) for point in points]
+        last = points[-1]["round"]
+        kept_rounds = run.round_folder(last).is_dir()
+        views = run.metrics(last).get("calibration", {}) if kept_rounds else {}
         reliability = {
             view: [
                 [part["confidence"], part["accuracy"], part["count"]]
@@ -148,7 +148,7 @@ def _result(folder: Path) -> dict[str, Any]:
         base = _base(views["base"]) if "base" in views else None
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} or a file of its rounds is not what a run writes: {error!r}"
+            f"{folder / RESULT} or a file of its rounds is not what a run writes: {error!r}"
         ) from None
     found = {**kept, "rounds": rounds, "reliability": reliability}
     return {**found, "base": base} if base else found
@@ -166,13 +166,13 @@ def _base(view: Mapping[str, Any]) -> dict[str, float] | None:
     }
 
 
-def _round(place: Path, point: Mapping[str, Any]) -> dict[str, Any]:
+def _round(run: RunReader, point: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: point[key] for key in POINT if key in point}
-    scores, selected = place / "scores.npz", place / "selected.json"
-    if scores.is_file():
-        found["gap"] = _gap(scores)
-    if selected.is_file():
-        found["selected"] = read_json(selected)["indices"]
+    t = point["round"]
+    if run.scores(t).is_file():
+        found["gap"] = _gap(run.scores(t))
+    if run.selected_file(t).is_file():
+        found["selected"] = run.selected(t)
     return found
 
 
@@ -193,10 +193,10 @@ def _gap(path: Path) -> dict[str, float | None]:
 
 def _environment(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
     """Return when and in which of the environments a run was made; add those that are new."""
-    path = folder / "environment.json"
-    if not path.is_file():
+    run = RunReader(folder)
+    if not run.has_environment():
         return {"environment": None, "started": None}
-    told = read_json(path)
+    told = run.environment()
 
     def place(one: Mapping[str, Any]) -> int:
         part = {key: one.get(key) for key in ENVIRONMENT}
@@ -246,7 +246,7 @@ def _settings(run: Path) -> str:
 
     try:
         # Not by star.config, which refuses what an earlier version wrote.
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(RunReader(run).config.read_text(encoding="utf-8"))
         told = {key: part for key, part in config.items() if key not in ("seed", *NOT_IN_HASH)}
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         return "unknown"

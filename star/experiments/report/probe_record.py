@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from star.active_learning.run_reader import RunReader
 from star.config import load
 from star.errors import InputError
 from star.experiments import probes, table_file
@@ -31,10 +32,10 @@ from star.experiments.report.figures import ENDINGS
 from star.experiments.report.made_by import provenance
 from star.experiments.report.probe_tables import PROBES
 from star.experiments.report.results import committed
-from star.experiments.sweep.cell_run import finished
 from star.experiments.table import Table, cells
 from star.files import read_json, write_json
 from star.outputs import refuse_inside_run
+from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +59,19 @@ def gather(table: Table, root: Path) -> dict[str, Any]:
                 f"{table.path}: rows.{cell.row}: a row of the probes is called picks-…, beta-… or "
                 "dropout-…"
             )
-        if not finished(run):
+        if not RunReader(run).finished:
             continue
         mark = {"task": cell.column, "name": name, "seed": cell.seed}
-        mark["draw"] = load(run / "config.yaml").task.draw
+        mark["draw"] = load(RunReader(run).config).task.draw
         if kind == "picks":
-            result = read_json(run / "result.json")
+            result = RunReader(run).result()
             told = {key: result[key] for key in ("auc", "label_free")}
             record["picks"].append(mark | told | probes.picks(run))
         elif kind == "beta":
             record["beta"].append(mark | probes.calibration(run))
         elif name != "off":
             off = cell.folder(root).parents[1] / "dropout-off" / run.name
-            without = off if finished(off) else None
+            without = off if RunReader(off).finished else None
             record["dropout"].append(mark | probes.dropout(run, without=without))
         if (kind, name) == ("picks", "star"):
             pairs = zip(probes.gap(run), _ranking(run), strict=True)
@@ -84,7 +85,7 @@ def _ranking(run: Path) -> list[dict[str, Any]]:
     from star.experiments.error_ranking import error_ranking  # late: it loads torch
 
     path = run.with_name(f"{run.name}.ranking.json")
-    made = hashlib.sha256((run / "result.json").read_bytes()).hexdigest()
+    made = hashlib.sha256((run / RESULT).read_bytes()).hexdigest()
     if path.is_file():
         kept = read_json(path)
         if kept.get("result") == made:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from star.active_learning.run_reader import RunReader
+
 
 def task_of(run: Path) -> tuple[str | None, str | None]:
     """Return a run folder's prompt template and ``task.draw``; ``None`` where it does not say.
@@ -19,7 +21,7 @@ def task_of(run: Path) -> tuple[str | None, str | None]:
     ``environment.json`` have nothing else.
     """
     try:
-        text = (run / "config.yaml").read_text(encoding="utf-8")
+        text = RunReader(run).config.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None, None
     section = re.search(r"^task:\n(?:[ -].*\n?)+", text, re.MULTILINE)

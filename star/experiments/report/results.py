@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star.active_learning.run_reader import RunReader
 from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file
@@ -18,9 +19,9 @@ from star.experiments.report.gathering import gather
 from star.experiments.report.record import Record, read_record
 from star.experiments.report.single_runs import of_runs
 from star.experiments.report.typed_json import plain
-from star.experiments.sweep.cell_run import read_failure
 from star.experiments.table import Table
 from star.outputs import refuse_inside_run
+from star.run_files import CONFIG, RESULT
 
 if TYPE_CHECKING:
     import pandas
@@ -92,7 +93,7 @@ def find_all(sources: Sequence[str | Path], *, root: str | Path | None = None) -
     for path in map(Path, sources):
         if path.suffix in (".yaml", ".yml"):
             records.append(_of_table(path, None if root is None else Path(root)))
-        elif any((path / name).is_file() for name in ("config.yaml", "result.json")):
+        elif any((path / name).is_file() for name in (CONFIG, RESULT)):
             runs.append(path)
         elif path.is_file() or (path / FILE).is_file():
             records.append(read_record(path if path.is_file() else path / FILE))
@@ -113,7 +114,7 @@ def runs_below(folder: Path) -> list[Path]:
     runs = []
     for place, folders, files in os.walk(folder):
         folders.sort()
-        if "config.yaml" in files or "result.json" in files:
+        if {CONFIG, RESULT} & {*files}:
             runs.append(Path(place))
             folders.clear()
     return runs
@@ -124,7 +125,7 @@ def _of_table(path: Path, root: Path | None) -> Record:
     runs = Path("runs") if root is None else root
     wanted = grid.cells(table)
     places = [cell.folder(runs) for cell in wanted]
-    if any(place.is_dir() or read_failure(place) for place in places):
+    if any(place.is_dir() or RunReader(place).failure for place in places):
         return gather(table, runs, wanted)
     if root is not None:  # the committed results are no answer to a question about these runs
         raise InputError(

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star.active_learning.run_reader import RunReader
 from star.checksums import check_config
 from star.config import NOT_IN_HASH
 from star.errors import InputError
 from star.experiments.report.gathering import content_of, rounded
 from star.experiments.report.prompting import prompts_of
 from star.experiments.report.record import Record, parse
+from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -119,24 +121,23 @@ def _single(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a run's content and what tells its row and column from others."""
     import yaml
 
-    if not (folder / "config.yaml").is_file():
+    run = RunReader(folder)
+    if not run.config.is_file():
         check_config(folder)
-        raise InputError(f"{folder} is not a run folder: it has no config.yaml")
-    if not (folder / "result.json").exists():
-        raise InputError(f"{folder} has no result.json: the run has not finished, start it again")
+        raise InputError(f"{folder} is not a run folder: it has no {run.config.name}")
+    if not run.finished:
+        raise InputError(f"{folder} has no {RESULT}: the run has not finished, start it again")
     content = content_of(folder, environments)
     try:
         # Not by star.config, which refuses what an earlier version wrote.
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         model = Path(config["model"]["name_or_path"]).name
         place = _digest({key: config[key] for key in ("model", "task")})
         other = {"model", "task", "seed", *NOT_IN_HASH}
         method = _digest({key: part for key, part in config.items() if key not in other})
         seed = int(config["seed"])
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{folder / 'config.yaml'} is not a run's configuration: {error!r}"
-        ) from None
+        raise InputError(f"{run.config} is not a run's configuration: {error!r}") from None
     task, strategy = content["task"], content["strategy"]
     return {
         "folder": folder,

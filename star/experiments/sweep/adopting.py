@@ -13,16 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from star.active_learning import contents
+from star.active_learning import contents, locking
 from star.active_learning.contents import Contents
 from star.active_learning.run_checks import check_run
+from star.active_learning.run_reader import RunReader
 from star.config import Config, config_hash
 from star.errors import InputError
-from star.experiments.sweep.cell_run import finished
 from star.experiments.table import Cell
-from star.files import beside, read_json
+from star.files import beside
 from star.models.identity import LIBRARIES
 from star.provenance import code, installed
+from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +57,10 @@ def _finished(root: Path) -> dict[str, Path]:
     # Other runs of a changed checkout may be of other changes, those of none of another version.
     if now["dirty"] is not False:
         return {}
-    for path in sorted(root.glob("*/*/*/seed*/result.json")):
+    for path in sorted(root.glob(f"*/*/*/seed*/{RESULT}")):
         try:
-            result, told = read_json(path), read_json(path.parent / "environment.json")
+            run = RunReader(path.parent)
+            result, told = run.result(), run.environment()
         except InputError:  # damaged; its own table will say so
             continue
         # On which GPU this sweep's runs will be, its own machine may not know.
@@ -98,7 +100,7 @@ def _copy(source: Path, folder: Path) -> bool:
     """Copy a run folder whole or not at all; say whether it is there."""
     try:
         with beside(folder) as made:
-            shutil.copytree(source, made, ignore=shutil.ignore_patterns(".lock"))
+            shutil.copytree(source, made, ignore=shutil.ignore_patterns(locking.NAME))
     except OSError as error:  # another sweep was faster, or the disk is full: it can be run
         logger.warning("%s is not taken over: %s", source, error.strerror)
-    return finished(folder)
+    return RunReader(folder).finished

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from star.active_learning.locking import locked
+from star.active_learning.run_reader import RunReader
 from star.errors import InputError
 from star.experiments.sweep.workers import one_line
 from star.experiments.table import Cell
 from star.files import atomic_write
+from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +60,17 @@ def carry_out(task: Task) -> str:
         Exception: What the run raised; ``failed.txt`` holds it then.
     """
     folder = task.cell.folder(task.root)
+    run = RunReader(folder)
     with output_to(log_file(folder)):
         # As the command line does, with the time. No effect where a SLURM job has set it up.
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
         logging.getLogger("star").setLevel(logging.INFO)
         logger.info("cell %s, process %d on %s", task.cell.name, os.getpid(), socket.gethostname())
-        failure_file(folder).unlink(missing_ok=True)
+        run.failure_file.unlink(missing_ok=True)
         try:
             task.run(task.cell, task.root)
-            if not finished(folder):
-                raise RuntimeError("the run came to its end and left no result.json")
+            if not run.finished:
+                raise RuntimeError(f"the run came to its end and left no {RESULT}")
         except Exception as error:
             # Asked only now: a look at a free lock takes it, for a moment.
             if isinstance(error, InputError) and locked(folder):
@@ -81,38 +84,19 @@ def carry_out(task: Task) -> str:
     return DONE
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run folder holds ``result.json``, written last."""
-    return (folder / "result.json").exists()
-
-
 def log_file(folder: Path) -> Path:
     """Return where what a cell's runs said is kept, one after the other."""
     return folder.with_name(f"{folder.name}.log")
-
-
-def failure_file(folder: Path) -> Path:
-    """Return where a cell's failure is told until it is started again."""
-    return folder.with_name(f"{folder.name}.failed.txt")
-
-
-def read_failure(folder: Path) -> str | None:
-    """Return a cell's failure in one line; ``None`` if there is none."""
-    try:
-        lines = failure_file(folder).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    return lines[0] if lines else "failed"
 
 
 def write_failure(folder: Path, line: str, trace: str = "") -> None:
     """Write a cell's failure: the error in one line, then its traceback."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(failure_file(folder)) as file:
+        with atomic_write(RunReader(folder).failure_file) as file:
             file.write(f"{line}\n\n{trace}".rstrip().encode() + b"\n")
     except OSError as error:  # the failure itself is told, and matters more
-        logger.warning("cannot write %s: %s", failure_file(folder), error.strerror)
+        logger.warning("cannot write %s: %s", RunReader(folder).failure_file, error.strerror)
 
 
 @contextlib.contextmanager

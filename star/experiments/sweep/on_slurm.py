@@ -8,16 +8,14 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from star.active_learning.locking import locked
+from star.active_learning.run_reader import RunReader
 from star.errors import InputError
 from star.experiments.sweep import slurm
 from star.experiments.sweep.cell_run import (
     Run,
     Task,
     carry_out,
-    failure_file,
-    finished,
-    locked,
-    read_failure,
     write_failure,
 )
 from star.experiments.sweep.progress import Progress
@@ -46,7 +44,7 @@ def on_slurm(
     new = [cell for cell in todo if cell not in ids]
     register.parent.mkdir(exist_ok=True)
     for cell in new:
-        failure_file(cell.folder(root)).unlink(missing_ok=True)
+        RunReader(cell.folder(root)).failure_file.unlink(missing_ok=True)
     if new:
         tasks = [Task(cell, root, run) for cell in new]
         jobs = slurm.submit(
@@ -79,7 +77,7 @@ def _watch(ids: Mapping[Cell, str], root: Path, progress: Progress) -> dict[Cell
             state = "" if states is None else states.get(job, "no longer in the queue, cancelled?")
             if state == "RUNNING":
                 since.setdefault(cell, now)
-            if finished(folder):
+            if RunReader(folder).finished:
                 del waiting[cell]
                 progress.show(_running(waiting, since, now))
                 progress.done(cell.name, now - since[cell] if cell in since else None)
@@ -87,7 +85,7 @@ def _watch(ids: Mapping[Cell, str], root: Path, progress: Progress) -> dict[Cell
             # Locked: another process than the job is running it.
             if states is None or state in slurm.ALIVE or locked(folder):
                 continue
-            failure = read_failure(folder)
+            failure = RunReader(folder).failure
             looks[cell] += 1
             if failure is None and looks[cell] < PATIENCE:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from star.active_learning.run_reader import RunReader
 from star.experiments.table import Cell
 
 Groups = Mapping[Cell, str]  # a cell to what its round 0 is decided by
@@ -45,6 +46,6 @@ def past_round_0(groups: Groups, root: Path) -> Callable[[str], bool]:
 
     def past(group: str) -> bool:
         folders = (cell.folder(root) for cell, own in groups.items() if own == group)
-        return any((folder / "rounds" / "00").is_dir() for folder in folders)
+        return any(RunReader(folder).round_folder(0).is_dir() for folder in folders)
 
     return past

@@ -21,6 +21,7 @@ from star.active_learning.contents import Contents, changes
 from star.active_learning.locking import locked
 from star.active_learning.round_0 import key_of_round_0
 from star.active_learning.run_checks import check_run
+from star.active_learning.run_reader import RunReader
 from star.config import Config, check, config_hash, own_strategy
 from star.errors import InputError
 from star.experiments.sweep import slurm
@@ -30,10 +31,7 @@ from star.experiments.sweep.cell_run import (
     Run,
     Task,
     carry_out,
-    failure_file,
-    finished,
     log_file,
-    read_failure,
     run_star,
     write_failure,
 )
@@ -44,6 +42,7 @@ from star.experiments.sweep.progress import Progress
 from star.experiments.sweep.workers import Workers
 from star.experiments.table import FIRST_ROUNDS, Cell
 from star.files import read_json
+from star.run_files import ENVIRONMENT, FAILURE, RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ def commands(cells: Sequence[Cell], root: Path) -> list[str]:
 
 
 def _unfinished(cells: Sequence[Cell], root: Path) -> list[Cell]:
-    return [cell for cell in cells if not finished(cell.folder(root))]
+    return [cell for cell in cells if not RunReader(cell.folder(root)).finished]
 
 
 def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
@@ -138,7 +137,7 @@ def _check(cells: Sequence[Cell], root: Path) -> dict[Cell, Config]:
         folder = cell.folder(root)
         if _stored_hash(folder) not in (None, config_hash(config)):
             foreign.append(folder)
-        elif finished(folder):
+        elif RunReader(folder).finished:
             check_run(folder)
     if foreign:
         more = f" (and {len(foreign) - 1} more like it)" if len(foreign) > 1 else ""
@@ -155,7 +154,7 @@ def _refuse_other_content(configs: Mapping[Cell, Config], root: Path) -> None:
     now, others, unknown = Contents(), [], None
     for cell, config in configs.items():
         folder = cell.folder(root)
-        if finished(folder) and (folder / "environment.json").is_file():
+        if RunReader(folder).finished and RunReader(folder).has_environment():
             try:
                 content = now.of(config)
             except InputError as error:  # not to be had on this machine, maybe; its runs are there
@@ -188,8 +187,9 @@ def _tidy(table: Path) -> None:
     Another sweep's, of other columns or seeds, may still read them; so may a cell that failed: one
     that was refused leaves a note, and no folder.
     """
-    runs = [place for place in table.glob("*/*/seed*") if place.is_dir()]
-    if all(map(finished, runs)) and not any(table.glob("*/*/seed*.failed.txt")):
+    places = [path for path in table.glob("*/*/seed*") if path.is_dir()]
+    failed = any(table.glob(f"*/*/seed*{FAILURE}"))
+    if all(RunReader(place).finished for place in places) and not failed:
         shutil.rmtree(table / FIRST_ROUNDS, ignore_errors=True)
 
 
@@ -204,7 +204,7 @@ def _make(folder: Path) -> None:
 
 def _stored_hash(folder: Path) -> str | None:
     """Return the hash of the configuration whose run a folder holds; ``None``: none yet."""
-    for name in ("result.json", "environment.json"):
+    for name in (RESULT, ENVIRONMENT):
         if (folder / name).is_file():
             try:
                 content = read_json(folder / name)
@@ -232,12 +232,12 @@ def _here(
             if ready and workers.free:
                 cell = choose(ready, [task.cell for task in workers.running], groups, past)
                 waiting.remove(cell)
-                if finished(cell.folder(root)):  # another sweep was faster
+                if RunReader(cell.folder(root)).finished:  # another sweep was faster
                     progress.done(cell.name, None)
                 else:
                     elsewhere.discard(cell)
                     with contextlib.suppress(OSError):  # its own run will fail, and alone
-                        failure_file(cell.folder(root)).unlink(missing_ok=True)
+                        RunReader(cell.folder(root)).failure_file.unlink(missing_ok=True)
                     workers.start(Task(cell, root, run))
                 continue
             progress.show(_by_name(workers))
@@ -246,7 +246,7 @@ def _here(
                 progress.show(_by_name(workers))
                 if ended.error is not None:
                     failures[cell] = ended.error
-                    if read_failure(cell.folder(root)) is None:  # it could not say so itself
+                    if RunReader(cell.folder(root)).failure is None:  # it could not say so itself
                         write_failure(cell.folder(root), ended.error, ended.trace)
                     progress.failed(cell.name, ended.error)
                 elif ended.value == ELSEWHERE:

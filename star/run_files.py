@@ -1,0 +1,18 @@
+"""What the files of a run folder are called; nowhere else is one of these names spelled."""
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+INITIAL = "initial.json"
+RESULT = "result.json"  # written last: its presence means done
+ROUNDS = "rounds"  # the folder of the rounds' folders, 00, 01, ...
+
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.jsonl"
+TRAINING = "training.jsonl"
+SCORES = "scores.npz"
+SELECTED = "selected.json"
+BOUGHT = "bought.json"
+EMBEDDINGS = "embeddings.npz"
+ADAPTER = "adapter"
+
+FAILURE = ".failed.txt"  # behind the folder's name, beside it: why a sweep's run failed
