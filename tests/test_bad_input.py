@@ -307,7 +307,7 @@ COMMANDS = {
     "replay-no-key": case(
         "replay", "{run}", "acquisition.mesure=x", says=("did you mean 'acquisition.measure'?",)
     ),
-    "replay-nothing": case("replay", "{run}", says=("no scores to replay", "at random")),
+    "replay-nothing": case("replay", "{run}", says=("no scores to replay", "looks at none")),
     "score-gone": case("score", "m", "gone.jsonl", "-o", "x", says="gone.jsonl not found"),
     "score-nowhere": score(ROW, "gone", words=("-o", "gone/out.jsonl")),
     "score-passes": score(ROW, "adapter", words=("--mc-passes", "3")),

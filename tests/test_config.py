@@ -248,6 +248,11 @@ def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
         "task.choices": ["task.name=jsonl"],
         "task.verbalizer": ["task.name=classification"],
         "task.hub_id": ["task.name=classification"],
+        "task.classify_by": [
+            "task.name=classification",
+            "acquisition.combine=none",
+            "evaluation.views=[full]",
+        ],
         "train.keep": ["task.validation_size=5"],
         "acquisition.combine": ["acquisition.continuation=base"],
         "acquisition.measure": ["acquisition.combine=none"],

@@ -344,7 +344,7 @@ def test_keys_differ_by_all_that_computes(
             patch.setattr(identity, "installed", lambda one, name=name: "0" if one == name else "1")
             others.append(load(tiny_llama))
     with monkeypatch.context() as patch:
-        patch.setattr(models, "_device_name", lambda device: "cuda NVIDIA H100")
+        patch.setattr(models, "device_name", lambda device: "cuda NVIDIA H100")
         others.append(load(tiny_llama))
     keys = {model.fingerprint for model in (first, *others)}
     assert len(keys) == 1 + len(others)

@@ -82,6 +82,8 @@ class Lookup:
     )
     packable, traits, batching = False, Traits(), Batching(rows=5)
     lay_out, predict, packs = LanguageModel.lay_out, LanguageModel.predict, LanguageModel.packs
+    encode, shortened = LanguageModel.encode, LanguageModel.shortened
+    has_base, vocabulary = True, len(LETTERS)
 
     def __init__(self) -> None:
         self.view: str | int = "base"  # or a round: its full view
