@@ -3,7 +3,7 @@
 #
 #   ./scripts/test.sh                    about 4 minutes on 2 cores
 #   ./scripts/test.sh --slow             with the slow ones
-#   ./scripts/test.sh tests/test_config.py -k unknown
+#   ./scripts/test.sh tests/config/test_config.py -k unknown
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$STAR_ROOT"

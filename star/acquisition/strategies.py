@@ -15,7 +15,8 @@ not bought, so it is label-free wherever the continuation is.
 
 **A new entry** is such a function in a file of its own, with its paper; a line in ``STRATEGIES``,
 with what it needs of ``needs.NEEDS``; its word in the ``Literal`` of ``acquisition.select``, and in
-``config.derived.NEEDS_NO_SCORES`` where it looks at no score. ``tests/test_decision.py`` then holds
+``config.derived.NEEDS_NO_SCORES`` where it looks at no score.
+``tests/acquisition/test_decision.py`` then holds
 it to what all keep: K of the pool, none twice; draws from ``pool.random`` alone, so that seed and
 round decide; nothing is written to; no order of the pool matters but for equal scores.
 """

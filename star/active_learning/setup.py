@@ -18,7 +18,7 @@ from star.active_learning.run_folder import RunFolder
 from star.config import Config, own_strategy
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
-from star.data.task import Answer
+from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models import classifier, distributed, mc_dropout, sources, targets
 from star.models import loading as models
@@ -70,17 +70,7 @@ def prepare(
     oracle = Oracle({example.index: answer for example, answer in answers})
     scorer = None
     if "scores" in strategy.needs:
-        scorer = PoolScorer(
-            model,
-            examples,
-            config=config.acquisition,
-            limits=Limits.of(config.evaluation),
-            oracle=oracle,
-            cache=sources.cache_root(config.tracking.cache_dir),
-            log_probs="log_probs" in strategy.needs,
-        )
-        if model.has_base:
-            scorer.base()  # now, while no adapter is there
+        scorer = _scorer(config, model, examples, oracle, log_probs="log_probs" in strategy.needs)
     learner = Learner(
         config,
         model,
@@ -93,6 +83,29 @@ def prepare(
         rounds=_rounds(config, folder, len(examples)),
     )
     return pool, oracle, learner
+
+
+def _scorer(
+    config: Config,
+    model: LanguageModel,
+    examples: list[Example],
+    oracle: Oracle[Answer],
+    *,
+    log_probs: bool,
+) -> PoolScorer:
+    """Return what scores the pool, its base view made while no adapter is there."""
+    scorer = PoolScorer(
+        model,
+        examples,
+        config=config.acquisition,
+        limits=Limits.of(config.evaluation),
+        oracle=oracle,
+        cache=sources.cache_root(config.tracking.cache_dir),
+        log_probs=log_probs,
+    )
+    if model.has_base:
+        scorer.base()
+    return scorer
 
 
 def _load_model(

@@ -20,7 +20,7 @@ from star.experiments.table import cells
 from star.experiments.table_file import read_table
 from star.files import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMITTED = sorted(ROOT.glob("scripts/results/*/probes.json"))
 PROBES = ("gap", "beta", "weights", "dropout", "picks")
 

@@ -17,6 +17,9 @@ from star.errors import InputError
 from star.experiments.sweep import dividing
 from star.experiments.sweep.workers import Outcome, Workers, one_line
 
+# Where a process that unpickles a function of this file looks for it, and for what it imports.
+PLACES = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+
 Function = Callable[[Any], Any]
 
 
@@ -161,7 +164,7 @@ if __name__ == "__main__":
 def sleepers(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """Give a process with two workers that sleep, and the workers' numbers."""
     script = tmp_path / "sleepers.py"
-    script.write_text(SLEEPERS.format(path=[str(Path(__file__).parent)]))
+    script.write_text(SLEEPERS.format(path=PLACES))
     # A session of its own: Ctrl-C goes to all of its processes.
     started = subprocess.Popen(
         [sys.executable, str(script)],
@@ -217,7 +220,7 @@ def with_a_bar(count: int) -> int:
 
 def test_a_progress_bar_leaves_nothing_behind(tmp_path: Path) -> None:
     script = tmp_path / "barred.py"
-    script.write_text(BARRED.format(path=[str(Path(__file__).parent)]))
+    script.write_text(BARRED.format(path=PLACES))
     ended = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=120
     )  # the warning comes when all processes have ended

@@ -26,8 +26,8 @@ from star.experiments.sweep import cell_run, on_slurm, slurm
 from star.experiments.sweep.sweep import sweep
 from star.experiments.table import Cell
 
-ROOT = Path(__file__).parents[1]
-SCRIPT = Path(__file__).with_name("slurm_one_node.sh")
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parents[1] / "slurm_one_node.sh"
 QUICK = (
     "task.pool_limit=30", "task.test_limit=4", "pool.initial_size=4", "pool.query_size=2",
     "pool.rounds=2", "train.max_steps=1", "acquisition.mc_dropout.passes=0",

@@ -19,7 +19,7 @@ from star.errors import InputError
 from star.experiments.report import curves, figures, series
 from star.experiments.report.record import CellResult, Record, parse, write_record
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS, FIRST, QUERY, POOL, TEST = 6, 20, 20, 400, 200
 
 

@@ -671,7 +671,7 @@ def test_a_frame_without_results_has_its_columns(tmp_path: Path) -> None:
     assert frame.attrs["missing"] == ["main/task/random/seed0"]
 
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ from star.models.encoding import TokenRow, encode
 from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_rows, released_mask
 
-STAR = Path(__file__).parents[1] / "star"
+STAR = Path(__file__).parents[2] / "star"
 CONFIGS = STAR.parent / "configs"
 # accelerate/ is Accelerate's own format, tables/ are lists of runs.
 SHIPPED = sorted(

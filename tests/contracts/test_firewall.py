@@ -33,7 +33,7 @@ from star.models.mc_dropout import Passes
 from star.models.stored_rows import Rows
 from star.models.truncation import Limits
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence", "bald")
 CONTINUATIONS = ("auto", "model", "base", "choices")
 SMALL = ("pool.initial_size=4", "pool.query_size=3", "pool.rounds=3", "train.num_train_epochs=1")

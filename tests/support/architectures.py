@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-TOKENIZER = Path(__file__).parents[1] / "star" / "models" / "assets" / "tiny"
+TOKENIZER = Path(__file__).parents[2] / "star" / "models" / "assets" / "tiny"
 VOCABULARY = 257  # of the embedded model's tokenizer
 WINDOW = 12  # shorter than most rows of the tests
 TURN = 24  # where long RoPE begins

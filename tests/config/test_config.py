@@ -27,7 +27,7 @@ from star.config.derived import hash_of
 from star.config.words import ALIASES
 from star.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # accelerate/ is Accelerate's own format, tables/ are lists of runs.
 SHIPPED = sorted(
     path

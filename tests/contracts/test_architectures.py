@@ -202,7 +202,7 @@ def test_two_rounds(name: str, folder_of: Any, tmp_path: Path) -> None:
         "task.test_limit": 8, "evaluation.max_new_tokens": 6, "train.num_train_epochs": 1,
         "tracking.progress": "false", "output_dir": tmp_path, "run_name": "run",
     }  # fmt: skip
-    quickstart = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+    quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     told = [f"{key}={value}" for key, value in words.items()]
     assert main(["run", str(quickstart), *told]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())

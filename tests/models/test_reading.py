@@ -176,7 +176,7 @@ def test_score_goes_on_with_eager_attention_and_says_so(
     assert score("--attn", "sdpa") == 2
     assert "(star score: --attn eager)" in capfd.readouterr().err
     told = ["model.name_or_path=" + str(folder), "model.device=cpu", f"output_dir={tmp_path}"]
-    quickstart = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+    quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     assert main(["run", str(quickstart), *told]) == 2
     assert "set model.attn_implementation=eager" in capfd.readouterr().err
 
@@ -208,7 +208,7 @@ def test_a_dtype_that_the_code_of_a_model_cannot(
 @pytest.mark.parametrize("name", ["gemma3_text_and_images", "llama4"])
 def test_what_a_run_costs_can_be_asked_of_models_in_parts(name: str, tmp_path: Path) -> None:
     folder = architectures.make(name, tmp_path / name)
-    quickstart = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+    quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     told = [f"model.name_or_path={folder}", "adapter.target_modules=[q_proj,v_proj]"]
     told += ["task.pool_limit=20", "task.test_limit=10", "pool.rounds=1", "pool.initial_size=5"]
     found = estimating.estimate(

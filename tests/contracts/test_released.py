@@ -33,7 +33,7 @@ from star.models.language_model import LanguageModel
 from star.models.traits import Traits
 from star.models.truncation import Limits
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 POOL_FILE = HERE / "golden" / "released_dynamic.json"
 HAND = json.loads(POOL_FILE.read_text(encoding="utf-8"))
 ROWS: dict[int, dict[str, Any]] = {row["index"]: row for row in HAND["pool"]}

@@ -33,7 +33,7 @@ def close(one: Any, two: Any) -> None:
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tiny_llama: Path, tmp_path: Path) -> None:
-    here, out = Path(__file__).parent, tmp_path / "out.json"
+    here, out = Path(__file__).parents[1] / "support", tmp_path / "out.json"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
         [*launch, str(here / "distributed_worker.py"), str(tiny_llama), str(out), "2"],

@@ -14,7 +14,7 @@ from star.config import TaskConfig
 from star.data import loading as tasks
 from star.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 stored = pytest.mark.skipif(not DATA.is_dir(), reason="the stored data sets are not here")
 

@@ -15,7 +15,7 @@ import pytest
 from star import checksums, run_files
 from star.active_learning import locking
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STAR = ROOT / "star"
 
 # The floors of the house, ground floor first: a module imports from lower floors, and in its own
@@ -203,8 +203,14 @@ def test_no_drawer_for_everything_and_no_name_of_a_library() -> None:
     assert not [path for path in FILES if path.stem in ("utils", "util", "helpers", "misc")]
     # A script's folder comes first in sys.path: scripts/datasets.py would hide the library.
     taken = set(sys.stdlib_module_names) | HUGGING_FACE | ARRAYS | declared() | {"star"}
-    loose = [*ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    loose = [*ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
     assert not [path for path in loose if path.stem in taken]
+
+
+def test_tests_stand_where_what_they_test_stands() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
+    beside = {"contracts", "scripts", "support", "golden", "quoted", "__pycache__"}
+    assert folders - beside <= {*FLOOR_OF}
 
 
 def declared() -> set[str]:

@@ -310,7 +310,7 @@ def test_what_is_no_file_is_no_input(tmp_path: Path) -> None:
             score_file("nowhere", tmp_path / name, output=tmp_path / "out.jsonl")
 
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "released_scores.jsonl"
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "released_scores.jsonl"
 
 
 @pytest.mark.slow

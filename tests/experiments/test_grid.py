@@ -27,7 +27,7 @@ from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "configs/tables").glob("*.yaml"))
 
 SMALL: dict[str, Any] = {

@@ -32,7 +32,10 @@ from star.experiments.sweep.ordering import choose, leaders_first
 from star.experiments.sweep.sweep import commands, sweep
 from star.experiments.table import FIRST_ROUNDS, Cell
 
-ROOT = Path(__file__).parents[1]
+# Where a process that unpickles a function of this file looks for it, and for what it imports.
+PLACES = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+
+ROOT = Path(__file__).parents[2]
 CHOICE = ROOT / "configs" / "tiny" / "choice.yaml"
 
 
@@ -337,7 +340,7 @@ if __name__ == "__main__":
 def test_interrupted_anywhere_it_goes_on(tmp_path: Path, kind: str) -> None:
     cells = [cell("slow", seed) for seed in range(8)]
     script = tmp_path / "script.py"
-    script.write_text(INTERRUPTED.format(path=[str(Path(__file__).parent)], root=str(tmp_path)))
+    script.write_text(INTERRUPTED.format(path=PLACES, root=str(tmp_path)))
     with subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

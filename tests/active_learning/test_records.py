@@ -385,7 +385,7 @@ def test_a_killed_process_leaves_complete_rounds_and_no_lock(tmp_path: Path) -> 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     with process:
         assert process.stdout is not None

@@ -25,7 +25,7 @@ from star.acquisition.uncertainty import MEASURES
 from star.config import NEEDS_NO_SCORES, AcquisitionConfig, label_free, load, needs_scores
 from star.errors import InputError
 
-STAR = Path(__file__).parents[1] / "star"
+STAR = Path(__file__).parents[2] / "star"
 OWN = {
     name: AcquisitionConfig(strategy=name)
     for name in (
