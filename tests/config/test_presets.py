@@ -104,6 +104,7 @@ def delta(preset: str) -> dict[str, Any]:
             marks=() if path.stem in ("quickstart", "arithmetic", "boolq") else pytest.mark.slow,
         )
         for path in SHIPPED
+        if path.parent.name != "minilm"
     ],
 )
 @pytest.mark.parametrize("preset", PRESETS)
@@ -118,6 +119,13 @@ def test_a_preset_lies_between_a_file_and_the_words(preset: str, path: Path) -> 
     }
     assert not any(key in said for key in ("train.learning_rate", "train.num_train_epochs", "seed"))
     assert label_free(changed) == (preset != "released")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_that_blends_is_refused_where_there_is_no_base_view(preset: str) -> None:
+    path = CONFIGS / "minilm" / "sst2.yaml"
+    with pytest.raises(InputError, match=r"the base model has no opinion; set acquisition.combine"):
+        load(path, preset=preset)
 
 
 def test_what_reads_labels() -> None:

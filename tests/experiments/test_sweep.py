@@ -132,6 +132,7 @@ def test_what_is_finished_answers_for_its_own_content_alone(
     assert "cannot be told: no such file" in caplog.text and len(looks) == 1
 
 
+@pytest.mark.slow  # test_cli_tables has a smaller one
 def test_a_failure_stops_no_other_cell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = ("a", "bad", "b", "killed", "c", "refused", "d", "empty", "e")
     cells = [cell(row) for row in rows]
@@ -336,7 +337,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("kind", ["interrupt", pytest.param("kill", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["interrupt", "kill"])
 def test_interrupted_anywhere_it_goes_on(tmp_path: Path, kind: str) -> None:
     cells = [cell("slow", seed) for seed in range(8)]
     script = tmp_path / "script.py"
