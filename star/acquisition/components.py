@@ -194,8 +194,12 @@ class Components:
 
     @cached_property
     def base(self) -> Mapping[str, Array]:
-        """Measure name to (N, 1) scores of the base model, summed over its continuation, nats."""
-        return MappingProxyType(self._of("scores").measures("base"))
+        """Measure name to (N, 1) scores of the base model, summed over its continuation, nats.
+
+        Raises:
+            InputError: It has none: a classification head is fresh in each round.
+        """
+        return MappingProxyType(self._with_base().measures("base"))
 
     @cached_property
     def full(self) -> Mapping[str, Array]:
@@ -205,12 +209,21 @@ class Components:
     @property
     def base_num_tokens(self) -> Indices:
         """(N,) tokens of the base model's continuation; 1 where choices are scored."""
-        return self._of("scores").arrays["base_num_tokens"]
+        return self._with_base().arrays["base_num_tokens"]
 
     @property
     def full_num_tokens(self) -> Indices:
         """(N,) tokens of the fine-tuned model's continuation; 1 where choices are scored."""
         return self._of("scores").arrays["full_num_tokens"]
+
+    def _with_base(self) -> Scores:
+        scores = self._of("scores")
+        if "full_num_tokens" in scores.arrays and "base_num_tokens" not in scores.arrays:
+            raise InputError(
+                f"{self.strategy} asks for the base view, and this model has none: its "
+                "classification head is fresh in each round"
+            )
+        return scores
 
     @property
     def prompt_tokens(self) -> Indices:

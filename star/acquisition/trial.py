@@ -79,7 +79,10 @@ def _scores(config: Config, index: list[int], t: int, choices: int) -> Scores:
     if "scores" not in strategy_of(a).needs:
         return Scores(arrays)
     arrays["prompt_tokens"] = random.integers(5, 50, size)
-    for view, passes in (("base", 1), ("full", max(1, a.mc_dropout.passes))):
+    views = {"base": 1, "full": max(1, a.mc_dropout.passes)}
+    if config.task.classify_by == "head":  # which the base model does not have
+        del views["base"]
+    for view, passes in views.items():
         arrays[f"{view}_num_tokens"] = random.integers(1, 1 if choices else 9, size, endpoint=True)
         arrays |= {f"{view}_{measure}": random.random((size, passes)) for measure in MEASURES}
         if choices:
@@ -87,7 +90,9 @@ def _scores(config: Config, index: list[int], t: int, choices: int) -> Scores:
             arrays[f"{view}_{LOG_PROBS}"] = np.log(p)
     if a.measure == "bald":
         arrays["full_bald"] = random.random((size, 1))
-    return Scores(arrays | {f"base_range_{m}": np.array([[0.0, 1.0]] * 2) for m in MEASURES})
+    if "base" in views:
+        arrays |= {f"base_range_{m}": np.array([[0.0, 1.0]] * 2) for m in MEASURES}
+    return Scores(arrays)
 
 
 def _history(config: Config, t: int, bought: list[int], rest: list[int], choices: int) -> History:

@@ -112,6 +112,8 @@ def _check_head(config: Config) -> None:
         raise InputError(
             f"{head} scores classes; set acquisition.continuation=choices, got {a.continuation}"
         )
+    if a.select == "trust":
+        raise InputError(f"{head}: {fresh}; acquisition.select=trust weighs two views")
     if "base" in e.views:
         raise InputError(f"{head}: {fresh}; set evaluation.views=full,mc or full")
     if e.choice_by != "likelihood":

@@ -105,7 +105,8 @@ class PromptEncoder:
     def _rows(self, index: list[int]) -> Iterator[TokenRow]:
         for start in range(0, len(index), AT_ONCE):
             part = [self._examples[i] for i in index[start : start + AT_ONCE]]
-            yield from encode_rows(self._model, part, None).rows
+            # With room behind them, as where they are scored: the same prompts, cut alike.
+            yield from encode_rows(self._model, part, None, reserve=1).rows
 
 
 def _all_predicting(row: TokenRow) -> TokenRow:

@@ -270,11 +270,29 @@ def test_what_knows_language_models_alone_says_so(bert: Path, tmp_path: Path) ->
         estimate(load(None, words(bert, tmp_path)))
 
 
+def test_a_strategy_that_asks_for_the_base_view_is_told(bert: Path, tmp_path: Path) -> None:
+    own = ["acquisition.strategy=own_strategies:everything"]
+    with pytest.raises(InputError, match="asks for the base view, and this model has none"):
+        run(load(None, words(bert, tmp_path, *own)))
+    assert not [*(tmp_path / "out").rglob("rounds/00")]  # before anything is trained
+
+
+@pytest.mark.parametrize("select", ["badge", "top_k"])
+def test_a_text_longer_than_the_model_is_cut(select: str, bert: Path, tmp_path: Path) -> None:
+    told = words(bert, tmp_path, f"acquisition.select={select}", "acquisition.mc_dropout.passes=0")
+    for split in ("train", "test"):
+        with (tmp_path / f"data/{split}.jsonl").open("a") as file:
+            file.write(json.dumps({"text": "film " * 10_000, "label": "red"}) + "\n")
+    folder = run(load(None, [*told, "evaluation.views=full"]))
+    assert (folder / "result.json").is_file()
+
+
 @pytest.mark.parametrize(
     "word, part",
     [
         ("acquisition.combine=dynamic", "the base model has no opinion"),
         ("acquisition.combine=subtract", "the base model has no opinion"),
+        ("acquisition.select=trust", "weighs two views"),
         ("evaluation.views=[base, full]", "set evaluation.views=full,mc"),
         ("acquisition.continuation=gold", "scores classes"),
         ("evaluation.choice_by=generation", "writes no text"),
