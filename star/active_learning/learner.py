@@ -272,7 +272,7 @@ class Learner:
         parts = [self._base if t == 0 else None, validation]
         tokens = tested.tokens + compared.tokens + sum(part.tokens for part in parts if part)
         metrics = {**tested.metrics, "calibration": compared.calibration}
-        return replace(tested, metrics=metrics, tokens=tokens)
+        return replace(tested, metrics=metrics, tokens=tokens, predictions=compared.predictions)
 
 
 def passes_of(config: Config, adapted: PeftModel, t: int) -> Passes | None:

@@ -22,7 +22,7 @@ the above again under ``token_mean`` in each view, in ``shared`` under names tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,14 @@ class CalibrationOfViews:
             ``"auroc_base_token_mean"`` and so on, too), each the AUROC of that view's confidence in
             the full model's answer for its errors.
         tokens: Logical work.
+        predictions: The rows that were given, each with the other views' confidences in its answer:
+            ``confidence_mc`` and ``confidence_base``, of generated answers these two with
+            ``_token_mean`` behind the name, too.
     """
 
     calibration: dict[str, dict[str, Any]]
     tokens: int
+    predictions: list[dict[str, Any]]
 
 
 def compare(
@@ -71,15 +75,13 @@ def compare(
     base: Evaluation | None = None,
     validation: Evaluation | None = None,
 ) -> CalibrationOfViews:
-    """Return the calibration of each view; add ``confidence_mc``, ``confidence_base`` to rows.
-
-    Rows of generated answers also get these two with ``_token_mean`` behind the name.
+    """Return the calibration of each view, and the rows with each view's confidence.
 
     Args:
         model: The model whose adapter is ``adapted``, in view.
         adapted: The round's adapter, on.
         examples: The N test questions.
-        tested: The full view's evaluation of them; its predictions are completed in place.
+        tested: The full view's evaluation of them.
         limits: As it was evaluated with.
         bins: Of the calibration errors.
         choice_score: As it was evaluated with.
@@ -87,7 +89,8 @@ def compare(
         base: The base model's evaluation of the same questions; ``None`` leaves it out.
         validation: The full view's evaluation of held-out rows; ``None`` = no temperature.
     """
-    rows, tokens = tested.predictions, 0
+    rows, tokens = [dict(row) for row in tested.predictions], 0
+    tested = replace(tested, predictions=rows)
     found = {"full": _summary(tested, bins)}
     if passes is not None:
         if tested.own:
@@ -111,7 +114,7 @@ def compare(
     found["shared"] = _shared(tested, [view for view in ("full", "mc", "base") if view in found])
     if validation is not None:
         found["full_scaled"] = _scaled(tested, validation, bins)
-    return CalibrationOfViews(found, tokens)
+    return CalibrationOfViews(found, tokens, rows)
 
 
 def _kinds(tested: Evaluation) -> tuple[str, ...]:

@@ -56,7 +56,8 @@ def compared(
         model, adapted, world(choices)[1], tested,
         limits=LIMITS, bins=5, passes=passes, base=base, **more,
     )  # fmt: skip
-    return tested, found
+    assert not any("confidence_mc" in row for row in tested.predictions)  # what is given stays
+    return replace(tested, predictions=found.predictions), found
 
 
 def each_pass(model: LanguageModel, adapted: Any, row: TokenRow) -> list[float]:

@@ -119,15 +119,15 @@ def test_every_view_compares_whole_answers(model: LanguageModel) -> None:
     with tiny.learned(model, replace(tiny.ADAPTER, lora_dropout=0.4)) as adapted:
         tested = judged(model, NESTED)
         passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
-        views.compare(
+        rows = views.compare(
             model, adapted, examples, tested, limits=LIMITS, bins=5, passes=passes, base=base
-        )
+        ).predictions
         each = []
         with passes.installed():
             for s in range(2):
                 passes.select_pass(s)
                 each.append(softmax(naive(model, examples, closed=True)[..., 0]))
-    for i, row in enumerate(tested.predictions):
+    for i, row in enumerate(rows):
         mine = NESTED.index(row["prediction"])
         assert row["confidence_mc"] == pytest.approx(np.mean([q[i, mine] for q in each]), rel=1e-3)
         assert row["confidence_base"] == pytest.approx(p[i, mine], rel=1e-4)
