@@ -44,7 +44,7 @@ def generate(
     model: LanguageModel, prompts: Sequence[Sequence[int]], **options: Any
 ) -> list[tuple[int, ...]]:
     """Return each prompt's greedy continuation as token ids; see :func:`generate_scored`."""
-    return [made.tokens for made in _generate(model, prompts, **options)]
+    return [made.tokens for made in continue_greedily(model, prompts, **options)]
 
 
 def generate_scored(
@@ -61,7 +61,7 @@ def generate_scored(
         N continuations in the order of ``prompts``, each ending with its stop token or after
         ``max_new_tokens`` without one; (N,) Σ log p of their tokens in nats.
     """
-    found = _generate(model, prompts, **options)
+    found = continue_greedily(model, prompts, **options)
     tokens = [made.tokens for made in found]
     if any(made.log_prob is None for made in found):
         rows = [TokenRow(0, tuple(p), t) for p, t in zip(prompts, tokens, strict=True)]
@@ -70,13 +70,14 @@ def generate_scored(
 
 
 @torch.inference_mode()
-def _generate(
+def continue_greedily(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
     desc: str = "generate",
 ) -> list[Generation]:
+    """Return each prompt's greedy continuation, made in batches that all processes share."""
     mine, most = share(len(prompts)), model.batching
     done: dict[int, Generation] = {}
 

@@ -114,7 +114,7 @@ def hash_file(path: Path, kept: Path | None = None) -> str:
         path = path.resolve(strict=True)
         stamp = _stamp(path)
         if stamp[2] < LARGE:
-            return _read_through(path)
+            return read_through(path)
         return _hash_large(path, stamp, kept)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -133,7 +133,7 @@ def _hash_large(path: Path, stamp: tuple[int, ...], kept: Path | None) -> str:
         stored = place.read_text(encoding="ascii", errors="replace").strip()
         if len(stored) == 64 and set(stored) <= set("0123456789abcdef"):
             return stored
-    found = _read_through(path)
+    found = read_through(path)
     if _stamp(path) != stamp:
         raise InputError(f"{path} is being written; start again when it is complete")
     if place is not None and time.time() - max(stamp[3:]) / 1e9 > SETTLED:
@@ -146,6 +146,7 @@ def _hash_large(path: Path, stamp: tuple[int, ...], kept: Path | None) -> str:
     return found
 
 
-def _read_through(path: Path) -> str:
+def read_through(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file, read from its first byte to its last."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -81,7 +81,7 @@ def token_scores(
         return sums.totals
 
     together = all_passes if over_passes else None
-    return _run(model, rows, passes, one_pass, together, desc)
+    return run_batches(model, rows, passes, one_pass, together, desc)
 
 
 def nll(model: LanguageModel, rows: Sequence[TokenRow], **options: Any) -> Array:
@@ -147,7 +147,7 @@ def choice_scores(
     """
     if not rows:
         return np.zeros((0, passes.count if passes else 1, 0))
-    if all(_differ_in_last_token(group) for group in rows):
+    if all(differ_in_last_token(group) for group in rows):
         # The target of a row stands for its place in `rows`, which is all its candidates hang on.
         heads = [_last_only(group[0], place) for place, group in enumerate(rows)]
         tokens = sorted({row.continuation[-1] for group in rows for row in group})
@@ -160,14 +160,15 @@ def choice_scores(
             mine = logits.gather(-1, wanted[batch.targets.cpu()].to(logits.device))
             return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
 
-        found = _run(model, heads, passes, candidates, None, desc)
+        found = run_batches(model, heads, passes, candidates, None, desc)
         return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
     flat = [row for group in rows for row in group]
     lost = nll(model, flat, passes=passes, desc=desc)  # (N * C, S)
     return -lost.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
 
 
-def _differ_in_last_token(group: Sequence[TokenRow]) -> bool:
+def differ_in_last_token(group: Sequence[TokenRow]) -> bool:
+    """Whether an example's choices are alike but for their last token, of which each has one."""
     heads = {row.continuation[:-1] for row in group}
     return len(heads) == 1 and all(row.continuation for row in group)
 
@@ -203,7 +204,7 @@ Reduce = Callable[[Batch, Tensor], dict[str, Array]]
 
 
 @torch.inference_mode()
-def _run(
+def run_batches(
     model: LanguageModel,
     rows: Sequence[TokenRow],
     passes: Passes | None,

@@ -101,7 +101,7 @@ def fit(
                 bar.set_postfix(loss=f"{entry['loss']:.3f}")
             result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
             if validation:
-                value = _validate(model, adapted, validation)
+                value = validation_loss(model, adapted, validation)
                 if config.keep == "best" and value < min(result.validation, default=math.inf):
                     best, result.kept_epoch = _copy(adapted), epoch
                 result.validation.append(value)
@@ -251,7 +251,8 @@ def answer_nll(model: LanguageModel, batch: Batch) -> Tensor:
     return cross_entropy(model.logits(model.predict(batch)), batch.targets, reduction="sum")
 
 
-def _validate(model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow]) -> float:
+def validation_loss(model: LanguageModel, adapted: PeftModel, rows: Sequence[TokenRow]) -> float:
+    """Return the mean loss of held-out rows in nats an answer token, without dropout."""
     adapted.eval()
     try:
         nll = likelihood.nll(model, rows)

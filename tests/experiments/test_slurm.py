@@ -226,7 +226,7 @@ def test_jobs_outlive_the_sweep_and_are_found_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(on_slurm, "_watch", interrupt)
+        patch.setattr(on_slurm, "watch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(cells, tmp_path, executor="slurm", options=slurm.Options(parallel=1))
     assert "the jobs go on" in caplog.text

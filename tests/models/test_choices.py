@@ -189,8 +189,8 @@ def test_choices_that_are_the_same_tokens_are_refused_before_any_work(
     # Words that the tiny model does not know are one and the same token to it.
     for work in (
         "star.models.training.fit",
-        "star.models.likelihood._run",
-        "star.models.generation._generate",
+        "star.models.likelihood.run_batches",
+        "star.models.generation.continue_greedily",
     ):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("work"))
     data = runs.write_data(tmp_path / "data", choices=True)

@@ -269,13 +269,13 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the files that were hashed; all of them are large here."""
     found: list[Path] = []
-    read = identity._read_through
+    read = identity.read_through
 
     def count(path: Path) -> str:
         found.append(path)
         return read(path)
 
-    monkeypatch.setattr(identity, "_read_through", count)
+    monkeypatch.setattr(identity, "read_through", count)
     monkeypatch.setattr(identity, "LARGE", 0)
     return found
 
@@ -318,7 +318,7 @@ def test_the_hash_of_a_file_that_may_still_change_is_not_kept(
         return "0" * 64
 
     other_process()
-    monkeypatch.setattr(identity, "_read_through", grow)
+    monkeypatch.setattr(identity, "read_through", grow)
     with pytest.raises(InputError, match="is being written"):
         identity.hash_file(file, tmp_path / "kept")
 

@@ -160,7 +160,7 @@ def test_choices_equal_a_naive_loop(
     found = likelihood.choice_log_probs(model, groups)
     assert found.shape == (5, 1, 3)
     close(found[:, 0], [naive_choices(model, group) for group in groups])
-    monkeypatch.setattr(likelihood, "_differ_in_last_token", lambda group: False)
+    monkeypatch.setattr(likelihood, "differ_in_last_token", lambda group: False)
     close(likelihood.choice_log_probs(model, groups), found)
 
 
@@ -175,7 +175,7 @@ def test_one_pass_for_all_choices_has_the_same_masks(
     ):
         groups = choices_of("last")
         once = likelihood.choice_log_probs(model, groups, passes=passes)
-        monkeypatch.setattr(likelihood, "_differ_in_last_token", lambda group: False)
+        monkeypatch.setattr(likelihood, "differ_in_last_token", lambda group: False)
         close(likelihood.choice_log_probs(model, groups, passes=passes), once)
     assert once.shape == (5, 2, 3) and not np.allclose(once[:, 0], once[:, 1], atol=1e-3)
 

@@ -319,7 +319,7 @@ def test_the_best_epoch_is_kept(model: LanguageModel, monkeypatch: pytest.Monkey
         return next(values)
 
     config = replace(TRAIN, num_train_epochs=3, keep="best")
-    monkeypatch.setattr(training, "_validate", scripted)
+    monkeypatch.setattr(training, "validation_loss", scripted)
     found, weights = train(model, config, validation=ROWS[:4])
     assert found.validation == [2.0, 1.0, 3.0] and found.kept_epoch == 1
     assert same(weights, seen[1]) and not same(weights, seen[2])

@@ -55,7 +55,7 @@ def on_slurm(
             known |= {cell.name: job for cell, job in ids.items()}
             file.write(json.dumps(known, indent=0).encode() + b"\n")
     try:
-        return _watch(ids, root, progress)
+        return watch(ids, root, progress)
     except KeyboardInterrupt:
         arrays = " ".join(sorted({job.partition("_")[0] for job in ids.values()}))
         logger.warning(
@@ -64,7 +64,7 @@ def on_slurm(
         raise
 
 
-def _watch(ids: Mapping[Cell, str], root: Path, progress: Progress) -> dict[Cell, str]:
+def watch(ids: Mapping[Cell, str], root: Path, progress: Progress) -> dict[Cell, str]:
     """Wait until every cell is finished or its job has ended without that."""
     waiting, failures = dict(ids), {}
     since: dict[Cell, float] = {}  # when a job was first seen running
