@@ -122,6 +122,8 @@ def _check_head(config: Config) -> None:
         raise InputError(f"{head} has one loss a row; set train.loss_mask=answer")
     if config.model.quantization != "none":
         raise InputError(f"{head} needs model.quantization=none, got {config.model.quantization}")
+    if config.model.torch_compile:
+        raise InputError(f"{head} needs model.torch_compile=false, got true")
 
 
 def check_modules(key: str, modules: Any) -> None:

@@ -78,7 +78,7 @@ def hints(
         )
         notes += _alike(golds, place)
     for label in task.labels or ():
-        target = task.continuation(label)
+        target = task.target(label)
         if {task.extract(target, strict=strict) for strict in (True, False)} != {label}:
             notes.append(
                 f"the choice {label!r} is not read as itself out of a generated text; judge by "

@@ -124,10 +124,14 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     """
     task = TASKS[config.name](config)
     drawn_by = seed if config.draw == "seeded" else None
-    pool_table = _read(task, POOL_SPLIT, config.pool_limit, drawn_by)
     test_split = task.splits.get(config.test_split, config.test_split)
-    test_table = _read(task, test_split, config.test_limit, drawn_by)
-    settled = task.settle([pool_table.rows, test_table.rows])
+    splits = [(POOL_SPLIT, config.pool_limit), (test_split, config.test_limit)]
+    wholes = [_read(task, split, limit, drawn_by) for split, limit in splits]
+    settled = task.settle([whole.rows for whole in wholes])  # the same for every seed
+    pool_table, test_table = (
+        _drawn(task, whole, split, limit, drawn_by)
+        for whole, (split, limit) in zip(wholes, splits, strict=True)
+    )
     stored = _split(task, pool_table)
     test = _split(task, test_table)
     if task.family is None:
@@ -181,12 +185,18 @@ def _notes(
 
 
 def _read(task: Task, split: str, limit: int | None, drawn_by: int | None) -> Table:
-    """Return a split's rows: the first ``limit``, or so many drawn by the seed ``drawn_by``."""
+    """Return a split's rows: the first ``limit``, or all where a seed draws so many of them."""
     if drawn_by is None or task.family is not None:
         return _stored(task, split, limit, drawn_by)
+    return _stored(task, split, None, None)
+
+
+def _drawn(task: Task, table: Table, split: str, limit: int | None, drawn_by: int | None) -> Table:
+    """Return ``limit`` rows of a whole split, drawn by the seed ``drawn_by``, if there is one."""
+    if drawn_by is None or task.family is not None:
+        return table
     import torch  # late: most rows are not drawn
 
-    table = _stored(task, split, None, None)
     size = len(table.rows)
     order = torch.randperm(size, generator=seeding.generator(drawn_by, "draw", split)).tolist()
     return table.at(sorted(order[: size if limit is None else limit]))

@@ -113,6 +113,10 @@ class Task:
         """Take from stored rows what the configuration leaves open; return what to say of it."""
         return []
 
+    def target(self, label: str) -> str:
+        """Return the continuation that stands for a label."""
+        return self.continuation(label)
+
     def continuation(self, text: str) -> str:
         """Return ``text`` as it goes on behind a prompt."""
         return f"{self.prompt.separator}{text}"
@@ -126,7 +130,7 @@ class Task:
         return Example(
             index=index,
             prompt=self.prompt.fill(self.columns(row)),
-            choices=tuple(map(self.continuation, self.labels)) if self.labels else None,
+            choices=tuple(map(self.target, self.labels)) if self.labels else None,
             kind=row.get("kind") if self.family else None,
         )
 
@@ -139,7 +143,7 @@ class Task:
         if gold not in self.labels:
             allowed = f"{', '.join(self.labels[:-1])} or {self.labels[-1]}"
             raise InputError(f"the answer must be {allowed}, got {gold[:40]!r}")
-        return Answer(target=self.continuation(gold), gold=gold)
+        return Answer(target=self.target(gold), gold=gold)
 
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the canonical final answer in a generated text, or ``None`` if there is none.

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 
-def by_class(gold: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> dict:
+def by_class(
+    gold: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]
+) -> dict[str, Any]:
     """Return the figures of N predictions over C classes.
 
     F1 of a class is 2·TP / (2·TP + FP + FN), which is 0 for one that occurs and is never found.

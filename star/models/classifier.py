@@ -20,7 +20,7 @@ from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.models import identity, packing
 from star.models.batching import Batch, Batching
-from star.models.encoding import TokenRow
+from star.models.encoding import TokenRow, marks
 from star.models.language_model import LanguageModel
 from star.models.loading import device_name
 from star.models.reading import device_of, read
@@ -150,7 +150,7 @@ def load(
         batching=batching or Batching(),
         classes=tuple(classes),
         heads=tuple(heads),
-        ends=_ends(tokenizer),
+        ends=tuple(marks(tokenizer)[1]),
         deviation=getattr(module.config, "initializer_range", None) or 0.02,
     )
     model.info |= {"classes": len(classes), "head": heads}
@@ -169,15 +169,6 @@ def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:
     children = dict(module.named_children())
     beside = {name for name, child in children.items() if name != body and [*child.parameters()]}
     return beside | {key.rpartition(".")[0] for key in absent if key.startswith(f"{body}.")}
-
-
-def _ends(tokenizer: Any) -> tuple[int, ...]:
-    """Return the special tokens behind every text."""
-    whole, bare = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
-    start = next(
-        (i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), None
-    )
-    return () if start is None else tuple(whole[start + len(bare) :])
 
 
 @torch.inference_mode()

@@ -52,7 +52,7 @@ def encode(
     """
     if not prompts:
         return []
-    start, _ = _added(tokenizer)
+    start, _ = marks(tokenizer)
     heads = _ids(tokenizer, list(prompts), special=True)
     joined = _ids(
         tokenizer, [p + c for p, c in zip(prompts, continuations, strict=True)], special=True
@@ -80,7 +80,7 @@ def encode(
     return rows
 
 
-def _added(tokenizer: Any) -> tuple[list[int], list[int]]:
+def marks(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Return what the tokenizer puts in front of every text, and behind it, by itself."""
     whole, bare = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
     for start in range(len(whole) - len(bare) + 1):
@@ -94,7 +94,7 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
     # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
     # One that stands in the text (a chat prompt's) is not theirs and stays.
-    if special and _added(tokenizer)[1] == [tokenizer.eos_token_id]:
+    if special and marks(tokenizer)[1] == [tokenizer.eos_token_id]:
         return [ids[:-1] for ids in encoded]
     return encoded
 

@@ -113,7 +113,7 @@ def test_class_probabilities_are_those_of_transformers(kind: str, tmp_path: Path
 def test_embeddings_are_the_body_s_mean_states(kind: str, tmp_path: Path) -> None:
     model = loaded(make(tmp_path, kind))
     rows = model.encode(texts(), [""] * 7, eos=False)
-    with adapter.fresh(model, ADAPTER, seed=0, round_=0) as adapted:
+    with adapter.fresh(model, ADAPTER, seed=0, round_=0):
         body = getattr(model.causal, model.causal.base_model_prefix)
         alone = []
         for text in texts():
@@ -123,7 +123,6 @@ def test_embeddings_are_the_body_s_mean_states(kind: str, tmp_path: Path) -> Non
         for most in (1, 3, 64):
             model.batching = Batching(rows=most)
             np.testing.assert_allclose(embed(model, rows), np.stack(alone), rtol=1e-4, atol=1e-5)
-        assert adapted is not None
 
 
 def test_positions_end_where_the_model_says(tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ def test_positions_end_where_the_model_says(tmp_path: Path) -> None:
         assert model.max_length == most + 1  # and the class, which is no token
         long = model.encode(["film " * 90 + "bad"], ["green"], eos=False)[0]
         cut = model.shortened(long.prompt, most)
-        assert len(cut) == most and cut[0] == 1 and cut[-1] == 2 and 5 not in cut[:1]
+        assert len(cut) == most and cut[0] == 1 and cut[-1] == 2
         likelihood.choice_scores(model, [[TokenRow(0, cut, (c,)) for c in range(3)]])
 
 
@@ -299,6 +298,7 @@ def test_a_text_longer_than_the_model_is_cut(select: str, bert: Path, tmp_path: 
         ("train.loss_mask=released", "one loss a row"),
         ("task.verbalizer={red: r}", "no words"),
         ("model.quantization=nf4", "model.quantization=none"),
+        ("model.torch_compile=true", "model.torch_compile=false"),
     ],
 )
 def test_what_means_nothing_for_a_fresh_head_is_refused(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from star.config import TaskConfig
 from star.data.answers import first_label
 from star.data.prompts import as_text, column
-from star.data.task import Answer, Example, Task
+from star.data.task import Answer, Task
 from star.errors import InputError, listed, nearest, unified
 from star.files import refuse_half_characters
 
@@ -150,10 +150,9 @@ class Classification(Task):
     def _column(self, row: Mapping[str, Any]) -> str:
         return self._text
 
-    def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return the text under the template, and the words of all classes."""
-        words = tuple(map(self.continuation, self._words.values()))
-        return Example(index, self.prompt.fill(self.columns(row)), words)
+    def target(self, label: str) -> str:
+        """Return the word of a class, as it goes on behind a prompt."""
+        return self.continuation(self._words[label])
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the row's class; its word is what is trained."""
@@ -164,7 +163,7 @@ class Classification(Task):
                 f"the label must be one of {listed(self.labels)}, "
                 f"got {label[:80]!r}{nearest(label, self.labels)}"
             )
-        return Answer(target=self.continuation(self._words[label]), gold=label)
+        return Answer(target=self.target(label), gold=label)
 
     def _named(self, label: str) -> str:
         """Return the class of a label that is stored as a number, or as it is."""
