@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from star.errors import InputError
@@ -60,3 +61,39 @@ def refuse_inside_run(path: str | Path) -> None:
         begun = any((folder / name).exists() for name in (ENVIRONMENT, ROUNDS))
         if begun and (folder / CONFIG).is_file():
             raise InputError(f"cannot write {path}: {folder} is a run folder; name another place")
+
+
+def refuse_others(
+    folder: Path,
+    file: str,
+    table: str,
+    *,
+    stored: Callable[[Path], str],
+    writes: Callable[[Path], bool],
+    force: bool,
+) -> None:
+    """Refuse a report where it would replace files of something else, before any is written.
+
+    Args:
+        folder: Of the report. One that holds this table's record is made anew.
+        file: Name of the record.
+        table: Whose it is.
+        stored: A record's file to the name of its table; ``InputError`` if it is none.
+        writes: Whether a file of the folder has a name that the report writes.
+        force: Other files may be replaced too, but none of a run folder.
+
+    Raises:
+        InputError: The folder holds such a file, or it is inside a run folder.
+    """
+    refuse_inside_run(folder)
+    if force or not folder.is_dir():
+        return
+    with contextlib.suppress(InputError):
+        if stored(folder / file) == table:
+            return
+    for path in sorted(folder.iterdir()):
+        if path.name == file or writes(path):
+            raise InputError(
+                f"{path} is there already, and {folder} holds no {file} of the table {table}; name "
+                "another folder, or give --force"
+            )

@@ -139,11 +139,11 @@ class Scores:
         return found
 
 
-class _Copies(Mapping[str, NDArray[Any]]):
-    """Arrays as read-only copies."""
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """The names of other arrays; what is handed out by them is a subclass' concern."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._arrays, self._copies = arrays, dict[str, NDArray[Any]]()
+        self._arrays = arrays
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
@@ -153,6 +153,14 @@ class _Copies(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+
+class _Copies(_Arrays):
+    """Arrays as read-only copies."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        super().__init__(arrays)
+        self._copies: dict[str, NDArray[Any]] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._copies:
@@ -163,7 +171,7 @@ class _Copies(Mapping[str, NDArray[Any]]):
         return self._copies[name]
 
 
-class _Checked(Mapping[str, NDArray[Any]]):
+class _Checked(_Arrays):
     """The arrays of a file, each checked when it is asked for.
 
     Raises:
@@ -171,18 +179,10 @@ class _Checked(Mapping[str, NDArray[Any]]):
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
-        self._arrays, self._path = arrays, path
+        super().__init__(arrays)
+        self._path = path
         self._size: int | None = None
         self._size = len(self["index"])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._arrays:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import shutil
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import own_strategies
 import pytest
 import runs
+from firewall import reachable
 from runs import Runner
 
 import star
@@ -152,28 +151,6 @@ def test_replay_refuses_other_data(runner: Runner, tmp_path: Path) -> None:
 
 
 # --- the label firewall --------------------------------------------------------------------------
-
-
-def reachable(start: Any) -> Iterator[Any]:
-    """Yield all that can be had from an object; of functions what they hold, not their module."""
-    seen: set[int] = set()
-    todo = [start]
-    while todo:
-        one = todo.pop()
-        if id(one) in seen or isinstance(one, (type, types.ModuleType)):
-            continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, types.FunctionType):
-            todo += [cell.cell_contents for cell in one.__closure__ or ()]
-            todo += [one.__defaults__, one.__kwdefaults__, one.__dict__]
-        elif isinstance(one, types.MethodType):
-            todo += [one.__self__, one.__func__]
-        elif isinstance(one, functools.partial):
-            todo += [one.func, one.args, one.keywords]
-        else:
-            todo += gc.get_referents(one)
-            todo += [getattr(one, "__dict__", None)]
 
 
 def test_no_answer_that_was_not_bought_can_be_had(runner: Runner) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import gc
 import itertools
-import types
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 import runs
 import tiny
+from firewall import reachable
 from runs import Runner
 
 from star.acquisition.pool_scorer import PoolScorer
@@ -289,24 +288,6 @@ class Sealed(Oracle[Answer]):
 
     def __getattribute__(self, attribute: str) -> NoReturn:
         raise AssertionError(f"the oracle was asked for {attribute}")
-
-
-def reachable(start: object, *leave: object) -> Iterator[object]:
-    """Yield every object to be reached from ``start``, but through ``leave``, classes and modules.
-
-    Of functions only what they hold (closure, defaults), not the globals they can name.
-    """
-    seen, todo = {id(o) for o in leave}, [start]
-    while todo:
-        one = todo.pop()
-        if id(one) in seen or isinstance(one, (type, types.ModuleType)):
-            continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, types.FunctionType):
-            todo += [one.__closure__, one.__defaults__, one.__kwdefaults__]
-        else:
-            todo += gc.get_referents(one)
 
 
 EXAMPLES = [Example(7 * i, f"tom has {i} eggs", (" yes", " no")) for i in range(5)]

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from star import outputs
 from star.active_learning.run_reader import RunReader
 from star.config import load
 from star.errors import InputError
@@ -34,7 +35,6 @@ from star.experiments.report.probe_tables import PROBES
 from star.experiments.report.results import committed
 from star.experiments.table import Table, cells
 from star.files import read_json, write_json
-from star.outputs import refuse_inside_run
 from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
@@ -140,26 +140,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def refuse_others(folder: Path, record: dict[str, Any], force: bool) -> None:
-    """Refuse a report where it would replace files of something else, before any is written.
+    """Refuse a report where it would replace files of something else.
 
-    Args:
-        folder: Of the report. One that holds this table's record is made anew.
-        record: What is reported.
-        force: Other files may be replaced too, but none of a run folder.
-
-    Raises:
-        InputError: The folder holds such a file, or it is inside a run folder.
+    Arguments and errors as for :func:`star.outputs.refuse_others`.
     """
-    refuse_inside_run(folder)
-    if force or not folder.is_dir():
-        return
-    with contextlib.suppress(InputError):
-        if _read(folder / FILE).get("table") == record.get("table"):
-            return
-    names = {FILE, "table.md", *(f"{name}.{ending}" for name in PROBES for ending in ENDINGS)}
-    for path in sorted(folder.iterdir()):
-        if path.name in names:
-            raise InputError(
-                f"{path} is there already, and {folder} holds no {FILE} of the same table; name "
-                "another folder, or give --force"
-            )
+    names = {"table.md", *(f"{name}.{ending}" for name in PROBES for ending in ENDINGS)}
+
+    def stored(path: Path) -> str:
+        return str(_read(path).get("table"))
+
+    def writes(path: Path) -> bool:
+        return path.name in names
+
+    table = str(record.get("table"))
+    outputs.refuse_others(folder, FILE, table, stored=stored, writes=writes, force=force)

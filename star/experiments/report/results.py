@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star import outputs
 from star.active_learning.run_reader import RunReader
 from star.errors import InputError
 from star.experiments import table as grid
@@ -20,7 +20,6 @@ from star.experiments.report.record import Record, read_record
 from star.experiments.report.single_runs import of_runs
 from star.experiments.report.typed_json import plain
 from star.experiments.table import Table
-from star.outputs import refuse_inside_run
 from star.run_files import CONFIG, RESULT
 
 if TYPE_CHECKING:
@@ -36,32 +35,28 @@ COMMITTED = Path("scripts", "results")
 FILE = "results.json"
 
 
-def refuse_others(folder: Path, record: Record, names: Iterable[str], force: bool) -> None:
-    """Refuse a report where it would replace files of something else, before any is written.
+def refuse_others(folder: Path, record: Record, names: Collection[str], force: bool) -> None:
+    """Refuse a report where it would replace files of something else.
 
     Args:
-        folder: Of the report. One that holds this table's record is made anew.
+        folder: Of the report.
         record: What is reported.
         names: Files that are written beside the record; pictures are known by its columns.
-        force: Other files may be replaced too, but none of a run folder.
+        force: As for :func:`star.outputs.refuse_others`.
 
     Raises:
-        InputError: The folder holds such a file, or it is inside a run folder.
+        InputError: As there.
     """
-    refuse_inside_run(folder)
-    if force or not folder.is_dir():
-        return
-    with contextlib.suppress(InputError):
-        if read_record(folder / FILE).table == record.table:
-            return
     stems = tuple(f"{figures.stem_of(column.name)}-" for column in record.columns)
-    for path in sorted(folder.iterdir()):
+
+    def writes(path: Path) -> bool:
         picture = path.name.startswith(stems) and path.suffix[1:] in figures.ENDINGS
-        if picture or path.name in (FILE, *names):
-            raise InputError(
-                f"{path} is there already, and {folder} holds no {FILE} of the table "
-                f"{record.table}; name another folder, or give --force"
-            )
+        return picture or path.name in names
+
+    def stored(path: Path) -> str:
+        return read_record(path).table
+
+    outputs.refuse_others(folder, FILE, record.table, stored=stored, writes=writes, force=force)
 
 
 def find(source: str | Path, *, root: str | Path | None = None) -> Record:
