@@ -249,12 +249,14 @@ def test_what_begins_alike(tmp_path: Path) -> None:
 
 
 def share(one: Cell, root: Path) -> None:
-    """Complete round 0, wait until another cell of the group sees that, and end."""
+    """Complete round 0; a ends when c has started, and fails if it does not until a has ended."""
     (one.folder(root) / "rounds" / "00").mkdir(parents=True)
     with (root / "starts.txt").open("a") as file:
         file.write(f"{one.name}\n")
-    until = time.monotonic() + 20
-    while one.row == "a" and time.monotonic() < until and "one/c/seed0" not in starts(root):
+    until = time.monotonic() + 90
+    while one.row == "a" and "one/c/seed0" not in starts(root):
+        if time.monotonic() > until:
+            raise TimeoutError("c has not started while a was running")
         time.sleep(0.02)
     pretend(Cell(one.table, one.column, one.row, one.seed, one.config, None, ()), root / "aside")
     content = runs.fake_result(config_hash(one.load(root)))
@@ -265,7 +267,8 @@ def test_others_start_once_the_first_round_is_there(tmp_path: Path) -> None:
     cells = [cell(row) for row in ("a", "b", "c")]
     (tmp_path / "aside").mkdir()
     assert sweep(cells, tmp_path, jobs=2, run=share) == []
-    assert starts(tmp_path)[-1] == "one/c/seed0"  # while a was still running, or it would time out
+    # Which process has loaded its libraries first is the machine's concern.
+    assert sorted(starts(tmp_path)) == ["one/a/seed0", "one/b/seed0", "one/c/seed0"]
 
 
 # --- several at work ----------------------------------------------------------------------------
