@@ -3,6 +3,7 @@
 The imports are the list of what is handed on.
 """
 
+from star.config.acquisition import AcquisitionConfig, BaseWeightConfig, McDropoutConfig
 from star.config.checks import check
 from star.config.derived import (
     NEEDS_NO_SCORES,
@@ -19,12 +20,9 @@ from star.config.derived import (
 from star.config.keys import describe, fields_of, get
 from star.config.reading import PRESETS, hash_of_file, load, preset_path, to_yaml
 from star.config.schema import (
-    AcquisitionConfig,
     AdapterConfig,
-    BaseWeightConfig,
     Config,
     EvaluationConfig,
-    McDropoutConfig,
     ModelConfig,
     PoolConfig,
     RegularizerConfig,

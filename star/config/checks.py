@@ -7,9 +7,10 @@ import os
 import re
 from typing import Any, get_args, get_type_hints
 
+from star.config.acquisition import AcquisitionConfig
 from star.config.derived import needs_scores
 from star.config.keys import fields_of, get, shown
-from star.config.schema import AcquisitionConfig, Config, ModelConfig, TaskConfig
+from star.config.schema import Config, ModelConfig, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from star.config.acquisition import AcquisitionConfig
 from star.config.keys import fields_of
-from star.config.schema import AcquisitionConfig, Config
+from star.config.schema import Config
 
 NOT_IN_HASH = ("output_dir", "run_name", "tracking")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.

@@ -9,39 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
+from star.config.acquisition import AcquisitionConfig
+from star.config.field import key
+
 # OmegaConf reads these annotations at run time; it wants Optional[...] and plain list/dict.
-
-
-def _key(default: Any, text: str, *, added: bool = False, **bounds: float) -> Any:
-    """Return a dataclass field with a line of help and the bounds ``ge, gt, le, lt``.
-
-    ``added``: the key is younger than committed results. At its default it means what was done
-    before there was a choice, so ``config_hash`` leaves it out there and old runs keep theirs.
-    """
-    metadata = {"help": text, "added": added, **bounds}
-    if isinstance(default, (list, tuple)):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name_or_path: str = _key(
+    name_or_path: str = key(
         "embedded://tiny",
         "Hub id, local folder, package://PACKAGE/FILE.gguf, or embedded://tiny",
     )
-    revision: Optional[str] = _key(
+    revision: Optional[str] = key(
         None, "revision of a model on the Hub: branch, tag or commit; null = main"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = _key("float32", "dtype of the base weights")
-    device: str = _key("auto", "auto (Accelerate's choice), cpu, cuda, mps")
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = _key(
+    dtype: Literal["float32", "bfloat16", "float16"] = key("float32", "dtype of the base weights")
+    device: str = key("auto", "auto (Accelerate's choice), cpu, cuda, mps")
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = key(
         "sdpa", "attention kernel"
     )
-    quantization: Literal["none", "nf4"] = _key(
+    quantization: Literal["none", "nf4"] = key(
         "none", "4-bit NormalFloat base weights (needs bitsandbytes)"
     )
-    torch_compile: bool = _key(
+    torch_compile: bool = key(
         False,
         "compile the layers: minutes at first, then faster (a CPU needs a C++ compiler); training "
         "draws other dropout masks",
@@ -53,72 +44,72 @@ class TaskConfig:
     name: Literal[
         "arithmetic", "truefalse", "choice", "gsm8k", "boolq", "openbookqa", "jsonl",
         "classification", "sst2", "emotion",
-    ] = _key("arithmetic", "the benchmark; of your own: jsonl, classification")  # fmt: skip
-    data_dir: Optional[str] = _key(
+    ] = key("arithmetic", "the benchmark; of your own: jsonl, classification")  # fmt: skip
+    data_dir: Optional[str] = key(
         None, "folder of stored splits (train, test, ...: jsonl, csv or parquet); null = the Hub"
     )
-    revision: Optional[str] = _key(None, "revision of the Hub data set; null = the task's own")
-    pool_limit: Optional[int] = _key(
+    revision: Optional[str] = key(None, "revision of the Hub data set; null = the task's own")
+    pool_limit: Optional[int] = key(
         None, "use so many rows of the train split, the first ones where draw is fixed", ge=1
     )
-    test_limit: Optional[int] = _key(
+    test_limit: Optional[int] = key(
         None, "use so many rows of the test split, the first ones where draw is fixed", ge=1
     )
-    test_split: str = _key("test", "name of the split that is evaluated")
-    validation_size: int = _key(
+    test_split: str = key("test", "name of the split that is evaluated")
+    validation_size: int = key(
         0, "train rows labelled at the start and held out from training; they count as labels", ge=0
     )
-    draw: Literal["fixed", "seeded"] = _key(
+    draw: Literal["fixed", "seeded"] = key(
         "fixed",
         "which rows: the same for every seed, or drawn by the seed (families are generated anew; "
         "of stored splits, task.pool_limit and task.test_limit rows at random)",
     )
-    pool_mix: Literal["planted", "uniform"] = _key(
+    pool_mix: Literal["planted", "uniform"] = key(
         "planted", "embedded families: instructive kinds are a minority, or all kinds alike"
     )
-    prompt: Optional[str] = _key(
+    prompt: Optional[str] = key(
         None, "prompt template with {column} fields; null = the task's own (a run says which)"
     )
-    columns: Optional[dict[str, str]] = _key(
+    columns: Optional[dict[str, str]] = key(
         None,
         "{question: ..., answer: ...} of jsonl, {text: ..., label: ...} of a classification",
     )
-    choices: Optional[list[str]] = _key(
+    choices: Optional[list[str]] = key(
         None, "jsonl: the possible answers, makes it a choice task; classification: the classes"
     )
-    verbalizer: Optional[dict[str, str]] = _key(
+    verbalizer: Optional[dict[str, str]] = key(
         None, "classification: {class: word that stands for it}; null = the names", added=True
     )
-    classify_by: Literal["words", "head"] = _key(
+    classify_by: Literal["words", "head"] = key(
         "words", "classification: by a causal LM's words, or by a head on any model", added=True
     )
-    hub_id: Optional[str] = _key(
+    hub_id: Optional[str] = key(
         None, "classification: Hub data set, OWNER/NAME or OWNER/NAME:CONFIGURATION", added=True
     )
-    trailing_space: Literal["answer", "prompt"] = _key(
+    trailing_space: Literal["answer", "prompt"] = key(
         "answer", "white space between prompt and answer opens the answer, or ends the prompt"
     )
-    overlong: Literal["truncate", "drop", "error"] = _key(
+    overlong: Literal["truncate", "drop", "error"] = key(
         "truncate", "a prompt longer than the model allows: cut from the left, leave out, or stop"
     )
 
 
 @dataclass(frozen=True)
 class PoolConfig:
-    initial_size: int = _key(20, "examples labelled before round 0, drawn at random", ge=1)
-    query_size: int = _key(20, "K, examples labelled after each round but the last", ge=1)
-    rounds: int = _key(10, "R, number of trainings = points of the learning curve", ge=1)
+    initial_size: int = key(20, "examples labelled before round 0, drawn at random", ge=1)
+    query_size: int = key(20, "K, examples labelled after each round but the last", ge=1)
+    rounds: int = key(10, "R, number of trainings = points of the learning curve", ge=1)
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    r: int = _key(64, "rank of the LoRA matrices", ge=1)
-    lora_alpha: int = _key(16, "LoRA scale is lora_alpha / r", ge=1)
-    use_rslora: bool = _key(False, "LoRA scale is lora_alpha / sqrt(r) instead")
-    lora_dropout: float = _key(
+    r: int = key(64, "rank of the LoRA matrices", ge=1)
+    lora_alpha: int = key(16, "LoRA scale is lora_alpha / r", ge=1)
+    use_rslora: bool = key(False, "LoRA scale is lora_alpha / sqrt(r) instead")
+    lora_dropout: float = key(
         0.1, "dropout on the input of A, in training and MC passes", ge=0, lt=1
     )
-    target_modules: Any = _key(
+    target_modules: Any = key(
         "auto",
         "modules that get an adapter: [names or ends of paths], all-linear (the output head left "
         "out), or auto = LLaMA's seven projections, else PEFT's list for the architecture, else "
@@ -128,135 +119,69 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class RegularizerConfig:
-    kind: Literal["none", "decoupled", "loss"] = _key(
+    kind: Literal["none", "decoupled", "loss"] = key(
         "none", "constraint on B: AdamW decay on B alone, or beta/2 * sum |B|^2 in the loss"
     )
-    beta: Optional[float] = _key(None, "strength; null = the default of the kind", ge=0)
+    beta: Optional[float] = key(None, "strength; null = the default of the kind", ge=0)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    learning_rate: float = _key(1.5e-4, "peak learning rate of AdamW", gt=0)
-    num_train_epochs: int = _key(3, "passes over the labelled examples", ge=1)
-    max_steps: Optional[int] = _key(
+    learning_rate: float = key(1.5e-4, "peak learning rate of AdamW", gt=0)
+    num_train_epochs: int = key(3, "passes over the labelled examples", ge=1)
+    max_steps: Optional[int] = key(
         None, "number of updates instead of epochs; 0 = none: the base model as it is", ge=0
     )
-    per_device_train_batch_size: int = _key(8, "examples per forward pass and process", ge=1)
-    gradient_accumulation_steps: int = _key(1, "forward passes per update", ge=1)
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = _key(
+    per_device_train_batch_size: int = key(8, "examples per forward pass and process", ge=1)
+    gradient_accumulation_steps: int = key(1, "forward passes per update", ge=1)
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = key(
         "linear", "shape of the learning rate over the updates"
     )
-    schedule_from: Literal["labels", "test"] = _key(
+    schedule_from: Literal["labels", "test"] = key(
         "labels", "what the schedule is as long as: the labels, or the test split (released code)"
     )
-    append_eos: bool = _key(True, "train the end-of-sequence token behind every answer")
-    loss_mask: Literal["answer", "released"] = _key(
+    append_eos: bool = key(True, "train the end-of-sequence token behind every answer")
+    loss_mask: Literal["answer", "released"] = key(
         "answer", "tokens with a loss: the answer's, or the released code's count of them"
     )
-    warmup_ratio: float = _key(0.0, "share of the updates with a rising rate", ge=0, le=1)
-    max_grad_norm: float = _key(1.0, "clip the gradient's norm", gt=0)
-    max_length: Optional[int] = _key(
+    warmup_ratio: float = key(0.0, "share of the updates with a rising rate", ge=0, le=1)
+    max_grad_norm: float = key(1.0, "clip the gradient's norm", gt=0)
+    max_length: Optional[int] = key(
         None, "tokens of prompt and answer together; null = what the model allows", ge=2
     )
-    gradient_checkpointing: bool = _key(False, "recompute activations to save memory")
-    keep: Literal["last", "best"] = _key(
+    gradient_checkpointing: bool = key(False, "recompute activations to save memory")
+    keep: Literal["last", "best"] = key(
         "last", "adapter after the last epoch, or of the lowest validation loss"
     )
 
 
 @dataclass(frozen=True)
-class BaseWeightConfig:
-    schedule: Literal["linear", "cosine", "exponential", "constant"] = _key(
-        "linear", "lambda(t), the base model's weight; linear = 1 - (t+1)/R"
-    )
-    value: float = _key(0.5, "lambda of the constant schedule", ge=0, le=1)
-    rounds: Optional[int] = _key(
-        None, "R of the schedule; null = pool.rounds (released code: 10)", ge=1
-    )
-    decay: float = _key(0.5, "exponential: lambda(t) = lambda(0) * decay^t", gt=0, lt=1)
-
-
-@dataclass(frozen=True)
-class McDropoutConfig:
-    passes: int = _key(3, "S, stochastic passes; 0 = one pass without dropout", ge=0)
-    masks: Literal["consistent", "token"] = _key(
-        "consistent", "one mask a pass for all tokens, or a fresh one for every token"
-    )
-
-
-@dataclass(frozen=True)
-class AcquisitionConfig:
-    strategy: Optional[str] = _key(
-        None,
-        "module:function, a strategy of your own, which scores the pool (see "
-        "star.acquisition.strategies)",
-    )
-    name: Optional[str] = _key(
-        None, "what the strategy is called in results and folders; null = derived"
-    )
-    select: Literal[
-        "top_k", "random", "softmax", "power", "softrank", "k_center", "weighted_k_center",
-        "uncertain_k_center", "cluster", "badge", "typiclust", "maxherding", "uherding", "epig",
-        "trust",
-    ] = _key("top_k", "how the query is picked: see star/acquisition/README.md")  # fmt: skip
-    coldness: float = _key(
-        1.0, "beta of select=softmax, power, softrank: towards 0 a uniform draw", added=True, gt=0
-    )
-    measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
-        _key("predictive_entropy", "uncertainty of one view")
-    )
-    continuation: Literal["auto", "model", "base", "choices", "gold"] = _key(
-        "auto",
-        "what is scored: the choices, each view's own answer (model), the base's, or gold "
-        "(labels!); auto = the choices of a choice task, else base (model if combine is none)",
-    )
-    reduction: Literal["sum", "mean"] = _key("sum", "over the continuation's tokens")
-    combine: Literal["none", "subtract", "dynamic"] = _key(
-        "dynamic", "full only, full - base, or lambda * base + (1 - lambda) * full"
-    )
-    normalization: Literal["minmax", "rank", "zscore", "none", "base_minmax"] = _key(
-        "minmax",
-        "common scale of the views over the unlabelled pool; base_minmax: the base alone, over the "
-        "whole pool (released code)",
-    )
-    entropy_floor: float = _key(
-        0.0,
-        "combine=dynamic: clip the full view's probabilities here in max_entropy, without "
-        "renormalising (released code: 1e-6)",
-        ge=0,
-        lt=1,
-    )
-    base_weight: BaseWeightConfig = field(default_factory=BaseWeightConfig)
-    mc_dropout: McDropoutConfig = field(default_factory=McDropoutConfig)
-
-
-@dataclass(frozen=True)
 class EvaluationConfig:
-    per_device_eval_batch_size: int = _key(64, "rows per forward pass in scoring too", ge=1)
-    max_batch_tokens: int = _key(
+    per_device_eval_batch_size: int = key(64, "rows per forward pass in scoring too", ge=1)
+    max_batch_tokens: int = key(
         4096,
         "tokens scored in a forward pass at most; a single row may have more",
         ge=1,
     )
-    max_new_tokens: int = _key(256, "limit of a generated answer, tokens", ge=1)
-    choice_by: Literal["likelihood", "generation"] = _key(
+    max_new_tokens: int = key(256, "limit of a generated answer, tokens", ge=1)
+    choice_by: Literal["likelihood", "generation"] = key(
         "likelihood", "how choice tasks are judged"
     )
-    choice_score: Literal["sum", "mean"] = _key(
+    choice_score: Literal["sum", "mean"] = key(
         "sum",
         "what the likeliest choice of a test question has most of: log p summed over its tokens, "
         "or their mean (acquisition takes sums)",
     )
-    extraction: Literal["task", "digits"] = _key(
+    extraction: Literal["task", "digits"] = key(
         "task", "reading of generated answers: the task's, or digits alone (released code)"
     )
-    max_prompt_length: Optional[int] = _key(
+    max_prompt_length: Optional[int] = key(
         None, "cut test prompts from the left to so many tokens (released code: 128)", ge=1
     )
-    views: list[str] = _key(
+    views: list[str] = key(
         ("base", "full", "mc"), "whose calibration each round reports; full is always evaluated"
     )
-    ece_bins: int = _key(
+    ece_bins: int = key(
         15,
         "equal-width bins of the calibration error; beyond 1000 a bin is finer than what any test "
         "split tells of",
@@ -267,12 +192,12 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    progress: bool = _key(True, "progress bars on stderr")
-    save_adapters: Literal["all", "last", "none"] = _key("all", "which rounds keep their adapter")
-    cache_dir: Optional[str] = _key(
+    progress: bool = key(True, "progress bars on stderr")
+    save_adapters: Literal["all", "last", "none"] = key("all", "which rounds keep their adapter")
+    cache_dir: Optional[str] = key(
         None, "base scores and converted models; null = $STAR_CACHE or ~/.cache/star-al"
     )
-    first_rounds: Optional[str] = _key(
+    first_rounds: Optional[str] = key(
         None, "folder in which runs of a seed share their first round; null = not shared"
     )
 
@@ -290,6 +215,6 @@ class Config:
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    seed: int = _key(0, "root of every random stream", ge=0, lt=2**63)
-    output_dir: str = _key("runs", "where run folders go")
-    run_name: Optional[str] = _key(None, "folder name instead of <task>/<strategy>/seed<k>-<hash>")
+    seed: int = key(0, "root of every random stream", ge=0, lt=2**63)
+    output_dir: str = key("runs", "where run folders go")
+    run_name: Optional[str] = key(None, "folder name instead of <task>/<strategy>/seed<k>-<hash>")
