@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from star.acquisition.strategies import STRATEGIES
 from star.config import (
     Config,
     TaskConfig,
@@ -251,12 +252,21 @@ def test_unknown_names_and_settings_name_the_cell(write: Any) -> None:
 
 
 def test_every_table_is_shipped_at_three_sizes() -> None:
-    # Two try out and report nothing, one has one family's answers read in two ways, one is of the
-    # families as newcomers run them. The probes come in two sizes.
-    names = {path.stem for path in TABLES} - {"tuning", "continuation", "extraction", "families"}
+    # Two try out and report nothing, one has one family's answers read in two ways, two are of the
+    # families alone. The probes come in two sizes, and so do the studies of texts with classes.
+    alone = {"tuning", "continuation", "extraction", "families", "strategies"}
+    names = {path.stem for path in TABLES} - alone
     kinds = ("main", "ablation", "sensitivity", "deviations")
+    sizes = {k + size for k in kinds for size in ("", "_smollm2", "_paper")}
     probes = {"probes", "probes_smollm2"}
-    assert names == {k + size for k in kinds for size in ("", "_smollm2", "_paper")} | probes
+    studies = {"sst2_study", "sst2_study_roberta", "emotion", "emotion_bert"}
+    assert names == sizes | probes | studies
+
+
+def test_table_strategies_has_every_strategy() -> None:
+    rows = table_file.read_table(ROOT / "configs/tables/strategies.yaml").rows
+    chosen = {word.partition("=")[2] for row in rows for word in row.settings if "select=" in word}
+    assert chosen == {*STRATEGIES} - {"top_k"}  # which is the rule of rows that name no other
 
 
 @pytest.mark.parametrize(
