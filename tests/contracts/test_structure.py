@@ -31,6 +31,7 @@ FLOORS = (
     ("acquisition", "evaluation"),  # neighbours that do not know each other
     ("active_learning",),
     ("experiments",),
+    ("annotation",),
     ("cli",),
     ("__main__", "strategies"),  # doors: the command, and two names that committed tables say
 )
