@@ -8,7 +8,7 @@ leave indices out; nothing renumbers them. Every array of indices in this projec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from star import seeding
@@ -147,21 +147,31 @@ class Pool(Generic[T]):
 
 
 def first_labels(
-    pool: Pool[Any], *, held_out: int, initial: int, seed: int
+    pool: Pool[Any],
+    *,
+    held_out: int,
+    initial: int,
+    seed: int,
+    choose: Callable[[Pool[Any]], Iterable[int]] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Return the pool indices of the validation rows and of the first examples to train on.
 
-    Both ascending, drawn from what is unlabelled: for a seed the same whatever the strategy.
+    Both ascending, from what is unlabelled: for a seed the same whatever the strategy. The
+    validation rows are drawn first, and are the same whatever the first examples are chosen by.
 
     Args:
         pool: With nothing labelled.
         held_out: Number of validation rows.
         initial: Number of first examples.
         seed: Of the run.
+        choose: Gives the first examples of a pool without validation rows; ``None`` = drawn.
 
     Raises:
         PoolExhaustedError: There are not so many.
     """
     held = pool.draw(held_out, seeding.generator(seed, "validation"))
     rest: Pool[Any] = Pool(sorted(set(pool.unlabelled) - set(held)))
+    rest.require(initial)
+    if choose is not None:
+        return held, sorted(choose(rest))
     return held, rest.draw(initial, seeding.generator(seed, "initial"))

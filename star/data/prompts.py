@@ -129,6 +129,17 @@ class Template:
         """Columns the template shows."""
         return [name for _, name in self.pieces if name is not None]
 
+    def shown(self, columns: Mapping[str, Any], without: Collection[str] = ()) -> str:
+        """Return what the template shows of a row, without the words round it: a line a column.
+
+        Args:
+            columns: As for :meth:`fill`.
+            without: Columns that are none of the row's own.
+        """
+        names = dict.fromkeys(name for name in self.names if name not in without)
+        texts = (as_text(columns[name], name) for name in names)
+        return "\n".join(text for text in texts if text)
+
     def fill(self, columns: Mapping[str, Any]) -> str:
         """Return the prompt of a row, without trailing white space unless it keeps it.
 

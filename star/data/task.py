@@ -29,12 +29,15 @@ class Example:
         choices: For choice tasks, the continuation texts to compare, in the order of
             ``Task.labels``; ``None`` for tasks that are answered by generation alone.
         kind: Name of the planted kind in the embedded families, else ``None``. Diagnostics only.
+        text: What the prompt shows of the row, without the words round it, for a sentence encoder;
+            empty: the prompt itself.
     """
 
     index: int
     prompt: str
     choices: tuple[str, ...] | None = None
     kind: str | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Task:
         hidden: Columns that hold the answer.
         classifies: Whether its labels are classes, whose figures one by one mean something; the
             letters of a question's options are none.
+        added: Columns that a template may show and that are the same for every row.
         labels: Canonical answers in the order of ``Example.choices``; ``None`` if answers are free,
             or not read from the rows yet.
     """
@@ -88,6 +92,7 @@ class Task:
     separator: ClassVar[str] = " "
     hidden: tuple[str, ...] = ("answer",)
     classifies: ClassVar[bool] = False
+    added: ClassVar[tuple[str, ...]] = ()
     labels: tuple[str, ...] | None = None
 
     def __init__(self, config: TaskConfig) -> None:
@@ -127,11 +132,14 @@ class Task:
 
     def example(self, row: Mapping[str, Any], index: int) -> Example:
         """Return what a model may see of a stored row."""
+        columns = self.columns(row)
+        prompt, text = self.prompt.fill(columns), self.prompt.shown(columns, self.added)
         return Example(
             index=index,
-            prompt=self.prompt.fill(self.columns(row)),
+            prompt=prompt,
             choices=tuple(map(self.target, self.labels)) if self.labels else None,
             kind=row.get("kind") if self.family else None,
+            text="" if text == prompt else text,
         )
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from tqdm import tqdm
 
+from star.cache import key
 from star.data.task import Example
 from star.errors import InputError
 from star.models import adapter, merging
@@ -24,10 +27,13 @@ from star.models.batching import halving, length_batches
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
+from star.models.sentence_encoder import SentenceEncoder
 from star.models.stored_rows import Rows, lengths_of
+from star.models.stored_vectors import kept
 from star.models.truncation import encode_rows
 
 AT_ONCE = 10_000  # examples that are objects at a time
+VERSION = 1  # of what an embedding means; part of the cache key
 
 Vectors = NDArray[np.float32]
 
@@ -77,30 +83,59 @@ def embed(model: LanguageModel, prompts: Sequence[TokenRow], desc: str = "embed"
     return collect_arrays({"": vectors}, mine, len(prompts))[""]
 
 
-class PromptEncoder:
-    """The model's own embeddings of examples, by view: base with the adapter off, full with it on.
+class Encoder:
+    """Embeddings of examples, by view.
+
+    ``base`` is the model with the adapter off, ``full`` with it on, both of the prompts;
+    ``encoder`` is a model of its own, of the texts without the words round them. What no round
+    changes, all but ``full``, is computed once and cached on disk by content.
 
     Args:
         model: What computes.
-        adapted: The same model with an adapter.
+        adapted: The same model with an adapter; ``None``: it has none on.
         examples: By pool index.
+        sentences: What embeds texts; ``None``: there is no view ``encoder``.
+        cache: Folder of base embeddings.
 
     Attributes:
-        tokens: Through the model so far.
+        tokens: Through the model so far; those through ``sentences`` are not counted.
     """
 
     def __init__(
-        self, model: LanguageModel, adapted: PeftModel, examples: Mapping[int, Example]
+        self,
+        model: LanguageModel,
+        adapted: PeftModel | None,
+        examples: Mapping[int, Example],
+        *,
+        sentences: SentenceEncoder | None = None,
+        cache: Path | None = None,
     ) -> None:
         self._model, self._adapted, self._examples = model, adapted, examples
+        self._sentences, self._cache = sentences, cache
         self.tokens = 0
 
     def __call__(self, view: str, index: NDArray[np.int64]) -> Vectors:
-        """Return (len(index), H) embeddings of the prompts of these pool indices."""
+        """Return (len(index), H) embeddings of the examples with these pool indices.
+
+        Raises:
+            InputError: There is no such view.
+        """
+        if view == "encoder":
+            if self._sentences is None:
+                raise InputError(
+                    "embeddings of the view encoder are a sentence encoder's; name it in "
+                    "acquisition.embeddings"
+                )
+            examples = (self._examples[i] for i in index.tolist())
+            return self._sentences([example.text or example.prompt for example in examples])
         rows = Rows(self._rows(index.tolist()))
         self.tokens += int(rows.lengths.sum())
-        with adapter.base_model(self._adapted) if view == "base" else nullcontext():
+        if view != "base":
             return embed(self._model, rows, f"embed {view}")
+        name = key(VERSION, model=self._model.fingerprint, rows=rows.digest())
+        with adapter.base_model(self._adapted) if self._adapted is not None else nullcontext():
+            make = partial(embed, self._model, rows, f"embed {view}")
+            return kept(self._cache, name, len(rows), make)
 
     def _rows(self, index: list[int]) -> Iterator[TokenRow]:
         for start in range(0, len(index), AT_ONCE):

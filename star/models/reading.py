@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from star.config import ModelConfig
@@ -28,7 +33,7 @@ class NoSuchAttention(InputError):
 
 
 def read(
-    config: ModelConfig, where: str, options: dict[str, Any], **head: Any
+    config: ModelConfig, where: str, options: dict[str, Any], *, body: bool = False, **head: Any
 ) -> tuple[Any, nn.Module, frozenset[str]]:
     """Return tokenizer and model of a folder or Hub id, with ``from_pretrained``'s options.
 
@@ -36,6 +41,7 @@ def read(
         config: ``model``.
         where: The folder or Hub id.
         options: Of ``from_pretrained``.
+        body: Read the body alone, of which a pooling layer may be missing in the files.
         head: Options of a classification head (``num_labels``, ...), which may be missing in the
             files; without any a causal LM is read, of which nothing may.
 
@@ -50,6 +56,7 @@ def read(
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
             kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
+            kind = AutoModel if body else kind
             causal, report = kind.from_pretrained(
                 where,
                 dtype=DTYPES[config.dtype],
@@ -68,6 +75,9 @@ def read(
         raise _explained(config, error) from error
     _require_plain(config, causal)
     absent = frozenset()
+    if body:
+        absent = frozenset(k for k in report["missing_keys"] if ".pooler." in f".{k}")
+        report = {**report, "missing_keys": {*report["missing_keys"]} - absent}
     if head:
         absent = _missing_head(causal, report)
         report = {**report, "missing_keys": {*report["missing_keys"]} - absent}

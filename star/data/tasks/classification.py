@@ -35,6 +35,7 @@ class Classification(Task):
     version: ClassVar[int] = 1
     template: ClassVar[str] = "{text}\nWhich of {classes} is it?\nAnswer:"
     classifies: ClassVar[bool] = True
+    added: ClassVar[tuple[str, ...]] = (CLASSES,)
     is_choice = True
     names: ClassVar[tuple[str, ...]] = ()
     """Of a set whose labels may be stored as numbers: what each number means."""
