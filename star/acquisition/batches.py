@@ -54,10 +54,13 @@ def weighted_k_center(pool: Components) -> Indices:
 
 
 def uncertain_k_center(pool: Components) -> Indices:
-    """Return the farthest from what is labelled among the 4·K most uncertain."""
+    """Return the farthest from what is labelled among the ``preselect`` · K most uncertain."""
     rows, labelled = _embeddings(pool)
     return _at(
-        pool, diversity.uncertain_then_k_center(rows, labelled, pool.blended, pool.query_size)
+        pool,
+        diversity.uncertain_then_k_center(
+            rows, labelled, pool.blended, pool.query_size, factor=pool.settings.preselect
+        ),
     )
 
 
@@ -137,5 +140,5 @@ def trusted(pool: Components) -> Indices:
 
 
 def _embeddings(pool: Components) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the base model's embeddings of the unlabelled and of the labelled prompts."""
+    """Return the embeddings that are configured, of what is unlabelled and of what is labelled."""
     return pool.embeddings(), pool.embeddings(labelled=True)

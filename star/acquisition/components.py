@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from star.acquisition.needs import needs
 from star.acquisition.scores import Scores, reduced
-from star.config import AcquisitionConfig
+from star.config import AcquisitionConfig, embedding_view
 from star.errors import InputError
 
 Array = NDArray[np.float64]
@@ -175,6 +175,8 @@ class Components:
     @property
     def when(self) -> str:
         """When it is asked, for messages."""
+        if self.round < 0:
+            return "before anything is trained"
         made_up = f"on {len(self.index)} made-up examples, before anything is trained"
         return made_up if self.made_up else f"after round {self.round}"
 
@@ -257,18 +259,23 @@ class Components:
             raise InputError(f"{self.strategy} needs the history, and nothing was kept of it")
         return self.context.history()
 
-    def embeddings(self, view: str = "base", *, labelled: bool = False) -> NDArray[np.float32]:
-        """Return (N, H) embeddings of the prompts, or (L, H) of those that are ``labelled``.
+    def embeddings(self, view: str | None = None, *, labelled: bool = False) -> NDArray[np.float32]:
+        """Return (N, H) embeddings of the examples, or (L, H) of those that are ``labelled``.
 
         Args:
-            view: ``base``, which stays the same in all rounds, or ``full``: with the adapter.
+            view: ``base``, which stays the same in all rounds, ``full``: with the adapter, or
+                ``encoder``, the one that ``acquisition.embeddings`` names. ``None`` = what that key
+                names; ``base`` where it is ``auto``.
             labelled: Of ``labelled.index`` instead of ``index``.
         """
         self._of("embeddings")
         if self.context.embed is None:
             raise InputError(f"{self.strategy} needs embeddings, and there are none")
-        if view not in ("base", "full"):
-            raise InputError(f"{self.strategy}: embeddings are of base or full, got {view!r:.40}")
+        view = embedding_view(self.settings) if view is None else view
+        if view not in ("base", "full", "encoder"):
+            raise InputError(
+                f"{self.strategy}: embeddings are of base, full or encoder, got {view!r:.40}"
+            )
         vectors = self.context.embed(view, self.labelled.index if labelled else self.index)
         vectors.setflags(write=False)
         return vectors

@@ -1,4 +1,4 @@
-"""Embeddings of the pool's prompts: made when a strategy asks for them, once a round."""
+"""Embeddings of the pool's examples: made when a strategy asks for them, once a round."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What a run's names stand for: now, and in the record of a run that was made with them.
 
-A configuration names its data, its model and perhaps a strategy of the user's own. Numbers made
+A configuration names its data, its model and perhaps a strategy of the user's own or a sentence
+encoder. Numbers made
 with one content never go on, or answer, for another of the same name.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from star.cache import digest
-from star.config import Config, own_strategy
+from star.config import Config, encoder_of, own_strategy
 from star.errors import InputError
 from star.files import read_json
 from star.run_files import ENVIRONMENT, ROUNDS
@@ -23,7 +24,12 @@ logger = logging.getLogger(__name__)
 Content = Mapping[str, str | None]
 """Part to the hash of what it is; ``None``: there is no such part."""
 
-KEYS = {"data": "fingerprint", "model": "revision", "strategy": "sha256"}
+KEYS = {
+    "data": "fingerprint",
+    "model": "revision",
+    "strategy": "sha256",
+    "encoder": "revision",
+}
 """Part to its key in ``environment.json``."""
 
 
@@ -50,6 +56,7 @@ class Contents:
                 config.model.revision,
                 config.tracking.cache_dir,
             ],
+            "encoder": [config.acquisition.embeddings, config.tracking.cache_dir],
         }
         return {part: self._look(part, name, config) for part, name in named.items()}
 
@@ -84,7 +91,16 @@ def _strategy(config: Config) -> str | None:
     return fingerprint(own_strategy(config.acquisition))
 
 
-LOOK = {"data": _data, "model": _model, "strategy": _strategy}
+def _encoder(config: Config) -> str | None:
+    name = encoder_of(config.acquisition)
+    if name is None:
+        return None
+    from star.models.sentence_encoder import SentenceEncoder
+
+    return str(SentenceEncoder(name, config).info["revision"])
+
+
+LOOK = {"data": _data, "model": _model, "strategy": _strategy, "encoder": _encoder}
 
 
 def recorded(run: Path) -> dict[str, str | None]:

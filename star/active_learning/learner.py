@@ -32,9 +32,10 @@ from star.data.task import Answer, Example, Task
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
 from star.models import adapter, sources, training
-from star.models.embedding import PromptEncoder
+from star.models.embedding import Encoder
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
+from star.models.sentence_encoder import SentenceEncoder
 from star.models.truncation import Limits, encode_rows, released_mask
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Learner:
         folder: RunFolder,
         first_round: FirstRound,
         rounds: int,
+        sentences: SentenceEncoder | None = None,
     ) -> None:
         self.config, self.model, self.rounds = config, model, rounds
         self.examples: Mapping[int, Example] = {example.index: example for example in examples}
@@ -78,6 +80,7 @@ class Learner:
         self.limits = Limits.of(config.evaluation)
         self.seconds: dict[str, float] = {}
         self._task, self._first_round, self._folder = task, first_round, folder
+        self._sentences = sentences
         self._needs = strategy_of(config.acquisition).needs
         self._base: Evaluation | None = None  # of the base model on the test rows
         self._adapted: PeftModel | None = None
@@ -193,9 +196,14 @@ class Learner:
             digits=asked.extraction == "digits",
         )
 
-    def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[PromptEncoder, Embeddings]:
+    def encoder(self, adapted: PeftModel | None) -> Encoder:
+        """Return what embeds examples; ``adapted``: the model with an adapter, if one is on."""
+        cache = sources.cache_root(self.config.tracking.cache_dir) / "embeddings"
+        return Encoder(self.model, adapted, self.examples, sentences=self._sentences, cache=cache)
+
+    def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[Encoder, Embeddings]:
         index = np.array(sorted([*pool.unlabelled, *pool.labelled]))
-        encoder = PromptEncoder(self.model, self.adapted, self.examples)
+        encoder = self.encoder(self.adapted)
         return encoder, Embeddings(index, encoder, memory.known_embeddings(self._folder, t)[1])
 
     def _context(self, pool: Pool[Answer], t: int, embeddings: Embeddings) -> Context:

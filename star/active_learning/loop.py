@@ -9,8 +9,10 @@ round and ends in the same numbers as one that was not.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from star.active_learning.cold_start import cold_start
 from star.active_learning.rounds import new_round, write_result
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.setup import prepare
@@ -34,7 +36,7 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
         if folder.finished:
             return nothing_to_do(folder, config)
         pool, oracle, learner = prepare(config, folder, rows)  # D_U; its answers; M_0 and ũ_base
-        held_out, first = folder.initial(pool, config)  # the same for every strategy of a seed
+        held_out, first = folder.initial(pool, config, partial(cold_start, learner))
         pool.hold_out(oracle.label(held_out))
         pool.add(oracle.label(first))  # D_L
         complete = folder.complete_rounds()

@@ -4,8 +4,8 @@
 
     rounds/NN/bought.json      {"index": […], "correct": […], "confidence": […]}: what the query has
                                bought, answered by the model of the round before it was trained on
-    rounds/NN/embeddings.npz   index (E,), and (E, H) float32 a view; the base model's, which stay
-                               the same, in the first round that has asked for them
+    rounds/NN/embeddings.npz   index (E,), and (E, H) float32 a view; those that stay the same, of
+                               base model or encoder, in the first round that has asked for them
 
 A run reads them as a replay does: after an interruption a strategy is told the same.
 """
@@ -92,7 +92,7 @@ def _purchase(place: Path, t: int, passes: int | None) -> Purchase:
 def known_embeddings(folder: RunReader, t: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Return which examples have embeddings, (E,) indices, and view to (E, H) of round ``t``.
 
-    Those of the base model are of an earlier round where it has made them.
+    Those that stay the same, all but the full model's, are of an earlier round where it made them.
     """
     index, views = np.empty(0, dtype=np.int64), {}
     for s in range(t, -1, -1):
@@ -100,7 +100,7 @@ def known_embeddings(folder: RunReader, t: int) -> tuple[NDArray[np.int64], dict
         if path.is_file():
             arrays = read_npz(path)
             index = arrays.pop("index")
-            views |= {v: a for v, a in arrays.items() if s == t or v == "base"}
+            views |= {v: a for v, a in arrays.items() if s == t or v != "full"}
     return index, views
 
 

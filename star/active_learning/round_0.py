@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from star.cache import key
-from star.config import Config, as_said
+from star.config import Config, as_said, embedding_view, encoder_of, starts_cold
 from star.provenance import installed
 
 
@@ -26,11 +26,17 @@ def key_of_round_0(config: Config, content: Mapping[str, str] | None = None) -> 
     said = as_said(config)
     settings = {name: dataclasses.asdict(getattr(said, name)) for name in parts}
     settings |= {"seed": config.seed, "initial_size": config.pool.initial_size}
+    if starts_cold(config.acquisition):  # by embeddings, whose content is in `content`
+        settings["initial"] = [config.acquisition.initial, *_embeddings(config)]
     if "mc" in config.evaluation.views:
         settings["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)
     libraries = {name: installed(name) for name in ("peft", "accelerate", "numpy")}
     told = None if content is None else dict(content)
     return key(_source(), settings=settings, content=told, libraries=libraries)
+
+
+def _embeddings(config: Config) -> list[str | None]:
+    return [embedding_view(config.acquisition), encoder_of(config.acquisition)]
 
 
 @functools.cache

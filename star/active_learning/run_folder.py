@@ -18,8 +18,9 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,7 @@ from star.active_learning.processes import Alone, Processes
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_names import folder_of, refuse_foreign
 from star.active_learning.run_reader import RunReader
-from star.config import Config, config_hash, to_yaml
+from star.config import Config, config_hash, starts_cold, to_yaml
 from star.data.pool import Pool, first_labels
 from star.errors import InputError
 from star.files import as_json, atomic_write, sync, writing
@@ -184,20 +185,41 @@ class RunFolder(RunReader):
             elif path.read_bytes() != content:
                 raise checksums.damaged(path, "holds other rows than this seed draws")
 
-    def initial(self, pool: Pool[Any], config: Config) -> tuple[list[int], list[int]]:
+    def initial(
+        self, pool: Pool[Any], config: Config, cold_start: Callable[[Pool[Any]], list[int]]
+    ) -> tuple[list[int], list[int]]:
         """Return the pool indices of the validation rows and of the first labels, written down.
+
+        Args:
+            pool: With nothing labelled.
+            config: Of the run.
+            cold_start: Chooses the first labels where ``acquisition.initial`` does not draw them.
+                What it has chosen once is read, and held against the pool: embeddings on another
+                machine differ by rounding.
 
         Raises:
             InputError: The pool is too small, or others are written down already.
         """
+        choose = None
+        if starts_cold(config.acquisition):
+            written = (self.path / INITIAL).exists()
+            choose = partial(self._stored_initial, config) if written else cold_start
         held_out, first = first_labels(
             pool,
             held_out=config.task.validation_size,
             initial=config.pool.initial_size,
             seed=config.seed,
+            choose=choose,
         )
         self.write_initial(sorted(held_out + first), validation=held_out)
         return held_out, first
+
+    def _stored_initial(self, config: Config, pool: Pool[Any]) -> list[int]:
+        stored = self.stored_initial()
+        first = sorted(set(stored["indices"]) - set(stored.get("validation", ())))
+        if len(first) != config.pool.initial_size or not set(first) <= set(pool.unlabelled):
+            raise checksums.damaged(self.path / INITIAL, "holds other rows than this pool has")
+        return first
 
     @contextlib.contextmanager
     def new_round(self, t: int) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from star.active_learning.learner import Learner
 from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
-from star.config import Config, own_strategy
+from star.config import Config, encoder_of, own_strategy, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example
@@ -24,6 +24,7 @@ from star.models import classifier, distributed, mc_dropout, sources, targets
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
+from star.models.sentence_encoder import SentenceEncoder
 from star.models.truncation import Limits, closes_choices, questions_that_fit
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ def prepare(
     logger.info("%s: %r", whose, data.task.prompt.text)
     for note in data.notes:
         logger.warning("%s", note)
-    model = _load_model(config, folder, data, source)
+    encoder = encoder_of(config.acquisition)
+    sentences = None if encoder is None else SentenceEncoder(encoder, config)
+    model = _load_model(config, folder, data, source, sentences)
     examples, test, cut = questions_that_fit(config, model, data.pool.examples, data.test.examples)
     for line in cut:
         logger.warning("%s", line)
@@ -79,8 +82,9 @@ def prepare(
         test=tasks.Split(test, data.test.answers),
         scorer=scorer,
         folder=folder,
-        first_round=FirstRound(config, {"model": model.fingerprint, "data": data.fingerprint}),
+        first_round=FirstRound(config, _content(config, model, data, sentences)),
         rounds=_rounds(config, folder, len(examples)),
+        sentences=sentences,
     )
     return pool, oracle, learner
 
@@ -108,8 +112,22 @@ def _scorer(
     return scorer
 
 
+def _content(
+    config: Config, model: LanguageModel, data: tasks.TaskData, sentences: SentenceEncoder | None
+) -> dict[str, str]:
+    """Return what the names stand for that round 0 is decided by."""
+    content = {"model": model.fingerprint, "data": data.fingerprint}
+    if sentences is not None and starts_cold(config.acquisition):
+        content["encoder"] = sentences.fingerprint
+    return content
+
+
 def _load_model(
-    config: Config, folder: RunFolder, data: tasks.TaskData, source: str | None
+    config: Config,
+    folder: RunFolder,
+    data: tasks.TaskData,
+    source: str | None,
+    sentences: SentenceEncoder | None,
 ) -> LanguageModel:
     """Return the base model; write down what the run's names stand for."""
     with distributed.state().main_process_first():  # one converts and caches, the others read
@@ -120,7 +138,8 @@ def _load_model(
             model: LanguageModel = classifier.load(config.model, classes, **options)
         else:
             model = models.load(config.model, **options)
-    if not distributed.equal([data.fingerprint, model.info["revision"]]):
+    named = None if sentences is None else sentences.info["revision"]
+    if not distributed.equal([data.fingerprint, model.info["revision"], named]):
         raise InputError(
             "the processes of this job have read different data or models; give all of them the "
             "same files, and name a commit in model.revision"
@@ -130,6 +149,7 @@ def _load_model(
     logger.info("%s", targets.summary(model.causal, modules, config.adapter.r))
     if folder.write:
         now = {"data": data.fingerprint, "model": model.info["revision"], "strategy": source}
+        now["encoder"] = named
         contents.refuse_other(folder.path, now)
         refuse_earlier(folder)
         contents.say_other_computation(folder.path, model.info["computation"])
@@ -137,7 +157,9 @@ def _load_model(
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
         told |= {"prompt": data.task.prompt.text, "counts": data.counts}
         own = {"name": own_strategy(config.acquisition), "sha256": source}
-        folder.describe(model.info, told, **({} if source is None else {"strategy": own}))
+        more: dict[str, Any] = {} if source is None else {"strategy": own}
+        more |= {} if sentences is None else {"encoder": sentences.info}
+        folder.describe(model.info, told, **more)
     return model
 
 

@@ -10,11 +10,14 @@ from star.config.derived import (
     NOT_IN_HASH,
     as_said,
     config_hash,
+    embedding_view,
+    encoder_of,
     label_free,
     needs_scores,
     own_strategy,
     passes_that_differ,
     scored_continuation,
+    starts_cold,
     strategy_name,
 )
 from star.config.keys import describe, fields_of, get

@@ -48,6 +48,18 @@ class AcquisitionConfig:
     coldness: float = key(
         1.0, "beta of select=softmax, power, softrank: towards 0 a uniform draw", added=True, gt=0
     )
+    preselect: int = key(
+        4, "select=uncertain_k_center spreads over so many times K uncertain rows", added=True, ge=1
+    )
+    initial: Literal["random", "typiclust", "maxherding"] = key(
+        "random", "how pool.initial_size examples are chosen: drawn, or by a cold start", added=True
+    )
+    embeddings: str = key(
+        "auto",
+        "what strategies take for embeddings: base, full (the model's own), or a sentence encoder, "
+        "named as model.name_or_path; auto = base, full for select=badge",
+        added=True,
+    )
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
         key("predictive_entropy", "uncertainty of one view")
     )

@@ -55,6 +55,24 @@ def needs_scores(acquisition: AcquisitionConfig) -> bool:
     return acquisition.select not in NEEDS_NO_SCORES
 
 
+def encoder_of(acquisition: AcquisitionConfig) -> str | None:
+    """Return the sentence encoder that ``acquisition.embeddings`` names; ``None``: the model."""
+    named = acquisition.embeddings
+    return None if named in ("auto", "base", "full") else named
+
+
+def embedding_view(acquisition: AcquisitionConfig) -> str:
+    """Return what embeddings are of where a strategy does not say: base, full or encoder."""
+    if encoder_of(acquisition) is not None:
+        return "encoder"
+    return "full" if acquisition.embeddings == "full" else "base"
+
+
+def starts_cold(acquisition: AcquisitionConfig) -> bool:
+    """Whether the first labels are chosen, and not drawn."""
+    return acquisition.initial != AcquisitionConfig.initial
+
+
 def passes_that_differ(config: Config) -> int:
     """Return S, the MC-dropout passes of a view; 0 where none are asked for or can differ."""
     # Random choice may train without dropout, or not at all; then there is nothing to average.

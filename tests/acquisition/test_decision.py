@@ -36,7 +36,13 @@ OWN = {
         "own_strategies:everything",
     )
 }
-ENTRIES = {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN  # type: ignore[arg-type]
+ENCODED = {
+    f"{name} by an encoder": AcquisitionConfig(select=name, embeddings="some/encoder")  # type: ignore[arg-type]
+    for name, strategy in STRATEGIES.items()
+    if "embeddings" in strategy.needs and name != "badge"
+}
+ENTRIES = {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN | ENCODED  # type: ignore[arg-type]
+COLD = [word for word in get_args(get_type_hints(AcquisitionConfig)["initial"]) if word != "random"]
 
 
 LABELLED, BOUGHT = (5001, 5007, 5004), (5013, 5010)  # indices that no made-up pool has
@@ -61,7 +67,7 @@ def vector(view: str, index: int, pool: Scores) -> Any:
     """Return an embedding of an example, of what it is and not of where it stands."""
     place = np.flatnonzero(pool.index == index)
     own = pool.arrays["full_margin"][place].sum() if len(place) else index
-    return np.random.default_rng(int(own * 2**40)).normal(size=6) + (view == "full")
+    return np.random.default_rng(int(own * 2**40)).normal(size=6) + len(view) - len("base")
 
 
 def context(pool: Scores, t: int = 1) -> Context:
@@ -141,6 +147,7 @@ def global_streams() -> tuple[bytes, bytes]:
 
 # They go by place: the batch as it is written, and the clusters as k-means draws where to begin.
 BY_PLACE = {"own_strategies:batch", "cluster", "typiclust"}
+BY_PLACE |= {"cluster by an encoder", "typiclust by an encoder"}
 
 
 @pytest.mark.parametrize("name", sorted(ENTRIES.keys() - BY_PLACE))
@@ -166,6 +173,37 @@ def test_the_order_of_the_pool_decides_nothing(name: str, size: int, count: int,
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_pool_of_which_nothing_is_left(name: str) -> None:
     assert ask(scores(0), ENTRIES[name], 3).indices == []
+
+
+@pytest.mark.parametrize("name", COLD)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 3))
+def test_nothing_labelled_is_enough_for_a_cold_start(
+    name: str, size: int, count: int, seed: int
+) -> None:
+    pool, a = Scores({"index": scores(size, seed=seed).index}), AcquisitionConfig(select=name)  # type: ignore[arg-type]
+    told = replace(context(scores(size, seed=seed)), answers=dict)
+    options = {"t": -1, "rounds": 4, "count": count, "seed": seed, "context": told}
+    made = decide(pool, a, **options)  # type: ignore[arg-type]
+    assert len(made.indices) == len(set(made.indices)) == min(size, count)
+    assert set(made.indices) <= set(pool.index.tolist())
+    assert decide(pool, a, **options).indices == made.indices  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_rounding_of_an_encoder_s_batches_changes_no_query(name: str) -> None:
+    pool, a, rng = scores(30), ENCODED[name], np.random.default_rng(0)
+    plain = context(pool)
+    assert plain.embed is not None
+    embed = plain.embed
+    rounded = replace(
+        plain,
+        embed=lambda view, index: (
+            embed(view, index) + rng.normal(scale=1e-7, size=(len(index), 6)).astype(np.float32)
+        ),
+    )
+    options = {"t": 1, "rounds": 4, "count": 7, "seed": 0}
+    made = decide(pool, a, context=plain, **options)  # type: ignore[arg-type]
+    assert decide(pool, a, context=rounded, **options).indices == made.indices  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["top_k"])

@@ -14,7 +14,16 @@ from typing import Any
 
 import torch
 
-from star.config import Config, ModelConfig, config_hash, strategy_name
+from star.acquisition.strategies import strategy_of
+from star.config import (
+    Config,
+    ModelConfig,
+    config_hash,
+    embedding_view,
+    encoder_of,
+    starts_cold,
+    strategy_name,
+)
 from star.data import loading as tasks
 from star.errors import InputError
 from star.experiments.estimate import rates
@@ -112,6 +121,16 @@ def _guessed(load: Workload, speed: Rates) -> dict[str, Any]:
     if load.continuation is not None and len(load.rounds) > 1:
         notes.append(
             "which examples will be picked is not known: those of random choice are counted"
+        )
+    a = load.config.acquisition
+    if "embeddings" in strategy_of(a).needs or starts_cold(a):
+        whose, how = encoder_of(a) or "the model", "once"
+        if a.select == "badge" or embedding_view(a) == "full":
+            how = "in each round"
+        prompts = load.pool.prompts
+        notes.append(
+            f"embeddings are not counted: {len(prompts)} texts, as prompts {int(prompts.sum())} "
+            f"tokens, go through {whose} {how}"
         )
     return {"notes": notes, **more}
 
