@@ -34,7 +34,7 @@ def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
     Raises:
         ValueError: No point, shapes that differ, NaN, or label counts that do not increase.
     """
-    n, a = _curve(labels, accuracy)
+    n, a = checked_curve(labels, accuracy)
     if n.size == 1:
         return float(a[0])
     return float(np.trapezoid(a, n) / (n[-1] - n[0]))
@@ -46,7 +46,7 @@ def exact_area(labels: Sequence[int], accuracy: Sequence[Fraction]) -> Fraction:
     Raises:
         ValueError: As there.
     """
-    _curve(labels, [float(one) for one in accuracy])
+    checked_curve(labels, [float(one) for one in accuracy])
     if len(labels) == 1:
         return accuracy[0]
     parts = zip(pairwise(labels), pairwise(accuracy), strict=True)
@@ -196,14 +196,14 @@ def label_shares(
             raise ValueError(f"expected accuracies (runs, R) with runs > 0, got {runs.shape}")
     if paired and len(mine) != len(theirs):
         raise ValueError(f"pairs need as many runs on both sides, got {len(mine)}, {len(theirs)}")
-    n = _curve(labels, mine[0])[0]
+    n = checked_curve(labels, mine[0])[0]
     if n[-1] <= 0:
         raise ValueError(f"the last label count must be positive, got {n[-1]}")
-    curves = [isotonic(_curve(n, run)[1]) for run in mine]
-    targets = [isotonic(_curve(n, run)[1])[-1] for run in theirs]
+    curves = [isotonic(checked_curve(n, run)[1]) for run in mine]
+    targets = [isotonic(checked_curve(n, run)[1])[-1] for run in theirs]
     shares = np.sort(
         [
-            _reached_at(n, curve, target) / n[-1]
+            reached_at(n, curve, target) / n[-1]
             for i, curve in enumerate(curves)
             for j, target in enumerate(targets)
             if not (paired and i == j)
@@ -212,15 +212,15 @@ def label_shares(
     if shares.size == 0:
         return LabelShares(median=None, low=None, high=None, never=None, pairs=0)
     return LabelShares(
-        median=_quantile(shares, 0.5),
-        low=_quantile(shares, 0.25),
-        high=_quantile(shares, 0.75),
+        median=quantile(shares, 0.5),
+        low=quantile(shares, 0.25),
+        high=quantile(shares, 0.75),
         never=float(np.isinf(shares).mean()),
         pairs=shares.size,
     )
 
 
-def _curve(labels: ArrayLike, accuracy: ArrayLike) -> tuple[Array, Array]:
+def checked_curve(labels: ArrayLike, accuracy: ArrayLike) -> tuple[Array, Array]:
     """Return both as (R,) float64.
 
     Raises:
@@ -237,7 +237,7 @@ def _curve(labels: ArrayLike, accuracy: ArrayLike) -> tuple[Array, Array]:
     return n, a
 
 
-def _reached_at(labels: Array, curve: Array, target: float) -> float:
+def reached_at(labels: Array, curve: Array, target: float) -> float:
     """Return where a non-decreasing curve reaches a target, or infinity."""
     there = curve >= target - ROUNDING
     if not there.any():
@@ -249,7 +249,7 @@ def _reached_at(labels: Array, curve: Array, target: float) -> float:
     return float(labels[k - 1] + part * (labels[k] - labels[k - 1]))
 
 
-def _quantile(ascending: Array, share: float) -> float | None:
+def quantile(ascending: Array, share: float) -> float | None:
     """Return the least value that this share of the values does not exceed, if it is finite."""
     found = ascending[math.ceil(share * ascending.size) - 1]
     return float(found) if np.isfinite(found) else None

@@ -70,6 +70,8 @@ class Table:
     Attributes:
         baseline: Name of the row that all are compared with.
         report: What ``star report`` makes of the runs: tables of ``results``, or ``probes``.
+        gains: Accuracies that the labels to them are told of, in a section on what labels gain;
+            ``None``: without that section.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Table:
     settings: tuple[str, ...]
     baseline: str
     report: Literal["results", "probes"] = "results"
+    gains: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

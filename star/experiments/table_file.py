@@ -8,6 +8,7 @@ A table file (``configs/tables/*.yaml``) is a grid of runs::
     settings: {pool.rounds: 5}   # of every cell
     baseline: random             # the row that the others are compared with
     report: results              # or probes: what star report makes of the runs
+    gains: true                  # its section on the gain of labels; or a list of target accuracies
     columns:
       arithmetic: {config: ../quickstart.yaml}
     rows:
@@ -58,10 +59,13 @@ def read_table(path: str | Path) -> Table:
             f"{path} is the configuration of one run, not a table of runs; star run {path} runs it"
         )
     known = ("title", "seeds", "preset", "settings", "baseline", "columns", "rows", "rows_of")
-    _refuse_unknown(content, (*known, "report"), f"{path}")
+    _refuse_unknown(content, (*known, "report", "gains"), f"{path}")
     report = content.get("report", "results")
     if report not in ("results", "probes"):
         raise InputError(f"{path}: report must be results or probes, got {report!r}")
+    gains = _gains(path, content.get("gains", False))
+    if gains is not None and report == "probes":
+        raise InputError(f"{path}: gains belongs to report: results, got report: probes; remove it")
     columns = tuple(
         _column(path, name, part or {}) for name, part in _named(path, content, "columns")
     )
@@ -81,6 +85,7 @@ def read_table(path: str | Path) -> Table:
         settings=_words(path, content.get("settings")),
         baseline=str(content.get("baseline", rows[0].name)),
         report=report,
+        gains=gains,
     )
     names = [row.name for row in rows]
     require(names, [table.baseline], f"{path}: baseline")
@@ -166,6 +171,18 @@ def _naive(where: str, value: Any) -> tuple[str, ...]:
             f"{where}.naive must be the name of a row, or a list of different ones, got {value!r}"
         )
     return tuple(names)
+
+
+def _gains(path: Path, value: Any) -> tuple[float, ...] | None:
+    if isinstance(value, bool):
+        return () if value else None
+    targets = value if isinstance(value, list) else [None]
+    if not all(type(one) in (int, float) and 0 < one <= 1 for one in targets):
+        raise InputError(
+            f"{path}: gains must be true, or a list of accuracies above 0 and at most 1, got "
+            f"{value!r}"
+        )
+    return tuple(map(float, targets))
 
 
 def _seeds(path: Path, value: Any) -> tuple[int, ...]:

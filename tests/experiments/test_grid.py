@@ -64,6 +64,14 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return write
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"), [(True, ()), (False, None), ([0.8, 1], (0.8, 1.0)), ([], ())]
+)
+def test_gains_are_asked_for(write: Any, written: Any, meant: Any) -> None:
+    assert table_file.read_table(write()).gains is None
+    assert table_file.read_table(write(gains=written)).gains == meant
+
+
 def test_cells_seed_by_seed_in_the_tables_order(write: Any) -> None:
     table = table_file.read_table(write())
     assert (table.name, table.title, table.baseline) == ("small", "small", "random")
@@ -167,6 +175,9 @@ def test_values_come_through_words(value: Any) -> None:
         ({"rows": {"random": {"columns": "one"}}}, "must be a list of column names"),
         ({"settings": ["a=b"]}, "settings must be a mapping"),
         ({"report": "probe"}, "report must be results or probes, got 'probe'"),
+        ({"gains": [0.9, 85]}, "gains must be true, or a list of accuracies above 0"),
+        ({"gains": "random"}, "gains must be true, or a list of accuracies above 0"),
+        ({"gains": True, "report": "probes"}, "gains belongs to report: results"),
     ],
 )
 def test_what_is_refused(write: Any, changed: Any, said: str) -> None:

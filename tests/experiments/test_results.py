@@ -300,6 +300,20 @@ def test_a_run_of_other_settings_is_named(
     assert "small: its runs of sums/star are of other settings" in said
 
 
+def test_where_rows_lie_is_no_setting(
+    table_file: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = tmp_path / "small.yaml"
+    content = yaml.safe_load(table_file.read_text(encoding="utf-8"))
+    content["columns"]["sums"]["config"] = str(table_file.parent / "base.yaml")
+    content["columns"]["sums"]["settings"]["task.data_dir"] = "elsewhere"
+    elsewhere.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    with caplog.at_level(logging.WARNING, logger="star"):
+        cells = gather(table_files.read_table(elsewhere), root).results()
+    assert not caplog.records
+    assert all(set(cell.content or {}) <= {"data", "model"} for cell in cells)
+
+
 @given(st.floats())
 def test_rounding(value: float) -> None:
     [once] = rounded([value])

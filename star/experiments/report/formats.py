@@ -13,6 +13,7 @@ from typing import Any
 from star.evaluation.learning_curves import LabelShares
 from star.experiments.report.comparisons import QUERY, VERSUS, Interval, Shared, Versus
 from star.experiments.report.confidences import NAMES
+from star.experiments.report.gains import gain_sheets, gains_of
 from star.experiments.report.layout import Sheet, sheets_of
 from star.experiments.report.made_by import provenance, provenance_line
 from star.experiments.report.notes import legend
@@ -35,7 +36,7 @@ def markdown(summary: Summary) -> str:
     parts = [f"# {_text(record.title)}"]
     if record.since:
         parts.append("\n".join(f"> {_text(sentence)}" for sentence in record.since))
-    for sheet in sheets_of(summary):
+    for sheet in [*sheets_of(summary), *gain_sheets(record)]:
         parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
         parts.append(_grid(sheet))
         parts += ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
@@ -116,7 +117,8 @@ def latex(summary: Summary) -> str:
 
     Needs the packages booktabs and graphicx; what is wider than the line is shrunk to it.
     """
-    record, every = summary.record, sheets_of(summary, brief=True)
+    record = summary.record
+    every = [*sheets_of(summary, brief=True), *gain_sheets(record)]
     said = [*(record.since or ()), *legend(summary, brief=True)]
     said = [_escaped(sentence) for sentence in said]
     parts = [f"% {_one_line(record.title)}", "% \\usepackage{booktabs,graphicx}"]
@@ -229,13 +231,16 @@ def json(summary: Summary) -> str:
     """Return the figures of every row in every column for programs.
 
     ``{"table", "title", "baseline", "since": [sentence], "columns": [{"name", "prompts"}], "rows":
-    [``Line``], "provenance": {...}}``; what there is no number for is null.
+    [``Line``], "gains": [``Gains``], "provenance": {...}}``; ``gains`` where the table asks for
+    them; what there is no number for is null.
     """
     record = summary.record
     content = {key: getattr(record, key) for key in ("table", "title", "baseline")}
     content["since"] = record.since or ()
     content["columns"] = [{"name": c.name, "prompts": c.prompts} for c in record.columns]
     content |= {"rows": [asdict(line) for line in summary.lines]}
+    if record.gains is not None:
+        content |= {"gains": [asdict(one) for one in gains_of(record)]}
     content |= {"provenance": {**provenance(record), "text": provenance_line(record)}}
     return dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

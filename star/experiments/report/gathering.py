@@ -64,6 +64,7 @@ def gather(table: Table, root: Path, cells: Sequence[Cell] | None = None) -> Rec
             "table": table.name,
             "title": table.title,
             "baseline": table.baseline,
+            **({} if table.gains is None else {"gains": list(table.gains)}),
             "settings": list(table.settings),
             "rows": [
                 {key: getattr(row, key) for key in ROW}
@@ -228,8 +229,10 @@ def _compare_settings(wanted: Sequence[Cell], found: Sequence[dict[str, Any]], r
         place = (cell.column, cell.row)
         if place not in loaded:  # to read a configuration takes longer than all the rest
             loaded[place] = cell.load(root)
-        if config_hash(replace(loaded[place], seed=cell.seed)) != one["config_hash"]:
-            one.setdefault("content", {})["settings"] = _settings(cell.folder(root))
+        now = replace(loaded[place], seed=cell.seed)
+        wanted_hash, folder = one["config_hash"], cell.folder(root)
+        if config_hash(now) != wanted_hash != config_hash(_rows_from(folder, now)):
+            one.setdefault("content", {})["settings"] = _settings(folder)
             others[f"{cell.column}/{cell.row}"] = None
     if others:
         logger.warning(
@@ -238,6 +241,20 @@ def _compare_settings(wanted: Sequence[Cell], found: Sequence[dict[str, Any]], r
             wanted[0].table,
             ", ".join(others),
         )
+
+
+def _rows_from(run: Path, config: Config) -> Config:
+    """Return a configuration that reads its rows where a run did.
+
+    Where they lie is no setting: which they are, their hash says.
+    """
+    import yaml
+
+    try:
+        told = yaml.safe_load(RunReader(run).config.read_text(encoding="utf-8"))
+        return replace(config, task=replace(config.task, data_dir=told["task"]["data_dir"]))
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return config
 
 
 def _settings(run: Path) -> str:

@@ -174,6 +174,7 @@ class Record:
         since: Sentences by hand, in a committed record that is not made again when the program
             changes: how it was made, and what has changed since. The next gathering drops them.
         baseline: The row that the others are compared with.
+        gains: Target accuracies of the section on what labels gain, where the table has it.
         settings: Of every row.
         environments: What the runs were made in, each once.
         cells: Those that were asked for, finished or not.
@@ -183,6 +184,7 @@ class Record:
     title: str
     since: tuple[str, ...] | None = None
     baseline: str
+    gains: tuple[Share, ...] | None = None
     settings: tuple[str, ...] = ()
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
