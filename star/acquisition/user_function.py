@@ -29,8 +29,12 @@ Function = Callable[["Components"], Any]  # to scores or a batch: see `star.acqu
 PACKAGE = __name__.partition(".")[0]
 
 
-def resolve(name: str) -> Function:
+def resolve(name: str, key: str = "acquisition.strategy") -> Callable[..., Any]:
     """Return the function of ``module:function``; modules are looked for in the folder too.
+
+    Args:
+        name: Of the function.
+        key: The setting that names it, for messages.
 
     Raises:
         InputError: No such module or function.
@@ -43,19 +47,17 @@ def resolve(name: str) -> Function:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise InputError(
-            f"acquisition.strategy={name}: {error}; install it, or start in the folder it is in"
+            f"{key}={name}: {error}; install it, or start in the folder it is in"
         ) from None
     except (Exception, SystemExit) as error:  # somebody else's module: whatever it raises
-        told = _told(name, error)
-        raise InputError(
-            f"acquisition.strategy={name}: {module} cannot be imported: {told}"
-        ) from error
+        told = _told(f"{key}={name}", error)
+        raise InputError(f"{key}={name}: {module} cannot be imported: {told}") from error
     if not hasattr(found, attribute):
         hint = nearest(attribute, vars(found))
-        raise InputError(f"acquisition.strategy={name}: {module} has no {attribute}{hint}")
+        raise InputError(f"{key}={name}: {module} has no {attribute}{hint}")
     function = getattr(found, attribute)
     if not callable(function):
-        raise InputError(f"acquisition.strategy={name} must be a function, got {function!r}")
+        raise InputError(f"{key}={name} must be a function, got {function!r}")
     return function  # type: ignore[no-any-return]
 
 
@@ -178,20 +180,21 @@ def call(name: str, function: Function, pool: Components) -> Any:
     except InputError:  # a stored score that is not there
         raise
     except (Exception, SystemExit) as error:  # somebody else's function: whatever it raises
+        setting = f"acquisition.strategy={name}"
         raise InputError(
-            f"acquisition.strategy={name}, which is not star's, failed {pool.when}: "
-            f"{_told(name, error)}; mend it and start the same command again: complete rounds stay"
+            f"{setting}, which is not star's, failed {pool.when}: {_told(setting, error)}; mend it "
+            "and start the same command again: complete rounds stay"
         ) from error
 
 
-def _told(name: str, error: BaseException) -> str:
+def _told(setting: str, error: BaseException) -> str:
     """Return somebody else's error in one line; log its traceback without the frames of star."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     lines = "".join(traceback.format_exception(type(error), error, trace, chain=False))
     if trace is not None:
-        logger.error("in acquisition.strategy=%s:\n%s", name, lines.rstrip())
+        logger.error("in %s:\n%s", setting, lines.rstrip())
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
