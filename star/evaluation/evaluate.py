@@ -16,15 +16,14 @@ import numpy as np
 from star.cache import cached, key
 from star.data.answers import released_number
 from star.data.task import Answer, Example, Task
-from star.evaluation import calibration, proper_scores
+from star.evaluation import calibration, predict, proper_scores
 from star.evaluation.classification import by_class
 from star.files import read_json, write_json
 from star.models import likelihood
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
-from star.models.generation import generate_scored, text_of
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits, encode_choices, encode_rows
+from star.models.truncation import Limits, encode_rows
 
 VERSION = 3  # of the results' meaning; part of the key of those that are kept
 
@@ -73,9 +72,9 @@ def evaluate(
     which choices are right by the one and by the other stands beside it where they can differ.
     Generated answers: the prediction is extracted from the greedy continuation; its
     confidence is the probability of the whole continuation, the stop token's included (see
-    :func:`confidences`, which gives ``confidence_token_mean`` too); ``nll`` is the gold target's
-    summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold answers
-    are read as the released code reads them (``answers.released_number``).
+    ``predict.confidences``, which gives ``confidence_token_mean`` too); ``nll`` is the gold
+    target's summed −log p; ``brier`` is (confidence − correct)². With ``digits`` generated and gold
+    answers are read as the released code reads them (``answers.released_number``).
 
     Tasks of classes have macro F1, balanced accuracy, recall and precision by class, and the
     confusion besides (:func:`star.evaluation.classification.by_class`).
@@ -107,25 +106,6 @@ def evaluate(
         golds, named = ([row[key] for row in rows] for key in ("gold", "prediction"))
         metrics |= by_class(golds, named, task.labels or ())
     return replace(found, metrics=metrics)
-
-
-def confidences(log_prob: float, tokens: int, view: str = "") -> dict[str, float]:
-    """Return the two confidences in a generated answer, by the names they have in its row.
-
-    ``confidence``: p of the whole answer, ``exp Σ log p``, the model's probability of writing just
-    this, which can be held against how often it is right. ``confidence_token_mean``: the geometric
-    mean of its tokens' probabilities, ``exp(Σ log p / tokens)``, the length-normalised likelihood
-    of Malinin & Gales 2021 (arXiv 2002.07650); it ranks answers of unlike length, and is the
-    probability of nothing. With rounding neither exceeds 1.
-
-    Args:
-        log_prob: Σ log p of the answer's tokens, in nats.
-        tokens: How many; at least 1.
-        view: Of another view than the answer's own: ``mc`` makes ``confidence_mc`` of the name.
-    """
-    name = f"confidence_{view}" if view else "confidence"
-    kinds = {name: log_prob, f"{name}_token_mean": log_prob / tokens}
-    return {kind: min(1.0, float(np.exp(value))) for kind, value in kinds.items()}
 
 
 def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, Any]:
@@ -187,15 +167,9 @@ def _by_likelihood(
     by: str,
 ) -> Evaluation:
     labels = list(task.labels or ())
-    groups = encode_choices(model, examples, max_prompt_length=limits.max_prompt_length)
+    chosen = predict.choose(model, examples, limits)
     cut = _cut_prompts(model, examples, limits)
-    scores = likelihood.choice_scores(model, groups, desc="evaluate")
-    lengths = np.array([[len(row.continuation) for row in group] for group in groups])  # (N, C)
-    kinds = {
-        "sum": likelihood.normalised(scores)[:, 0],
-        "mean": likelihood.normalised(scores, lengths)[:, 0],
-    }
-    log_probs = kinds[by]  # (N, C)
+    log_probs = chosen.log_probs[by]  # (N, C)
     gold = np.array([labels.index(a.gold) for a in answers])
     rows = []
     for example, answer, row, right in zip(examples, answers, log_probs, gold, strict=True):
@@ -208,13 +182,13 @@ def _by_likelihood(
             | ({"truncated": True} if example.index in cut else {})
         )
     metrics = {"brier": proper_scores.brier(np.exp(log_probs), gold)}
-    if (lengths != lengths[:, :1]).any():  # else the two are the same
-        for name, values in kinds.items():
+    if chosen.unlike:
+        for name, values in chosen.log_probs.items():
             right = values.argmax(axis=1) == gold
             metrics[f"accuracy_{name}"] = float(right.mean())
             for row, hit in zip(rows, right, strict=True):
                 row[f"correct_{name}"] = bool(hit)
-    return Evaluation(metrics, rows, sum(len(r) for g in groups for r in g))
+    return Evaluation(metrics, rows, chosen.tokens)
 
 
 def _cut_prompts(model: LanguageModel, examples: Sequence[Example], limits: Limits) -> set[int]:
@@ -234,38 +208,30 @@ def _by_generation(
     *,
     digits: bool,
 ) -> Evaluation:
-    cut_to: dict[str, Any] = {"max_prompt_length": limits.max_prompt_length}
-    asked = encode_rows(model, examples, None, reserve=limits.max_new_tokens, **cut_to)
-    prompts = asked.rows
-    new, own_log_probs = generate_scored(
-        model,
-        [p.prompt for p in prompts],
-        max_new_tokens=limits.max_new_tokens,
-        desc="evaluate",
-    )
-    own = [TokenRow(p.index, p.prompt, c) for p, c in zip(prompts, new, strict=True)]
-    wanted = encode_rows(model, examples, [a.target for a in answers], **cut_to)
-    gold, cut = wanted.rows, {*asked.truncated, *wanted.truncated}
+    made = predict.generate(model, examples, limits)
+    targets, most = [answer.target for answer in answers], limits.max_prompt_length
+    wanted = encode_rows(model, examples, targets, max_prompt_length=most)
+    gold, cut = wanted.rows, {*made.truncated, *wanted.truncated}
     gold_nll = likelihood.nll(model, gold)[:, 0]
     rows = []
     for i, (example, answer) in enumerate(zip(examples, answers, strict=True)):
-        text = text_of(model, new[i])
-        flexible, strict = (task.extract(text, strict=s) for s in (False, True))
+        text, new = made.texts[i], made.rows[i].continuation
+        flexible = predict.extracted(task, text, digits=digits)
+        strict = task.extract(text, strict=True)
         correct = task.is_correct(flexible, answer.gold)
         if digits:
-            flexible = released_number(text)
             correct = flexible == released_number(answer.target)
         rows.append(
             _row(example, answer, flexible)
             | {
                 "correct": correct,
                 "correct_strict": task.is_correct(strict, answer.gold, strict=True),
-                **confidences(own_log_probs[i], len(new[i])),
+                **predict.confidences(made.log_probs[i], len(new)),
                 "nll": float(gold_nll[i]),
                 "text": text,
-                "stopped": new[i][-1] in model.stop_ids,
+                "stopped": new[-1] in model.stop_ids,
             }
             | ({"truncated": True} if i in cut else {})  # prompt or target, to fit the model
         )
-    tokens = sum(len(r) for part in (own, gold) for r in part)
-    return Evaluation({}, rows, tokens, own, gold)
+    tokens = sum(len(r) for part in (made.rows, gold) for r in part)
+    return Evaluation({}, rows, tokens, made.rows, gold)

@@ -9,6 +9,9 @@ Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +22,25 @@ LIMITS = (0.05, 20.0)
 # What float32 cannot tell from 1 counts as its last number below 1, a logit of 16.6; small
 # confidences have every digit they need, so that only 0 is moved, to a logit of −708.
 SMALLEST, LARGEST = float(np.finfo(np.float64).tiny), 1.0 - 2.0**-24
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """What makes confidences honest, fitted on held-out rows.
+
+    Attributes:
+        whole: Of a choice's distribution, or of the confidence in a whole generated answer.
+        token_mean: Of a generated answer's other confidence; ``None`` for choices.
+    """
+
+    whole: float
+    token_mean: float | None = None
+
+    @classmethod
+    def of(cls, scaled: Mapping[str, Any]) -> Temperatures:
+        """Return them from ``calibration.full_scaled`` of a round's metrics."""
+        mean = scaled.get("token_mean")
+        return cls(float(scaled["temperature"]), mean and float(mean["temperature"]))
 
 
 def fit_temperature(log_probs: ArrayLike, label: ArrayLike) -> float:

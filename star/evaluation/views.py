@@ -31,7 +31,8 @@ from peft import PeftModel
 
 from star.data.task import Example
 from star.evaluation import calibration, proper_scores, ranking, temperature
-from star.evaluation.evaluate import Evaluation, confidences
+from star.evaluation.evaluate import Evaluation
+from star.evaluation.predict import confidences
 from star.models import likelihood
 from star.models.adapter import base_model
 from star.models.language_model import LanguageModel
