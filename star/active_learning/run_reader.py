@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from star.active_learning.run_checks import complete_rounds
-from star.files import read_json
+from star.active_learning.run_checks import check_run, complete_rounds
+from star.checksums import check_config
+from star.errors import InputError
+from star.files import kind_of, read_json
 from star.run_files import (
     ADAPTER,
     CONFIG,
@@ -31,6 +33,24 @@ class RunReader:
     """
 
     path: Path
+
+    @classmethod
+    def checked(cls, path: str | Path) -> RunReader:
+        """Return the reader of a run folder whose files are what a run wrote, adapters aside.
+
+        Raises:
+            InputError: There is none, it is no run's, or a file of it is damaged.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            kind = kind_of(folder.path)
+            what = "not found" if kind is None else f"is {kind}; name the folder of a run"
+            raise InputError(f"run folder {folder.path} {what}")
+        if not folder.config.is_file():
+            check_config(folder.path)
+            raise InputError(f"{folder.path} is not a run folder: it has no {CONFIG}")
+        check_run(folder.path)
+        return folder
 
     @property
     def config(self) -> Path:

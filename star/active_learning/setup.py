@@ -21,7 +21,6 @@ from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models import classifier, distributed, mc_dropout, sources, targets
-from star.models import loading as models
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
 from star.models.sentence_encoder import SentenceEncoder
@@ -131,13 +130,8 @@ def _load_model(
 ) -> LanguageModel:
     """Return the base model; write down what the run's names stand for."""
     with distributed.state().main_process_first():  # one converts and caches, the others read
-        options: dict[str, Any] = {"cache_dir": config.tracking.cache_dir}
-        options["batching"] = Batching.of(config)
-        if config.task.classify_by == "head":
-            classes = data.pool.examples[0].choices or ()
-            model: LanguageModel = classifier.load(config.model, classes, **options)
-        else:
-            model = models.load(config.model, **options)
+        classes = data.pool.examples[0].choices or ()
+        model = classifier.model_of(config, classes, Batching.of(config))
     named = None if sentences is None else sentences.info["revision"]
     if not distributed.equal([data.fingerprint, model.info["revision"], named]):
         raise InputError(

@@ -19,9 +19,7 @@ from star.acquisition.decision import decide
 from star.acquisition.scores import Scores
 from star.acquisition.strategies import strategy_of
 from star.active_learning.memory import stored_context, unlabelled
-from star.active_learning.run_checks import check_run
 from star.active_learning.run_reader import RunReader
-from star.checksums import check_config
 from star.config import (
     Config,
     fields_of,
@@ -32,7 +30,7 @@ from star.config import (
 )
 from star.data.loading import is_choice
 from star.errors import InputError
-from star.files import kind_of, write_json
+from star.files import write_json
 
 REPLAYABLE = (
     "acquisition.strategy",
@@ -86,7 +84,7 @@ def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any
         InputError: No run folder, no scores in it, an array that is missing or damaged, or a
             question that needs the model again.
     """
-    folder = RunReader(Path(run))
+    folder = RunReader.checked(run)
     ran, asked = _configurations(folder, overrides)
     scored = "scores" in strategy_of(asked.acquisition).needs
     rounds = [t for t in range(folder.complete_rounds()) if _replayable(folder, t, scored)]
@@ -153,17 +151,8 @@ def _configurations(folder: RunReader, overrides: Sequence[str]) -> tuple[Config
     """Return the run's configuration and the one that is asked for.
 
     Raises:
-        InputError: No run folder, or what the stored scores cannot answer.
+        InputError: What the stored scores cannot answer.
     """
-    path = folder.config
-    if not folder.path.is_dir():
-        kind = kind_of(folder.path)
-        what = "not found" if kind is None else f"is {kind}; name the folder of a run"
-        raise InputError(f"run folder {folder.path} {what}")
-    if not path.is_file():
-        check_config(folder.path)
-        raise InputError(f"{folder.path} is not a run folder: it has no {path.name}")
-    check_run(folder.path)
     keys = {key for key, _ in fields_of(Config)}
     keys |= {key.rpartition(".")[0] for key in keys}  # whole sections
     for word in overrides:
@@ -177,7 +166,7 @@ def _configurations(folder: RunReader, overrides: Sequence[str]) -> tuple[Config
         plain = key.replace("[", ".").replace("]", "")  # OmegaConf takes both
         if not (key and equals) or plain in keys - set(REPLAYABLE):
             raise InputError(f"{wrong}; it can change {', '.join(REPLAYABLE)}")
-    ran, asked = load(path), load(path, overrides)
+    ran, asked = load(folder.config), load(folder.config, overrides)
     if needs_scores(asked.acquisition):
         _refuse_what_needs_the_model(ran, asked)
     return ran, asked

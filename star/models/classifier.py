@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from star.cache import digest
-from star.config import ModelConfig
+from star.config import Config, ModelConfig
 from star.errors import InputError, one_line
-from star.models import identity, packing
+from star.models import identity, loading, packing
 from star.models.batching import Batch, Batching
 from star.models.encoding import TokenRow, marks
 from star.models.language_model import LanguageModel
-from star.models.loading import device_name
 from star.models.reading import device_of, read
 from star.models.sources import cache_root, resolve
 from star.models.traits import most_positions
@@ -156,11 +155,23 @@ def load(
     model.info |= {"classes": len(classes), "head": heads}
     model = replace(model, max_length=_positions(model, config) + 1)  # the class is no token
     model.info["computation"] = identity.computation(
-        config, device=device_name(model.device), packed=False
+        config, device=loading.device_name(model.device), packed=False
     )
     name = config.name_or_path if info["source"] == "hub" else None
     model.fingerprint = digest([name, info["revision"], model.info["computation"], list(classes)])
     return model
+
+
+def model_of(config: Config, classes: Sequence[str], batching: Batching) -> LanguageModel:
+    """Return a run's base model: with a head for the classes where the run classifies by one.
+
+    Raises:
+        InputError: As for :func:`load`.
+    """
+    cache_dir = config.tracking.cache_dir
+    if config.task.classify_by == "head":
+        return load(config.model, classes, cache_dir=cache_dir, batching=batching)
+    return loading.load(config.model, cache_dir=cache_dir, batching=batching)
 
 
 def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:

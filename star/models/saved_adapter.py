@@ -8,7 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, PeftModelForCausalLM, get_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    PeftModelForCausalLM,
+    PeftModelForSequenceClassification,
+    get_peft_model_state_dict,
+)
 from safetensors import SafetensorError, safe_open
 
 from star.checksums import check_adapter
@@ -16,6 +22,9 @@ from star.errors import InputError, one_line
 from star.files import refuse_torn_json
 from star.models import adapter
 from star.models.language_model import LanguageModel
+
+# By the model's kind and not by the file's word, which other programs leave out.
+KINDS = {"CAUSAL_LM": PeftModelForCausalLM, "SEQ_CLS": PeftModelForSequenceClassification}
 
 
 @contextmanager
@@ -31,7 +40,7 @@ def load(model: LanguageModel, folder: str | Path) -> Iterator[PeftModel]:
         with adapter.quietly():
             settings = LoraConfig.from_pretrained(str(folder))
             settings.inference_mode = True
-            adapted = PeftModelForCausalLM(model.causal, settings, adapter.NAME)
+            adapted = KINDS[model.task_type](model.causal, settings, adapter.NAME)
             loaded = adapted.load_adapter(str(folder), adapter.NAME, torch_device=str(model.device))
             # What PEFT would save of it, under the names that the file has.
             whole = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
