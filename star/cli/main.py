@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from star import __version__
-from star.cli import estimate, replay, report, run, score, sweep
+from star.cli import estimate, predict, replay, report, run, score, sweep
 from star.errors import InputError
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
@@ -27,7 +27,7 @@ from star.errors import InputError
 # run here thirty times slower. Read when torch is loaded, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-VERBS = (run, score, estimate, replay, sweep, report)
+VERBS = (run, predict, score, estimate, replay, sweep, report)
 
 # What a disk, its rights and its names say no to, wherever that shows; the rest is our own fault.
 MENDABLE = (
@@ -104,12 +104,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         verb.add(verbs)
     options, rest = parser.parse_known_args(arguments)
     # argparse takes words behind an option for strangers: star run CONFIG --print-config seed=1
-    worded = "overrides" in options
-    strangers = [word for word in rest if not worded or word.startswith("-")]
+    worded = next((name for name in ("overrides", "texts") if name in options), None)
+    strangers = [word for word in rest if worded is None or word.startswith("-")]
     if strangers:
         parser.error(f"unrecognized arguments: {' '.join(strangers)}")
-    if rest:
-        options.overrides = [*options.overrides, *rest]
+    if worded is not None:
+        setattr(options, worded, [*getattr(options, worded), *rest])
     return options
 
 

@@ -130,8 +130,13 @@ class Task:
         """Return what a template may show of a stored row."""
         return row
 
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """The stored columns that make a question; where there are several forms, each of them."""
+        return [tuple(dict.fromkeys(n for n in self.prompt.names if n not in self.added))]
+
     def example(self, row: Mapping[str, Any], index: int) -> Example:
-        """Return what a model may see of a stored row."""
+        """Return what a model may see of a stored row, which need not have an answer."""
         columns = self.columns(row)
         prompt, text = self.prompt.fill(columns), self.prompt.shown(columns, self.added)
         return Example(

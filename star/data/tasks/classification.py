@@ -151,6 +151,12 @@ class Classification(Task):
     def _column(self, row: Mapping[str, Any]) -> str:
         return self._text
 
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """The columns as they are stored."""
+        [names] = super().inputs
+        return [tuple(dict.fromkeys(self._text if name == "text" else name for name in names))]
+
     def target(self, label: str) -> str:
         """Return the word of a class, as it goes on behind a prompt."""
         return self.continuation(self._words[label])
@@ -202,6 +208,13 @@ class Sst2(Classification):
 
     def _column(self, row: Mapping[str, Any]) -> str:
         return "sentence" if self._text not in row and "sentence" in row else self._text
+
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """With the text in the column that is asked for, or as the Hub has it."""
+        [own] = super().inputs
+        hub = tuple("sentence" if name == self._text else name for name in own)
+        return [own] if hub == own else [own, hub]
 
 
 class Emotion(Classification):

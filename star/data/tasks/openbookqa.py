@@ -44,6 +44,11 @@ class Openbookqa(Task):
         """Return the bare question and the options."""
         return _hub_parts(row) if "question_stem" in row else _worded_parts(row)
 
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """Both forms; one text holds a worded question with its options."""
+        return [("question",), ("question_stem", "choices")]
+
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the letter as the continuation of ``The correct answer is``."""
         return self._label(column(row, "answerKey" if "question_stem" in row else "answer"))

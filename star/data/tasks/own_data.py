@@ -61,6 +61,12 @@ class Jsonl(Task):
             shown["question"] = stored if as_stored else text
         return shown
 
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """The columns as they are stored."""
+        stored = {"question": self._question}
+        return [tuple(dict.fromkeys(stored.get(name, name) for name in self.prompt.names))]
+
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the answer as text; of a choice task it must be one of the choices."""
         text = column(row, self._answer, hint="; set task.columns.answer")
