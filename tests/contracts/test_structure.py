@@ -55,6 +55,10 @@ PURE = (
     "evaluation.calibration",
     "evaluation.temperature",
     "evaluation.learning_curves",
+    "evaluation.kappa",
+    "evaluation.stopping",
+    "annotation.agreement",
+    "annotation.suspects",
     "experiments.report.significance",
 )
 ARRAYS = {"numpy", "scipy", "sklearn", "threadpoolctl", "torch"}
