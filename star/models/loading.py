@@ -92,7 +92,7 @@ def device_name(device: torch.device) -> str:
     """Return the kind of a device, with a GPU's name: others round otherwise."""
     if device.type != "cuda":
         return device.type
-    return f"{device.type} {torch.cuda.getdevice_name(device)}"
+    return f"{device.type} {torch.cuda.get_device_name(device)}"
 
 
 def _compile(causal: nn.Module) -> None:

@@ -99,6 +99,12 @@ def test_a_device_that_is_not_there(tiny_llama: Path) -> None:
         models.load(ModelConfig(name_or_path=str(tiny_llama), device="nonsense"))
 
 
+def test_a_gpu_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"H100 {device.index}")
+    assert models.device_name(torch.device("cuda", 1)) == "cuda H100 1"
+    assert models.device_name(torch.device("cpu")) == "cpu"
+
+
 def test_4_bit_without_its_library(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="nf4 needs bitsandbytes; pip install"):
