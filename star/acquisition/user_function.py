@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star.acquisition import skactiveml_pool
 from star.acquisition.needs import NEEDS
 from star.cache import digest
 from star.errors import InputError, nearest
@@ -40,6 +41,8 @@ def resolve(name: str, key: str = "acquisition.strategy") -> Callable[..., Any]:
         InputError: No such module or function.
     """
     module, _, attribute = name.partition(":")
+    if module == skactiveml_pool.NAME:
+        return skactiveml_pool.strategy(attribute)
     here = os.getcwd()
     if here not in sys.path:  # the folder that the command is given in, as `python -m` has it
         sys.path.insert(0, here)
@@ -65,7 +68,8 @@ def fingerprint(name: str | None) -> str | None:
     """Return the SHA-256 (hex) of the source of a strategy of the user's own, ``None`` of none.
 
     A configuration holds the function's name alone: this tells whether it still does the same. The
-    source is the module's and that of all that it imports and that is not installed.
+    source is the module's and that of all that it imports and that is not installed; of
+    scikit-activeml it is the version.
 
     Raises:
         InputError: See :func:`resolve`; or the module has no file.
@@ -74,6 +78,8 @@ def fingerprint(name: str | None) -> str | None:
         return None
     resolve(name)
     module = name.partition(":")[0]
+    if module == skactiveml_pool.NAME:
+        return skactiveml_pool.fingerprint()
     files = _own_files(module)
     if module not in files:
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from star.acquisition import skactiveml_pool
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.strategies import strategy_of
 from star.acquisition.trial import trial
@@ -150,7 +151,8 @@ def _load_model(
         record_modules(folder, modules)
         told = {"fingerprint": data.fingerprint, "source": data.source, "notes": data.notes}
         told |= {"prompt": data.task.prompt.text, "counts": data.counts}
-        own = {"name": own_strategy(config.acquisition), "sha256": source}
+        name = own_strategy(config.acquisition)
+        own = {"name": name, "sha256": source, **skactiveml_pool.version_of(name)}
         more: dict[str, Any] = {} if source is None else {"strategy": own}
         more |= {} if sentences is None else {"encoder": sentences.info}
         folder.describe(model.info, told, **more)

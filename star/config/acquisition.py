@@ -35,7 +35,7 @@ class AcquisitionConfig:
     strategy: Optional[str] = key(
         None,
         "module:function, a strategy of your own, which scores the pool (see "
-        "star.acquisition.strategies)",
+        "star.acquisition.strategies), or skactiveml:NAME",
     )
     name: Optional[str] = key(
         None, "what the strategy is called in results and folders; null = derived"
