@@ -17,6 +17,9 @@ from star.evaluation.kappa import cohen_kappa
 
 Array = NDArray[np.float64]
 
+# Differences of fractions that are equal on paper differ by less; of two real ones by more.
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class History:
@@ -74,7 +77,7 @@ def no_gain(history: History, threshold: float, patience: int) -> int | None:
         raise ValueError(f"patience must be 1 or more, got {patience}")
     best = np.maximum.accumulate(np.asarray(history.accuracy, dtype=np.float64))
     gain = best[patience:] - best[:-patience]
-    t = _first(gain < threshold)
+    t = _first(gain < threshold - ROUNDING)
     return None if t is None else t + patience
 
 

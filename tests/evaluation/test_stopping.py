@@ -25,6 +25,8 @@ def test_each_rule_stops_where_its_definition_says() -> None:
     assert stopping.no_gain(CURVE, 0.01, patience=2) == 3
     assert stopping.no_gain(CURVE, 0.01, patience=5) is None
     assert stopping.no_gain(CURVE, 0.0, patience=1) is None  # a best so far never falls
+    even = History([1, 2, 3], [0.6, 0.65, 0.7])  # as floats, the second gain is below 0.05
+    assert stopping.no_gain(even, 0.05, patience=1) is None
     assert stopping.low_uncertainty(CURVE, 0.5) == 1
     assert stopping.low_uncertainty(CURVE, 0.1) is None
     assert consecutive_kappa(CURVE.predictions) == [0, 1, 1, 1]
