@@ -59,6 +59,7 @@ PURE = (
     "evaluation.stopping",
     "annotation.agreement",
     "annotation.suspects",
+    "evaluation.gains",
     "experiments.report.significance",
 )
 ARRAYS = {"numpy", "scipy", "sklearn", "threadpoolctl", "torch"}

@@ -1,0 +1,1 @@
+"""Other libraries beside star on the same rows: `./scripts/reproduce_peers.sh`."""

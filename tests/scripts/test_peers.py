@@ -1,0 +1,126 @@
+"""The peers get what a run of ours gets, and stand beside it; small-text is not installed here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from peers import __main__ as command
+from peers import report
+
+from star.config import load
+from star.data import loading as tasks
+from star.data.pool import Pool, first_labels
+
+ROOT = Path(__file__).parents[2]
+TWINS = {"random": "random", "breaking-ties": "margin"}
+
+
+def cell(strategy: str, seed: int, accuracy: list[float], **changes: Any) -> dict[str, Any]:
+    rounds = [
+        {"labeled": 100 * (t + 1), "accuracy": a, "seconds": {"train": 4.0, "train_cpu": 3.0}}
+        for t, a in enumerate(accuracy)
+    ]
+    rounds[0]["seconds"] |= {"query": 1.5}
+    versions = {"small-text": "1.4.1", "torch": "2.13.0", "transformers": "4.57.6"}
+    training = {"learning_rate": 2e-5, "num_train_epochs": 10, "train_batch_size": 12}
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "learning_rate": None,
+        "rounds": rounds,
+        "packages": versions,
+        "threads": 1,
+        "training": training | {"validation_share": 0.1, "trained": 22713986},
+        "file": "somewhere",
+        **changes,
+    }
+
+
+def ours(strategy: str, seed: int, accuracy: tuple[float, ...]) -> report.Curve:
+    seconds = dict.fromkeys(("train", "query", "evaluate"), (2.0, 2.0))
+    return report.Curve("star", strategy, seed, (100, 200), accuracy, seconds)
+
+
+def test_side_by_side() -> None:
+    cells = [cell("random", k, [0.5, 0.6 + k / 10]) for k in range(2)]
+    cells += [cell("random", 0, [0.6, 0.8], learning_rate=5e-4), cell("badge", 0, [0.5, 0.5])]
+    text = report.table(cells, [ours("random", k, (0.6, 0.8)) for k in range(2)], TWINS)
+    lines = text.splitlines()
+    assert "rate 2e-05, 10 epochs at most, batches of 12, 10% of the labels" in text
+    [own] = [line for line in lines if line.startswith("| small-text | random")]
+    # 12.706 is the 0.975 quantile of t with one degree of freedom.
+    assert own.startswith("| small-text | random | 50.0 ± 0.0 | 65.0 ± 63.5 | 57.5 ± 31.8 |")
+    assert own.endswith("| 4.0 (3.0) | 1.5 | – | 2 |")
+    assert "| star | random | 60.0 ± 0.0 | 80.0 ± 0.0 | 70.0 ± 0.0 | 2.0 | 2.0 | 2.0 | 2 |" in lines
+    assert "| small-text: random | random | +12.5 ± 31.8 | +15.0 ± 63.5 | 2 |" in lines
+    assert "| small-text, rate 0.0005: random | random | +0.0 | +0.0 | 1 |" in lines
+    assert not [line for line in lines if line.startswith("| small-text: badge")]
+
+
+def test_without_runs_of_ours_there_is_no_comparison(tmp_path: Path) -> None:
+    report.write(tmp_path, [cell("random", 0, [0.5, 0.6])], None, TWINS)
+    assert "seed by seed" not in (tmp_path / "table.md").read_text(encoding="utf-8")
+    [kept] = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["cells"]
+    assert "file" not in kept and kept["seed"] == 0
+
+
+def written(folder: Path) -> Path:
+    data = folder / "data"
+    data.mkdir()
+    for split, count in (("train", 30), ("validation", 5)):
+        rows = [
+            {"text": f"a film number {split} {i}", "label": ("negative", "positive")[i % 2]}
+            for i in range(count)
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (data / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return data
+
+
+def test_they_get_the_rows_and_first_labels_of_our_runs(tmp_path: Path) -> None:
+    words = [f"task.data_dir={written(tmp_path)}", "task.name=sst2", "task.draw=seeded"]
+    words += ["task.classify_by=head", "acquisition.combine=none", "evaluation.views=[full]"]
+    config = load(None, [*words, "task.pool_limit=20", "pool.initial_size=6", "seed=3"])
+    rows = command.rows_of(config)
+    data = tasks.load(config.task, seed=3)
+    index = [example.index for example in data.pool.examples]
+    assert [row["index"] for row in rows["pool"]] == index and len(index) == 20
+    assert [row["text"] for row in rows["pool"]] == [f"a film number train {i}" for i in index]
+    assert [row["label"] for row in rows["pool"]] == [i % 2 for i in index]
+    assert [row["label"] for row in rows["test"]] == [0, 1, 0, 1, 0]
+    pool: Pool[Any] = Pool(index)
+    assert rows["initial"] == first_labels(pool, held_out=0, initial=6, seed=3)[1]
+
+
+def test_a_cell_of_other_rows_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "out"
+    made = folder / "smoke/cells/own/random/seed0.json"
+    made.parent.mkdir(parents=True)
+    stale = cell("random", 0, [0.5], rows="others", query_size=4, rounds=2)
+    made.write_text(json.dumps(stale), encoding="utf-8")
+    table = tmp_path / "small.yaml"
+    (tmp_path / "plain.yaml").write_text("task: {name: sst2}\n", encoding="utf-8")
+    table.write_text("columns: {one: {config: plain.yaml}}\nrows: {random: {}}\n", encoding="utf-8")
+    words = ["--python", "none", "--smoke", "--table", str(table), "--strategies", "random"]
+    words += ["--data-dir", str(written(tmp_path)), "--output", str(folder)]
+    assert command.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "is of other rows than are wanted now" in said
+
+
+def test_without_a_cell_there_is_nothing_to_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert command.main(["--output", str(tmp_path)]) == 2
+    assert "holds no cell; run with --python" in capsys.readouterr().err
