@@ -111,8 +111,8 @@ def _finished(cell: Mapping[str, Any]) -> bool:
     if not file.is_file():
         return False
     told = read_json(file)
-    for key in ("rows", "query_size", "rounds"):
-        if told[key] != cell[key]:
+    for key in ("rows", "query_size", "trainings"):
+        if told.get(key) != cell[key]:
             raise InputError(
                 f"{file} is of other {key.replace('_', ' ')} than are wanted now; remove it, or "
                 "set another --output"
@@ -149,7 +149,7 @@ def _word(
                 "learning_rate": rate,
                 "epochs": 1 if options.smoke else None,  # None: small-text's own
                 "query_size": config.pool.query_size,
-                "rounds": config.pool.rounds,
+                "trainings": config.pool.rounds,
                 "rows": prints[seed],
                 "file": str(output / "cells" / kind / name / f"seed{seed}.json"),
             }

@@ -1,9 +1,8 @@
 """Active learning by small-text itself, on rows and first labels that are handed to it.
 
 Runs in an environment of its own (``reproduce_peers.sh`` makes it) and knows nothing of star: its
-word is a JSON file, ``{"model", "rows": {seed: file}, "cells": [{"strategy", "seed",
-"learning_rate", "epochs", "query_size", "rounds", "file"}], "threads"}``. A finished cell's file is
-left alone.
+word is a JSON file, ``{"model", "rows": {seed: file}, "cells", "threads"}``, a cell of ``strategy,
+seed, learning_rate, epochs, query_size, trainings, file``. A finished cell's file is left alone.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def _cell(
         learner = st.PoolBasedActiveLearner(factory, strategy, pool)
         queried = np.array([index.index(i) for i in rows["initial"]])
         found: list[dict[str, Any]] = []
-        for t in range(cell["rounds"]):
+        for t in range(cell["trainings"]):
             seconds: dict[str, float] = {}
             if t:
                 with _timed(seconds, "query"):

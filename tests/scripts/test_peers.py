@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,21 +100,36 @@ def test_they_get_the_rows_and_first_labels_of_our_runs(tmp_path: Path) -> None:
     assert rows["initial"] == first_labels(pool, held_out=0, initial=6, seed=3)[1]
 
 
-def test_a_cell_of_other_rows_is_refused(
+def test_what_is_finished_is_left_alone_and_of_other_rows_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    folder = tmp_path / "out"
-    made = folder / "smoke/cells/own/random/seed0.json"
-    made.parent.mkdir(parents=True)
-    stale = cell("random", 0, [0.5], rows="others", query_size=4, rounds=2)
-    made.write_text(json.dumps(stale), encoding="utf-8")
     table = tmp_path / "small.yaml"
     (tmp_path / "plain.yaml").write_text("task: {name: sst2}\n", encoding="utf-8")
     table.write_text("columns: {one: {config: plain.yaml}}\nrows: {random: {}}\n", encoding="utf-8")
-    words = ["--python", "none", "--smoke", "--table", str(table), "--strategies", "random"]
-    words += ["--data-dir", str(written(tmp_path)), "--output", str(folder)]
-    assert command.main(words) == 2
+    words = ["--python", sys.executable, "--smoke", "--table", str(table)]
+    words += ["--strategies", "random", "--data-dir", str(written(tmp_path))]
+    words += ["--output", str(tmp_path / "out")]
+    # What would be run, and what it would leave.
+    ran = []
+
+    def carry_out(command: list[str], check: bool) -> subprocess.CompletedProcess:
+        ran.append(command)
+        for part in json.loads(Path(command[-1]).read_text(encoding="utf-8"))["cells"]:
+            file = Path(part["file"])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(part | cell("random", 0, [0.5, 0.6])), encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(command.subprocess, "run", carry_out)
+    assert command.main(words) == 0 and len(ran) == 1
+    assert command.main(words) == 0 and len(ran) == 1
+    report_of = tmp_path / "out/smoke/report"
+    assert "| small-text | random | 50.0 | 60.0 |" in (report_of / "table.md").read_text("utf-8")
+    capsys.readouterr()
+    made = tmp_path / "out/smoke/cells/own/random/seed0.json"
+    made.write_text(json.dumps(json.loads(made.read_text("utf-8")) | {"rows": "others"}), "utf-8")
+    assert command.main(words) == 2 and len(ran) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and "is of other rows than are wanted now" in said
 
