@@ -78,9 +78,8 @@ def badge(pool: Components) -> Indices:
     The full model's embeddings and the mean of its passes' probabilities of the choices stand for
     the last layer's input and output.
     """
-    probabilities = np.exp(pool.log_probs("full")).mean(axis=1)
     rows = pool.embeddings("full")
-    return _at(pool, gradients.badge(probabilities, rows, pool.query_size, pool.random))
+    return _at(pool, gradients.badge(_chances(pool), rows, pool.query_size, pool.random))
 
 
 def typiclust(pool: Components) -> Indices:
@@ -96,6 +95,35 @@ def maxherding(pool: Components) -> Indices:
 def uherding(pool: Components) -> Indices:
     """Return those that cover its uncertain part best, by a kernel that narrows with the labels."""
     return _herding(pool, representative.kernel_width, diversity.normalised(pool.blended))
+
+
+def uherding_calibrated(pool: Components) -> Indices:
+    """Return the same by the margin of the choices, at a temperature fitted to what was bought.
+
+    Its authors train a second model on four fifths of the labels to have a fifth that it has not
+    seen. The history has such labels without that: every bought example, as the model of its round
+    judged it before it was trained on it.
+    """
+    temperature = representative.fitted_temperature(_bought_chances(pool), pool.history.correct)
+    logger.info("temperature fitted to %d examples: %.3g", len(pool.history.index), temperature)
+    chances = representative.tempered(_chances(pool), temperature)
+    uncertainty = representative.margin_uncertainty(chances)
+    if not uncertainty.any():  # it is sure of all
+        uncertainty = np.ones(len(uncertainty))
+    return _herding(pool, representative.kernel_width, uncertainty)
+
+
+def _chances(pool: Components) -> Array:
+    """Return (N, C) probabilities of the choices by the full model, the mean over its passes."""
+    return np.asarray(np.exp(pool.log_probs("full")).mean(axis=1))
+
+
+def _bought_chances(pool: Components) -> Array:
+    """Return the same of the M examples that queries have bought, (M, C), each in its round."""
+    parts = [
+        np.exp(p.scores.log_probs("full")[p.places]).mean(axis=1) for p in pool.history.purchases
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 1))
 
 
 def _herding(

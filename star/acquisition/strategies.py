@@ -83,6 +83,9 @@ STRATEGIES: dict[str, Strategy] = {
     "typiclust": Strategy(batches.typiclust, needs("embeddings")),
     "maxherding": Strategy(batches.maxherding, needs("embeddings")),
     "uherding": Strategy(batches.uherding, needs("scores", "embeddings")),
+    "uherding_calibrated": Strategy(
+        batches.uherding_calibrated, needs("log_probs", "history", "embeddings")
+    ),
     "epig": Strategy(batches.epig, needs("log_probs")),
     "trust": Strategy(batches.trusted, needs("history")),
 }

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from star.acquisition import skactiveml_pool
-from star.acquisition.pool_scorer import PoolScorer
+from star.acquisition.pool_scorer import PoolScorer, continuation_of
 from star.acquisition.strategies import strategy_of
 from star.acquisition.trial import trial
 from star.acquisition.user_function import fingerprint
@@ -97,7 +97,19 @@ def _scorer(
     *,
     log_probs: bool,
 ) -> PoolScorer:
-    """Return what scores the pool, its base view made while no adapter is there."""
+    """Return what scores the pool, its base view made while no adapter is there.
+
+    Raises:
+        InputError: Log-probabilities of choices are needed, and there are no choices.
+    """
+    a = config.acquisition
+    scored = continuation_of(a, examples)
+    if log_probs and scored != "choices":
+        named = f"select={a.select}" if a.strategy is None else f"strategy={a.strategy}"
+        raise InputError(
+            f"acquisition.{named} looks at the probabilities of choices, and what is scored is "
+            f"{scored}; take a task with choices and acquisition.continuation=choices"
+        )
     scorer = PoolScorer(
         model,
         examples,

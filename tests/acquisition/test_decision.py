@@ -81,6 +81,7 @@ def context(pool: Scores, t: int = 1) -> Context:
             for name in MEASURES
         }
         | {f"{view}_num_tokens": np.ones(len(index), dtype=int) for view in ("base", "full")}
+        | {"full_log_probs": np.log(np.full((len(index), 3, 4), 0.25))}
     )
     bought = Purchase(0, then.read_only(), np.array(BOUGHT), np.array([True, False]))
     known = [*pool.index.tolist(), *LABELLED, *BOUGHT]

@@ -60,6 +60,21 @@ def test_batches_are_of_the_base_model_s_embeddings_and_the_run_s_score() -> Non
     assert picks("uherding") == expected
 
 
+def test_calibrated_uherding_is_of_the_margin_at_the_fitted_temperature() -> None:
+    rows, labelled = embeddings()
+    chances = np.exp(POOL.arrays["full_log_probs"]).mean(axis=1)
+    # Two were bought, both at 0.25 of four choices, one of them answered right: no T mends that.
+    assert representative.fitted_temperature(np.full((2, 4), 0.25), [True, False]) == 1
+    expected = representative.herding(
+        rows,
+        labelled,
+        7,
+        uncertainty=representative.margin_uncertainty(chances),
+        width=representative.kernel_width(labelled),
+    )
+    assert picks("uherding_calibrated") == expected
+
+
 def test_badge_and_epig_are_of_the_full_model_s_choices() -> None:
     log_probs = POOL.arrays["full_log_probs"]
     probabilities = np.exp(log_probs).mean(axis=1)

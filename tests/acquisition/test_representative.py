@@ -5,9 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from scipy.special import softmax
 
 from star.acquisition import representative
-from star.acquisition.representative import herding, kernel_width, sample, typiclust
+from star.acquisition.representative import (
+    fitted_temperature,
+    herding,
+    kernel_width,
+    margin_uncertainty,
+    sample,
+    tempered,
+    typiclust,
+)
+from star.evaluation.calibration import expected_calibration_error
 
 NONE = np.empty((0, 5))
 
@@ -152,3 +162,42 @@ def test_what_is_refused() -> None:
         herding(cloud(3, 0), [], 1, width=0.0)
     with pytest.raises(ValueError, match="≥ 0"):
         herding(cloud(3, 0), [], 1, uncertainty=np.array([1.0, -1.0, 0.0]))
+
+
+def test_tempered_is_softmax_of_the_logarithm() -> None:
+    chances = np.random.default_rng(0).dirichlet(np.ones(4), 20)
+    np.testing.assert_allclose(tempered(chances, 1.0), chances)
+    np.testing.assert_allclose(tempered(chances, 2.5), softmax(np.log(chances) / 2.5, axis=1))
+    sure = np.array([[1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(tempered(sure, 10.0), sure, atol=1e-12)
+    assert np.ptp(tempered(chances, 10.0)) < np.ptp(chances) < np.ptp(tempered(chances, 0.1))
+
+
+def test_margin_uncertainty_by_hand() -> None:
+    chances = [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.2, 0.7, 0.1]]
+    np.testing.assert_allclose(margin_uncertainty(chances), [1.0, 0.0, 0.5])
+    assert margin_uncertainty([[1.0], [1.0]]).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("truth", [0.4, 1.0, 2.5])
+def test_the_temperature_is_the_one_that_was_put_in(truth: float) -> None:
+    random = np.random.default_rng(0)
+    honest = random.dirichlet(np.ones(3), 4000)
+    correct = random.random(4000) < honest.max(axis=1)
+    told = tempered(honest, 1 / truth)  # a sure model where truth is above 1
+    assert fitted_temperature(told, correct) == pytest.approx(truth, rel=0.15)
+
+
+def test_the_temperature_has_the_least_calibration_error() -> None:
+    random = np.random.default_rng(1)
+    chances = random.dirichlet(np.ones(3), 60)
+    correct = random.random(60) < 0.5
+    found = fitted_temperature(chances, correct)
+
+    def error(temperature: float) -> float:
+        sure = tempered(chances, temperature).max(axis=1)
+        return expected_calibration_error(sure, correct, bins=15)
+
+    assert error(found) == pytest.approx(min(error(t) for t in representative.TEMPERATURES))
+    assert fitted_temperature(np.empty((0, 1)), np.empty(0)) == 1
+    assert fitted_temperature(np.full((5, 4), 0.25), np.array([True, *[False] * 4])) == 1

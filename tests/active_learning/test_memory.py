@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,24 @@ def test_replay_and_resuming_give_the_same(runner: Runner, words: str, tmp_path:
     for path in (*run.rglob("bought.json"), *run.rglob("embeddings.npz"), *run.rglob("*.npz")):
         assert (again / path.relative_to(run)).read_bytes() == path.read_bytes(), path
     assert runs.result(again) == runs.result(run)
+
+
+def test_a_temperature_is_fitted_to_what_was_bought(
+    runner: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="star"):
+        run = runner("acquisition.select=uherding_calibrated", *runs.CHOICES)
+    assert "temperature fitted to 0 examples: 1" in caplog.text
+    assert "temperature fitted to 3 examples: " in caplog.text
+    assert [row["indices"] for row in star.replay(run)] == runs.queries(run)
+
+
+@pytest.mark.parametrize("select", ["uherding_calibrated", "badge", "epig"])
+def test_what_needs_choices_is_refused_before_anything_is_trained(
+    runner: Runner, select: str
+) -> None:
+    with pytest.raises(InputError, match="looks at the probabilities of choices, and what is sco"):
+        runner(f"acquisition.select={select}")
 
 
 def test_others_keep_nothing_of_it(runner: Runner) -> None:
