@@ -28,7 +28,7 @@ from star.active_learning.run_folder import RunFolder
 from star.config import Config, passes_that_differ
 from star.data.loading import Split
 from star.data.pool import Pool
-from star.data.task import Answer, Example, Task
+from star.data.task import Answer, Example, Shot, Task
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
 from star.models import adapter, sources, training
@@ -36,6 +36,7 @@ from star.models.embedding import Encoder
 from star.models.language_model import LanguageModel
 from star.models.mc_dropout import Passes
 from star.models.sentence_encoder import SentenceEncoder
+from star.models.shots import shown
 from star.models.truncation import Limits, encode_rows, released_mask
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Learner:
         examples: All questions of the pool by their indices, without answers.
         test: Questions and answers that every round is tested on.
         scorer: Of the pool's examples; ``None``: the strategy looks at no scores.
+        shots: What is shown before prompts; see :meth:`show`.
         rounds: R, the number of trainings.
         seconds: Of this round's verbs so far; where the first round is shared, of the run that did
             the work.
@@ -68,7 +70,6 @@ class Learner:
         *,
         examples: Sequence[Example],
         test: Split,
-        scorer: PoolScorer | None,
         folder: RunFolder,
         first_round: FirstRound,
         rounds: int,
@@ -76,7 +77,9 @@ class Learner:
     ) -> None:
         self.config, self.model, self.rounds = config, model, rounds
         self.examples: Mapping[int, Example] = {example.index: example for example in examples}
-        self.test, self.scorer = test, scorer
+        self.test = test
+        self.scorer: PoolScorer | None = None
+        self.shots: list[Shot] = []
         self.limits = Limits.of(config.evaluation)
         self.seconds: dict[str, float] = {}
         self._task, self._first_round, self._folder = task, first_round, folder
@@ -85,6 +88,13 @@ class Learner:
         self._base: Evaluation | None = None  # of the base model on the test rows
         self._adapted: PeftModel | None = None
         self._lapped = 0.0
+
+    def show(self, pool: Pool[Answer]) -> None:
+        """Let ``task.num_fewshot`` of the first labels, which are in ``pool``, precede prompts."""
+        first, test = pool.labelled, self.test.examples
+        self.shots, asked, tested = shown(self.config, self.model, first, self.examples, test)
+        self.examples = {example.index: example for example in asked}
+        self.test = replace(self.test, examples=tested)
 
     @contextmanager
     def fresh_adapter(self, t: int) -> Iterator[None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from star.active_learning.cold_start import cold_start
 from star.active_learning.rounds import new_round, write_result
 from star.active_learning.run_folder import RunFolder
-from star.active_learning.setup import prepare
+from star.active_learning.setup import prepare, start
 from star.active_learning.starting import nothing_to_do
 from star.config import Config
 from star.data.loading import TaskData
@@ -35,10 +35,11 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
     with RunFolder.open(config, distributed.state()) as folder:
         if folder.finished:
             return nothing_to_do(folder, config)
-        pool, oracle, learner = prepare(config, folder, rows)  # D_U; its answers; M_0 and ũ_base
+        pool, oracle, learner = prepare(config, folder, rows)  # D_U; its answers; M_0
         held_out, first = folder.initial(pool, config, partial(cold_start, learner))
         pool.hold_out(oracle.label(held_out))
         pool.add(oracle.label(first))  # D_L
+        start(learner, pool, oracle)  # ũ_base
         complete = folder.complete_rounds()
         for t in range(learner.rounds):
             last = t == learner.rounds - 1 or not pool.unlabelled

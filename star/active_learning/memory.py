@@ -28,6 +28,7 @@ from star.active_learning import contents
 from star.active_learning.run_reader import RunReader
 from star.config import Config
 from star.data import loading as tasks
+from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import read_json, read_npz, write_json, write_npz
 from star.run_files import BOUGHT, EMBEDDINGS, SCORES
@@ -153,6 +154,19 @@ def _data(run: Path, config: Config) -> tasks.TaskData:
             f"{data.fingerprint[:8]}); restore the data"
         )
     return data
+
+
+def first_labels(folder: RunReader, config: Config) -> tuple[dict[int, Example], dict[int, Answer]]:
+    """Return questions and answers of the first labels a run bought, by pool index.
+
+    Raises:
+        InputError: The run's rows are others now.
+    """
+    pool, first = _data(folder.path, config).pool, set(_labelled(folder, 0))
+    pairs = [
+        pair for pair in zip(pool.examples, pool.answers, strict=True) if pair[0].index in first
+    ]
+    return {e.index: e for e, _ in pairs}, {e.index: answer for e, answer in pairs}
 
 
 def _prompts(run: Path, config: Config) -> dict[int, str]:

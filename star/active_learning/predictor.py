@@ -1,8 +1,8 @@
 """Answers of a run's model on texts of any origin: ``star predict`` and ``star.predict``.
 
-No label is read, and nothing is written into the run folder. Prompts are made by the run's own
-task, cut by its rules, and answered by its evaluation's own code, so that a test row gets the
-answer that the run noted.
+No label is read but the bought ones that a run shows (``task.num_fewshot``), and nothing is written
+into the run folder. Prompts are made by the run's own task, cut by its rules, and answered by its
+evaluation's own code, so that a test row gets the answer that the run noted.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from star.active_learning import memory
 from star.active_learning.trained_run import TrainedRun
 from star.data.questions import Question, examples_of
-from star.data.task import Example
+from star.data.task import Answer, Example
 from star.errors import InputError
 from star.evaluation import predict as answering
 from star.models import classifier, saved_adapter
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
+from star.models.shots import shown
 from star.models.truncation import Limits, truncate_prompts
 
 logger = logging.getLogger(__name__)
@@ -57,6 +60,11 @@ class Predictor:
         with saved_adapter.load(model, trained.adapter):
             yield cls(trained, model)
 
+    @cached_property
+    def _first(self) -> tuple[dict[int, Example], dict[int, Answer]]:
+        """The run's first labels, some of which stand before its prompts."""
+        return memory.first_labels(self.trained.folder, self.trained.config)
+
     def predict(
         self, examples: Sequence[Example], *, abstain: float | None = None
     ) -> list[dict[str, Any]]:
@@ -74,6 +82,9 @@ class Predictor:
         )
         if note is not None:
             logger.warning("%s", note)
+        if config.task.num_fewshot:
+            shown_of, labelled = self._first
+            _, _, fitting = shown(config, self.model, labelled, shown_of, fitting)
         rows = answering.predict(
             self.model,
             self.trained.task,

@@ -51,6 +51,7 @@ class Round:
         t: The round, counted from 0.
         rounds: R: how many there will be.
         label_count: Labels bought before it.
+        shots: Pool indices of the examples that are shown before prompts.
         training: What training gave.
         test: What the test gave.
         query: What was chosen after it; stays :data:`NO_QUERY` in the last round.
@@ -61,6 +62,7 @@ class Round:
     t: int
     rounds: int
     label_count: int
+    shots: list[int]
     training: TrainingResult = field(init=False)
     test: Evaluation = field(init=False)
     query: Query = NO_QUERY
@@ -75,6 +77,7 @@ class Round:
             "round": self.t,
             "rounds": self.rounds,
             "labeled": self.label_count,
+            **({"shots": self.shots} if self.shots else {}),
             **test.metrics,
             "training": {
                 "updates": len(training.log),
@@ -102,7 +105,8 @@ def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> I
         InputError: A full disk, say; what is complete stays as it is.
     """
     with folder.new_round(t) as place:
-        round_ = Round(t, learner.rounds, pool.label_count)
+        shots = [shot.index for shot in learner.shots[: learner.config.task.num_fewshot]]
+        round_ = Round(t, learner.rounds, pool.label_count, shots)
         yield round_
         round_.seconds = learner.seconds
         if folder.write:

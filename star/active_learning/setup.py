@@ -19,13 +19,13 @@ from star.active_learning.run_folder import RunFolder
 from star.config import Config, encoder_of, own_strategy, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
-from star.data.task import Answer, Example
+from star.data.task import Answer
 from star.errors import InputError
 from star.models import classifier, distributed, mc_dropout, sources, targets
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
 from star.models.sentence_encoder import SentenceEncoder
-from star.models.truncation import Limits, closes_choices, questions_that_fit
+from star.models.truncation import closes_choices, questions_that_fit
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ def prepare(
 ) -> tuple[Pool[Answer], Oracle[Answer], Learner]:
     """Return the pool, all unlabelled, its answers behind the oracle, and the learner.
 
-    Data and model are loaded, prompts cut by the truncation rule, base scores computed.
+    Data and model are loaded, prompts cut by the truncation rule. The learner waits for the first
+    labels, see :func:`start`.
 
     Args:
         config: Of the run.
@@ -46,7 +47,7 @@ def prepare(
         InputError: Anything the user can mend.
     """
     name = own_strategy(config.acquisition)
-    strategy, source = strategy_of(config.acquisition), fingerprint(name)
+    source = fingerprint(name)
     data = rows or tasks.load(config.task, seed=config.seed)
     if name is not None:  # before hours of work
         prompts = {example.index: example.prompt for example in data.pool.examples}
@@ -71,16 +72,12 @@ def prepare(
     data.require(first, len(examples))  # before hours of scoring
     answers = zip(data.pool.examples, data.pool.answers, strict=True)
     oracle = Oracle({example.index: answer for example, answer in answers})
-    scorer = None
-    if "scores" in strategy.needs:
-        scorer = _scorer(config, model, examples, oracle, log_probs="log_probs" in strategy.needs)
     learner = Learner(
         config,
         model,
         data.task,
         examples=examples,
         test=tasks.Split(test, data.test.answers),
-        scorer=scorer,
         folder=folder,
         first_round=FirstRound(config, _content(config, model, data, sentences)),
         rounds=_rounds(config, folder, len(examples)),
@@ -89,39 +86,39 @@ def prepare(
     return pool, oracle, learner
 
 
-def _scorer(
-    config: Config,
-    model: LanguageModel,
-    examples: list[Example],
-    oracle: Oracle[Answer],
-    *,
-    log_probs: bool,
-) -> PoolScorer:
-    """Return what scores the pool, its base view made while no adapter is there.
+def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer]) -> None:
+    """Make the learner ready for its rounds, once the first labels are bought and no others.
+
+    What is shown of them stands before the prompts; then the base view is scored, while no adapter
+    is there.
 
     Raises:
         InputError: Log-probabilities of choices are needed, and there are no choices.
     """
-    a = config.acquisition
+    config, model, a = learner.config, learner.model, learner.config.acquisition
+    if config.task.num_fewshot:
+        learner.show(pool)
+    needs, examples = strategy_of(a).needs, [*learner.examples.values()]
+    if "scores" not in needs:
+        return
     scored = continuation_of(a, examples)
-    if log_probs and scored != "choices":
+    if "log_probs" in needs and scored != "choices":
         named = f"select={a.select}" if a.strategy is None else f"strategy={a.strategy}"
         raise InputError(
             f"acquisition.{named} looks at the probabilities of choices, and what is scored is "
             f"{scored}; take a task with choices and acquisition.continuation=choices"
         )
-    scorer = PoolScorer(
+    learner.scorer = PoolScorer(
         model,
         examples,
-        config=config.acquisition,
-        limits=Limits.of(config.evaluation),
+        config=a,
+        limits=learner.limits,
         oracle=oracle,
         cache=sources.cache_root(config.tracking.cache_dir),
-        log_probs=log_probs,
+        log_probs="log_probs" in needs,
     )
     if model.has_base:
-        scorer.base()
-    return scorer
+        learner.scorer.base()
 
 
 def _content(

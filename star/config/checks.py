@@ -55,6 +55,10 @@ def check(config: Config) -> None:
             f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
         )
     _check_task(config.task)
+    if config.task.chat_template:
+        _check_chat(config)
+    if config.task.num_fewshot:
+        _check_shots(config)
     if config.task.classify_by == "head":
         _check_head(config)
 
@@ -81,6 +85,40 @@ def _check_task(task: TaskConfig) -> None:
         raise InputError(
             f"task.hub_id={task.hub_id} and task.data_dir={task.data_dir}: rows come from one of "
             "them; remove the other"
+        )
+
+
+def _check_chat(config: Config) -> None:
+    """Refuse what a chat template has no place for."""
+    chat = "task.chat_template=true"
+    if config.task.classify_by == "head":
+        raise InputError(
+            f"{chat} asks an assistant for an answer, and task.classify_by=head reads the text and "
+            "answers nothing; set task.classify_by=words, or task.chat_template=false"
+        )
+    if config.task.trailing_space == "prompt":
+        raise InputError(
+            f"{chat}: the template says what stands between prompt and answer; set "
+            "task.trailing_space=answer, got prompt"
+        )
+    if config.train.loss_mask != "answer":
+        raise InputError(
+            f"{chat}: the released code's mask counts the tokens of a bare text; set "
+            f"train.loss_mask=answer, got {config.train.loss_mask}"
+        )
+
+
+def _check_shots(config: Config) -> None:
+    shots, labels = config.task.num_fewshot, config.pool.initial_size
+    if config.task.classify_by == "head":
+        raise InputError(
+            f"task.num_fewshot={shots} shows a language model examples, and a head "
+            "(task.classify_by=head) learns by training alone; set task.num_fewshot=0"
+        )
+    if shots > labels:
+        raise InputError(
+            f"task.num_fewshot={shots} examples are shown of the first pool.initial_size={labels} "
+            "labels; lower it, or label more"
         )
 
 

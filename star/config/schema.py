@@ -86,6 +86,18 @@ class TaskConfig:
     hub_id: Optional[str] = key(
         None, "classification: Hub data set, OWNER/NAME or OWNER/NAME:CONFIGURATION", added=True
     )
+    chat_template: bool = key(
+        False,
+        "ask by the tokenizer's chat template: the prompt is a user's turn, the answer the "
+        "assistant's",
+        added=True,
+    )
+    num_fewshot: int = key(
+        0,
+        "so many of the first labels stand before each prompt, question and answer",
+        ge=0,
+        added=True,
+    )
     trailing_space: Literal["answer", "prompt"] = key(
         "answer", "white space between prompt and answer opens the answer, or ends the prompt"
     )

@@ -19,6 +19,21 @@ from star.errors import InputError
 
 
 @dataclass(frozen=True)
+class Shot:
+    """An example with its bought answer, shown before other prompts.
+
+    Attributes:
+        index: Its pool index.
+        prompt: As of an :class:`Example`.
+        answer: Continuation text behind it, as of an :class:`Answer`.
+    """
+
+    index: int
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One row as a model sees it, without its answer.
 
@@ -31,6 +46,7 @@ class Example:
         kind: Name of the planted kind in the embedded families, else ``None``. Diagnostics only.
         text: What the prompt shows of the row, without the words round it, for a sentence encoder;
             empty: the prompt itself.
+        shots: What is shown before the prompt (``task.num_fewshot``): others, never itself.
     """
 
     index: int
@@ -38,6 +54,7 @@ class Example:
     choices: tuple[str, ...] | None = None
     kind: str | None = None
     text: str = ""
+    shots: tuple[Shot, ...] = ()
 
 
 @dataclass(frozen=True)

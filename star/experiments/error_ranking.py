@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star.acquisition.pool_scorer import PoolScorer
+from star.active_learning.cold_start import cold_start
 from star.active_learning.learner import passes_of
 from star.active_learning.run_folder import RunFolder
-from star.active_learning.setup import prepare
+from star.active_learning.setup import prepare, start
 from star.config import Config, load
 from star.data.pool import Oracle
 from star.errors import InputError
@@ -49,7 +51,9 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     folder = RunFolder(Path(run))  # not to be written
     config = load(folder.config)
     rounds = _rounds(folder)
-    _, oracle, learner = prepare(config, folder)
+    pool, oracle, learner = prepare(config, folder)
+    pool.add(oracle.label(folder.initial(pool, config, partial(cold_start, learner))[1]))
+    start(learner, pool, oracle)
     assert learner.scorer is not None  # it has scores
     a = config.acquisition
     places = [example.index for example in learner.test.examples]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from star.cache import digest
 from star.config import Config, ModelConfig
+from star.data.task import Shot
 from star.errors import InputError, one_line
 from star.models import identity, loading, packing
 from star.models.batching import Batch, Batching
@@ -51,9 +52,17 @@ class Classifier(LanguageModel):
         return len(self.classes)
 
     def encode(
-        self, prompts: Sequence[str], continuations: Sequence[str], *, eos: bool
+        self,
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        *,
+        eos: bool,
+        shots: Sequence[Sequence[Shot]] = (),
     ) -> list[TokenRow]:
-        """Return texts as token rows, the class' number as continuation; ``eos`` says nothing."""
+        """Return texts as token rows, the class' number as continuation.
+
+        ``eos`` says nothing, and there are no ``shots``: a configuration with a head has none.
+        """
         if not prompts:
             return []
         number = {name: i for i, name in enumerate(self.classes)}
@@ -171,7 +180,8 @@ def model_of(config: Config, classes: Sequence[str], batching: Batching) -> Lang
     cache_dir = config.tracking.cache_dir
     if config.task.classify_by == "head":
         return load(config.model, classes, cache_dir=cache_dir, batching=batching)
-    return loading.load(config.model, cache_dir=cache_dir, batching=batching)
+    chat = config.task.chat_template
+    return loading.load(config.model, cache_dir=cache_dir, batching=batching, chat=chat)
 
 
 def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:

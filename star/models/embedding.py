@@ -1,15 +1,16 @@
 """Embeddings of prompts by the model itself: the mean of its last hidden states.
 
-Of all tokens of the prompt, special ones at the start included, without dropout, of the view that
-is on: the base model's with the adapter off, the fine-tuned one's with it on. Rows go through the
-model as they do for scores (like lengths together, packed where that is possible), so that what is
-else in a batch changes nothing but rounding.
+Of all tokens of the prompt but its shots', special ones at the start included, without dropout, of
+the view that is on: the base model's with the adapter off, the fine-tuned one's with it on. Rows go
+through the model as they do for scores (like lengths together, packed where that is possible), so
+that what is else in a batch changes nothing but rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -139,7 +140,9 @@ class Encoder:
 
     def _rows(self, index: list[int]) -> Iterator[TokenRow]:
         for start in range(0, len(index), AT_ONCE):
-            part = [self._examples[i] for i in index[start : start + AT_ONCE]]
+            # What is shown before all questions says nothing of how they differ.
+            asked = [self._examples[i] for i in index[start : start + AT_ONCE]]
+            part = [replace(example, shots=()) for example in asked]
             # With room behind them, as where they are scored: the same prompts, cut alike.
             yield from encode_rows(self._model, part, None, reserve=1).rows
 

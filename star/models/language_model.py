@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from star.data.fewshot import joined
+from star.data.task import Shot
 from star.models import isolation, packing
 from star.models.batching import Batch, Batching, lay_out
+from star.models.chat import Chat
 from star.models.encoding import TokenRow, encode, last_tokens
 from star.models.traits import Traits, text_config
 
@@ -39,6 +42,7 @@ class LanguageModel:
         packable: Whether rows that fit its window may be laid end to end (``packing``), or have to
             be padded.
         batching: What goes through it at once.
+        chat: The template that it is asked by; ``None``: prompts are bare text.
     """
 
     causal: nn.Module
@@ -51,6 +55,7 @@ class LanguageModel:
     traits: Traits = Traits()
     packable: bool = False
     batching: Batching = Batching()
+    chat: Chat | None = None
 
     has_base: ClassVar[bool] = True  # whether it has an opinion without an adapter
     task_type: ClassVar[str] = "CAUSAL_LM"  # PEFT's word
@@ -64,14 +69,39 @@ class LanguageModel:
         return size
 
     def encode(
-        self, prompts: Sequence[str], continuations: Sequence[str], *, eos: bool
+        self,
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        *,
+        eos: bool,
+        shots: Sequence[Sequence[Shot]] = (),
     ) -> list[TokenRow]:
-        """Return texts as token rows, see :func:`star.models.encoding.encode`."""
+        """Return texts as token rows, see :func:`star.models.encoding.encode` and ``chat``.
+
+        Args:
+            prompts: (N,) texts.
+            continuations: (N,) texts.
+            eos: End each continuation with :attr:`end_id`.
+            shots: (N,) what is shown before each prompt; nothing at all if it is empty.
+        """
+        if self.chat is not None:
+            return self.chat.encode(prompts, continuations, eos=eos, shots=shots)
+        if shots:
+            prompts = [joined(*pair) for pair in zip(shots, prompts, strict=True)]
         return encode(self.tokenizer, prompts, continuations, eos=eos)
 
     def shortened(self, prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
-        """Return a prompt cut to ``room`` tokens."""
-        return last_tokens(prompt, room)
+        """Return a prompt cut to ``room`` tokens, what a chat template begins with kept."""
+        head = () if self.chat is None else self.chat.head
+        if len(prompt) <= room or len(head) >= room or prompt[: len(head)] != head:
+            return last_tokens(prompt, room)
+        return head + last_tokens(prompt, room - len(head))
+
+    @property
+    def end_id(self) -> int | None:
+        """The token that ends an answer: of a chat the one that ends the assistant's turn."""
+        end: int | None = self.tokenizer.eos_token_id if self.chat is None else self.chat.end
+        return end
 
     def renew(self) -> None:
         """Start afresh what is trained whole; draws from torch's stream."""

@@ -21,6 +21,7 @@ from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.models import identity, isolation
 from star.models.batching import Batching
+from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
 from star.models.reading import device_of, pad_of, read
 from star.models.sources import cache_root, resolve
@@ -28,14 +29,24 @@ from star.models.traits import most_positions, traits_of
 
 
 def load(
-    config: ModelConfig, *, cache_dir: str | None = None, batching: Batching | None = None
+    config: ModelConfig,
+    *,
+    cache_dir: str | None = None,
+    batching: Batching | None = None,
+    chat: bool = False,
 ) -> LanguageModel:
     """Load a model for scoring and fine-tuning: eval mode, all weights frozen.
 
+    Args:
+        config: ``model``.
+        cache_dir: ``tracking.cache_dir``.
+        batching: What goes through it at once.
+        chat: ``task.chat_template``.
+
     Raises:
         InputError: No such model, package or file; a gated or unreachable Hub repository; weights
-            in pickle only; quantization without bitsandbytes; an output head that this program
-            does not know.
+            in pickle only; no chat template where one is asked for; quantization without
+            bitsandbytes; an output head that this program does not know.
     """
     transformers_logging.disable_progress_bar()
     where, info = resolve(config, cache_root(cache_dir))
@@ -43,12 +54,14 @@ def load(
     if info["source"] == "hub":
         options["revision"] = info["revision"]  # a commit: all files of one snapshot
     tokenizer, causal, _ = read(config, where, options)
+    template = chat_of(tokenizer, config.name_or_path) if chat else None
     if config.quantization == "none":
         causal.to(device_of(config))
     causal.eval().requires_grad_(False)
 
     eos = getattr(causal.generation_config, "eos_token_id", None)
-    stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else [eos])} - {None}
+    stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else [eos])}
+    stops |= {template.end} if template else set()
     # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
     # here an answer is the plain greedy one, the same that is scored.
     causal.generation_config = GenerationConfig()
@@ -59,10 +72,11 @@ def load(
         fingerprint="",
         info=info | {"name_or_path": config.name_or_path, "dtype": config.dtype},
         max_length=most_positions(causal),
-        stop_ids=frozenset(stops),
+        stop_ids=frozenset(stops - {None}),
         pad_id=pad_of(tokenizer, vocabulary, config.name_or_path),
         traits=traits_of(causal),
         batching=batching or Batching(),
+        chat=template,
     )
     if config.torch_compile:
         _compile(causal)
@@ -84,7 +98,8 @@ def load(
         config, device=device_name(model.device), packed=model.packable
     )
     name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
-    model.fingerprint = digest([name, info["revision"], model.info["computation"]])
+    asked = ["chat template"] if chat else []
+    model.fingerprint = digest([name, info["revision"], model.info["computation"], *asked])
     return model
 
 

@@ -47,16 +47,17 @@ def encode_rows(
         max_prompt_length: Cut longer prompts from the left; ``None`` = leave them.
     """
     texts = [""] * len(examples) if continuations is None else list(continuations)
-    rows = _encoded(model, examples, texts, eos=eos)
+    rows = encoded(model, examples, texts, eos=eos)
     return _truncated(model, rows, reserve, max_length, max_prompt_length)
 
 
-def _encoded(
+def encoded(
     model: LanguageModel, examples: Sequence[Example], texts: Sequence[str], *, eos: bool
 ) -> list[TokenRow]:
     """Return the examples with these continuations as token rows, keyed by their indices."""
-    encoded = model.encode([e.prompt for e in examples], texts, eos=eos)
-    return [replace(row, index=e.index) for e, row in zip(examples, encoded, strict=True)]
+    shots = [e.shots for e in examples] if any(e.shots for e in examples) else ()
+    rows = model.encode([e.prompt for e in examples], texts, eos=eos, shots=shots)
+    return [replace(row, index=e.index) for e, row in zip(examples, rows, strict=True)]
 
 
 def _truncated(
@@ -111,7 +112,7 @@ def encode_choices(
 
     A choice that is, as tokens, the beginning of another is at least as likely as that one whatever
     the model has learned: its probability is that of all answers which begin so. If a question has
-    such a pair, all its choices end with the end-of-sequence token, as they do in training, and
+    such a pair, all its choices end with the token that ends an answer, as they do in training, and
     what is compared is the probability of answering just this. Where no choice begins another, the
     tokens already say which one it is, and nothing is added. Each question decides for itself, by
     its own tokens: what else is in the pool or the test split changes no score. (The end counts
@@ -123,7 +124,7 @@ def encode_choices(
             the tokenizer has no end-of-sequence token.
     """
     flat = [(e, choice) for e in examples for choice in e.choices or ()]
-    rows = _encoded(model, [e for e, _ in flat], [choice for _, choice in flat], eos=False)
+    rows = encoded(model, [e for e, _ in flat], [choice for _, choice in flat], eos=False)
     ends, start = [], 0
     for example in examples:
         ends.append(start := start + len(example.choices or ()))
@@ -148,7 +149,7 @@ def _told_apart(model: LanguageModel, example: Example, group: list[TokenRow]) -
         for one, two in pairwise(order)
         if group[two].continuation[: len(group[one].continuation)] == group[one].continuation
     ]
-    end = model.tokenizer.eos_token_id
+    end = model.end_id
     for one, two in alike:
         pair = f"choices {names[min(one, two)]!r} and {names[max(one, two)]!r}"
         if group[one].continuation == group[two].continuation:
@@ -175,11 +176,24 @@ def closes_choices(model: LanguageModel, examples: Sequence[Example]) -> bool:
         InputError: As there.
     """
     unlike = {e.choices: e for e in reversed(examples) if e.choices}
-    bare = [_encoded(model, [e] * len(c), c, eos=False) for c, e in unlike.items()]
+    bare = [encoded(model, [e] * len(c), c, eos=False) for c, e in unlike.items()]
     return any(
         _told_apart(model, example, rows) != rows
         for example, rows in zip(unlike.values(), bare, strict=True)
     )
+
+
+def reserve_of(model: LanguageModel, examples: Sequence[Example], limits: Limits) -> int:
+    """Return the tokens that any of the examples' answers needs behind its prompt.
+
+    Raises:
+        InputError: Choices that cannot be told apart, see :func:`encode_choices`.
+    """
+    closed = closes_choices(model, examples)
+    longest = {c for e in examples for c in e.choices or ()}
+    rows = model.encode([""] * len(longest), sorted(longest), eos=False)
+    tails = [len(row.continuation) for row in rows]
+    return max(tails) + closed if tails else limits.max_new_tokens
 
 
 def truncate_prompts(
@@ -194,12 +208,7 @@ def truncate_prompts(
         InputError: ``overlong`` is ``error`` and there is one; or choices that cannot be told apart
             (see :func:`encode_choices`), whether or not anything will be scored.
     """
-    closed = closes_choices(model, examples)
-    longest = {c for e in examples for c in e.choices or ()}
-    tails = [
-        len(r.continuation) for r in model.encode([""] * len(longest), sorted(longest), eos=False)
-    ]
-    reserve = max(tails) + closed if tails else limits.max_new_tokens
+    reserve = reserve_of(model, examples, limits)
     rows = encode_rows(model, examples, None).rows
     rule = {"reserve": reserve, "overlong": overlong, "shortened": model.shortened}
     fitted = truncate(rows, max_length=model.max_length, **rule)

@@ -133,6 +133,10 @@ def test_nor_under_a_preset(preset: str, runner: Runner) -> None:
     check_blind(runner, (), preset)
 
 
+def test_nor_where_bought_ones_are_shown(runner: Runner) -> None:
+    check_blind(runner, ("acquisition.combine=dynamic", "task.num_fewshot=2"))
+
+
 def test_gold_reads_them_and_the_test_sees_it(runner: Runner) -> None:
     folder = runner(*GOLD)
     initial, first = runs.read(folder / "initial.json")["indices"], runs.queries(folder)[0]

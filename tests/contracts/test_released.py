@@ -268,7 +268,8 @@ def test_the_base_view_of_a_run_is_the_released_codes(tmp_path: Path) -> None:
     ]
     found = config.load(None, words, preset="released")
     with RunFolder.open(found) as folder:
-        _, _, learner = setup.prepare(found, folder)
+        pool, oracle, learner = setup.prepare(found, folder)
+        setup.start(learner, pool, oracle)
     assert learner.scorer is not None
     base = learner.scorer.base()
     assert base.num_tokens.tolist() == [row["released_num_tokens"] for row in golden]

@@ -217,6 +217,7 @@ EXACT = [
     (*runs.CHOICES, "acquisition.mc_dropout.passes=0", "pool.query_size=20"),
     (*runs.CHOICES, "task.choices=['true','false','no more']", "acquisition.combine=none"),
     (*runs.CHOICES, "evaluation.max_prompt_length=7", "acquisition.mc_dropout.passes=2"),
+    (*runs.CHOICES, "task.num_fewshot=2", "pool.rounds=2", "acquisition.mc_dropout.passes=0"),
 ]
 
 

@@ -78,7 +78,8 @@ def estimate(
     if flops_per_second is None:
         _refuse_too_large(config.model, memory["weights"])
         if model.device.type == "meta":
-            model = models.load(config.model, cache_dir=config.tracking.cache_dir)
+            cache, chat = config.tracking.cache_dir, config.task.chat_template
+            model = models.load(config.model, cache_dir=cache, chat=chat)
         speed = rates.measure(load, model, data.pool.examples)
     else:
         speed = rates.given(load, memory["weights"], flops_per_second, bytes_per_second)

@@ -6,16 +6,17 @@ targets, which an evaluation knows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from star.config import Config
-from star.data.task import Example
+from star.data.task import Answer, Example
 from star.experiments.estimate.costs import Counts
 from star.models.language_model import LanguageModel
+from star.models.shots import shown
 from star.models.truncation import Limits, encode_choices, encode_rows
 
 
@@ -53,6 +54,27 @@ class Questions:
     def filled(self, count: int) -> Questions:
         """Return the same questions with generated answers of ``count`` tokens."""
         return replace(self, answers=np.full_like(self.answers, count))
+
+
+def with_shots(
+    config: Config,
+    model: LanguageModel,
+    answers: Mapping[int, Answer],
+    pool: Sequence[Example],
+    test: Sequence[Example],
+) -> tuple[list[Example], list[Example]]:
+    """Return the questions of pool and test with shots before them (``task.num_fewshot``).
+
+    Args:
+        config: Of the run.
+        model: Whose tokenizer and positions count.
+        answers: Pool index of the first labels to an answer, a guess.
+        pool: Questions.
+        test: Questions.
+    """
+    asked = {example.index: example for example in pool}
+    _, pooled, tested = shown(config, model, answers, asked, test)
+    return pooled, tested
 
 
 def questions(

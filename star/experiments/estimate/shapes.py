@@ -17,6 +17,7 @@ from star.experiments.estimate.costs import Shape
 from star.experiments.estimate.workload import Workload
 from star.models import generation, likelihood, sources, targets
 from star.models import loading as models
+from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
 from star.models.reading import DTYPES
 from star.models.traits import most_positions, text_config
@@ -29,7 +30,9 @@ def without_weights(config: Config) -> LanguageModel:
     name = config.model.name_or_path
     options: dict[str, Any] = {"trust_remote_code": False}
     if name.startswith("package://") or name.endswith(".gguf"):
-        return models.load(config.model, cache_dir=config.tracking.cache_dir)  # small, and local
+        # Small, and local.
+        cache, chat = config.tracking.cache_dir, config.task.chat_template
+        return models.load(config.model, cache_dir=cache, chat=chat)
     if name.startswith("embedded://"):
         name = str(sources.ASSETS / name.removeprefix("embedded://"))
     elif config.model.revision is not None:
@@ -53,6 +56,7 @@ def without_weights(config: Config) -> LanguageModel:
         max_length=most_positions(causal),
         stop_ids=frozenset(),
         pad_id=0,
+        chat=chat_of(tokenizer, name) if config.task.chat_template else None,
     )
 
 

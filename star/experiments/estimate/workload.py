@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from star.data.loading import TaskData
 from star.data.pool import Pool, first_labels
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
-from star.experiments.estimate.lengths import Questions, questions, training_rows
+from star.experiments.estimate.lengths import Questions, questions, training_rows, with_shots
 from star.models import targets
 from star.models.language_model import LanguageModel
 from star.models.merging import is_mergeable
@@ -220,6 +221,9 @@ def workload(
     data.require(config.pool.initial_size + config.task.validation_size, len(pool))
     planned = plan(config, len(pool))
     held, rounds = stand_ins(config, indices, planned, queries)
+    if config.task.num_fewshot:
+        answers = dict(zip(rounds[0].trained, cycle(data.test.answers), strict=False))
+        pool, test = with_shots(config, model, answers, pool, test)
     apart = [example for example in pool if example.index in held]
     whole = replace(limits, max_prompt_length=None)
     scored = needs_scores(config.acquisition)
