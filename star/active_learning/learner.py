@@ -52,7 +52,7 @@ class Learner:
 
     Attributes:
         config: Of the run.
-        model: The base model.
+        model, task: The base model, and what it is asked.
         examples: All questions of the pool by their indices, without answers.
         test: Questions and answers that every round is tested on.
         scorer: Of the pool's examples; ``None``: the strategy looks at no scores.
@@ -82,7 +82,7 @@ class Learner:
         self.shots: list[Shot] = []
         self.limits = Limits.of(config.evaluation)
         self.seconds: dict[str, float] = {}
-        self._task, self._first_round, self._folder = task, first_round, folder
+        self.task, self._first_round, self._folder = task, first_round, folder
         self._sentences = sentences
         self._needs = strategy_of(config.acquisition).needs
         self._base: Evaluation | None = None  # of the base model on the test rows
@@ -91,10 +91,9 @@ class Learner:
 
     def show(self, pool: Pool[Answer]) -> None:
         """Let ``task.num_fewshot`` of the first labels, which are in ``pool``, precede prompts."""
-        first, test = pool.labelled, self.test.examples
-        self.shots, asked, tested = shown(self.config, self.model, first, self.examples, test)
-        self.examples = {example.index: example for example in asked}
-        self.test = replace(self.test, examples=tested)
+        given = (pool.labelled, self.examples, self.test.examples)
+        self.shots, asked, tested = shown(self.config, self.model, *given)
+        self.examples, self.test = {e.index: e for e in asked}, replace(self.test, examples=tested)
 
     @contextmanager
     def fresh_adapter(self, t: int) -> Iterator[None]:
@@ -196,7 +195,7 @@ class Learner:
         asked = self.config.evaluation
         return (how or evaluate)(
             self.model,
-            self._task,
+            self.task,
             examples,
             answers,
             limits=self.limits,

@@ -20,6 +20,7 @@ from star.config import Config, config_hash, label_free, load, strategy_name, to
 from star.data.pool import Pool
 from star.errors import InputError
 from star.evaluation import learning_curves
+from star.evaluation.classification import balance
 from star.evaluation.evaluate import Evaluation
 from star.files import write_json, write_jsonl, writing
 from star.models.training import TrainingResult
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 NEEDED = (
     *("accuracy", "accuracy_strict", "accuracy_sum", "accuracy_mean", "accuracy_stderr"),
-    *("macro_f1", "balanced_accuracy", "ece", "overconfidence"),
+    *("macro_f1", "balanced_accuracy", "class_entropy", "least_class", "ece", "overconfidence"),
     *("ece_token_mean", "overconfidence_token_mean", "nll", "brier"),
 )
 
@@ -52,6 +53,7 @@ class Round:
         rounds: R: how many there will be.
         label_count: Labels bought before it.
         shots: Pool indices of the examples that are shown before prompts.
+        balance: How even the classes of its labels are; empty of a task without classes.
         training: What training gave.
         test: What the test gave.
         query: What was chosen after it; stays :data:`NO_QUERY` in the last round.
@@ -63,6 +65,7 @@ class Round:
     rounds: int
     label_count: int
     shots: list[int]
+    balance: dict[str, Any]
     training: TrainingResult = field(init=False)
     test: Evaluation = field(init=False)
     query: Query = NO_QUERY
@@ -78,6 +81,7 @@ class Round:
             "rounds": self.rounds,
             "labeled": self.label_count,
             **({"shots": self.shots} if self.shots else {}),
+            **self.balance,
             **test.metrics,
             "training": {
                 "updates": len(training.log),
@@ -106,12 +110,20 @@ def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> I
     """
     with folder.new_round(t) as place:
         shots = [shot.index for shot in learner.shots[: learner.config.task.num_fewshot]]
-        round_ = Round(t, learner.rounds, pool.label_count, shots)
+        round_ = Round(t, learner.rounds, pool.label_count, shots, _balance(learner, pool))
         yield round_
         round_.seconds = learner.seconds
         if folder.write:
             write_round(place, round_, learner)
     log_round(round_)
+
+
+def _balance(learner: Learner, pool: Pool[Any]) -> dict[str, Any]:
+    """Return the classes of all labels that were bought, held-out ones too."""
+    if not learner.task.classifies:
+        return {}
+    bought = [answer.gold for part in (pool.labelled, pool.held_out) for answer in part.values()]
+    return balance(bought, learner.task.labels or ())
 
 
 def write_round(place: Path, round_: Round, learner: Learner) -> None:

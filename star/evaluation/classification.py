@@ -63,3 +63,34 @@ def by_class(
 
 def _mean(values: Any) -> float:
     return float(np.mean([value for value in values if value is not None]))
+
+
+def balance(bought: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Return how even N bought labels are over C classes.
+
+    Args:
+        bought: N labels.
+        labels: All C classes, at least two.
+
+    Returns:
+        ``class_counts`` (label → count), ``class_entropy``, the entropy of the counts' shares over
+        that of equal shares, log C: 1 where all classes are equally frequent, 0 where there is but
+        one; ``least_class``, the smallest share, at most 1/C.
+
+    Raises:
+        ValueError: No label, or one that is no class.
+    """
+    counts = dict.fromkeys(labels, 0)
+    for label in bought:
+        if label not in counts:
+            raise ValueError(f"not among the classes: {label}")
+        counts[label] += 1
+    if not bought:
+        raise ValueError("no labels")
+    shares = np.array([*counts.values()]) / len(bought)
+    some = shares[shares > 0]
+    return {
+        "class_counts": counts,
+        "class_entropy": float(-(some * np.log(some)).sum() / np.log(len(shares))) + 0.0,
+        "least_class": float(shares.min()),
+    }

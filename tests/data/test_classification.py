@@ -186,4 +186,13 @@ def test_a_run_reports_its_classes(tiny_llama: Path, tmp_path: Path) -> None:
     hits = sum(metrics["confusion"][i][i] for i in range(3))
     assert metrics["accuracy"] == pytest.approx(hits / 7)
     assert result["rounds"][1]["macro_f1"] == metrics["macro_f1"]
+    bought = json.loads((folder / "initial.json").read_text())["indices"]
+    for t in range(2):
+        noted = json.loads((folder / f"rounds/{t:02d}/metrics.json").read_text())
+        labels = [rows[i]["label"] for i in bought]
+        assert noted["class_counts"] == {hue: labels.count(hue) for hue in ("blue", "green", "red")}
+        for key in ("class_entropy", "least_class"):
+            assert result["rounds"][t][key] == noted[key]
+        if t == 0:
+            bought += json.loads((folder / "rounds/00/selected.json").read_text())["indices"]
     assert len(json.loads((folder / "rounds/00/selected.json").read_text())["indices"]) == 5

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from star.evaluation.classification import by_class
+from star.evaluation.classification import balance, by_class
 
 
 def test_a_confusion_worked_out_by_hand() -> None:
@@ -37,3 +39,17 @@ def test_a_class_that_is_nowhere_counts_in_no_mean() -> None:
 def test_what_is_no_classification_raises(gold: list, predicted: list) -> None:
     with pytest.raises(ValueError):
         by_class(gold, predicted, ["a", "b"])
+
+
+def test_balance_of_what_was_bought_by_hand() -> None:
+    even = balance(["a", "b", "b", "a"], ["a", "b"])
+    assert even == {"class_counts": {"a": 2, "b": 2}, "class_entropy": 1.0, "least_class": 0.5}
+    one = balance(["b"] * 3, ["a", "b", "c"])
+    assert one["class_counts"] == {"a": 0, "b": 3, "c": 0}
+    assert (one["class_entropy"], one["least_class"]) == (0.0, 0.0)
+    most = balance(["a", "a", "a", "b"], ["a", "b"])
+    assert most["class_entropy"] == pytest.approx(2 - 0.75 * math.log2(3))
+    assert most["least_class"] == 0.25
+    for bought in ([], ["d"]):
+        with pytest.raises(ValueError, match=r"no labels|not among the classes: d"):
+            balance(bought, ["a", "b"])

@@ -11,6 +11,7 @@ from json import dumps
 from typing import Any
 
 from star.evaluation.learning_curves import LabelShares
+from star.experiments.report.balance import balance_sheets
 from star.experiments.report.comparisons import QUERY, VERSUS, Interval, Shared, Versus
 from star.experiments.report.confidences import NAMES
 from star.experiments.report.gains import gain_sheets, gains_of
@@ -36,7 +37,7 @@ def markdown(summary: Summary) -> str:
     parts = [f"# {_text(record.title)}"]
     if record.since:
         parts.append("\n".join(f"> {_text(sentence)}" for sentence in record.since))
-    for sheet in [*sheets_of(summary), *gain_sheets(record)]:
+    for sheet in [*sheets_of(summary), *gain_sheets(record), *balance_sheets(record)]:
         parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
         parts.append(_grid(sheet))
         parts += ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
@@ -118,7 +119,7 @@ def latex(summary: Summary) -> str:
     Needs the packages booktabs and graphicx; what is wider than the line is shrunk to it.
     """
     record = summary.record
-    every = [*sheets_of(summary, brief=True), *gain_sheets(record)]
+    every = [*sheets_of(summary, brief=True), *gain_sheets(record), *balance_sheets(record)]
     said = [*(record.since or ()), *legend(summary, brief=True)]
     said = [_escaped(sentence) for sentence in said]
     parts = [f"% {_one_line(record.title)}", "% \\usepackage{booktabs,graphicx}"]

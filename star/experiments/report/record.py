@@ -72,6 +72,8 @@ class Point:
         labeled: Labels that it trained on.
         accuracy: Fraction of the test questions; ``accuracy_strict`` of generated answers alone.
         seconds: Of each part; ``tokens`` likewise.
+        class_entropy: Of the classes of its labels, see ``classification.balance``; ``least_class``
+            likewise.
         gap: The two views' mean scores, ``base`` and ``full``, and their ``rank_correlation``.
         selected: Pool indices that were queried after it.
     """
@@ -88,6 +90,8 @@ class Point:
     overconfidence_token_mean: float | None = None
     nll: float | None = None
     brier: float | None = None
+    class_entropy: float | None = None
+    least_class: float | None = None
     seconds: dict[str, float] | None = None
     tokens: Numbers | None = None
     gap: Numbers | None = None
