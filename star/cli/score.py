@@ -19,7 +19,9 @@ def add(verbs: Any) -> None:
         description="Read rows {prompt, continuation} and write num_tokens, nll and entropy (nats, "
         "summed over the continuation) and perplexity; order kept. A row without a "
         "continuation is scored on the model's own greedy one. With --mc-passes the mean "
-        "and standard deviation over the passes are added.",
+        "and standard deviation over the passes are added. With --tokens each row also has lists, "
+        "an item a token of the continuation: tokens, token_ids, token_nll and token_entropy (with "
+        "--mc-passes token_nll_mean, token_nll_std and so on, too).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("model", metavar="MODEL", help="as model.name_or_path of a configuration")
@@ -30,6 +32,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--mc-passes", type=int, default=0, metavar="S", help="MC-dropout passes")
     _add_key(verb, "--masks", McDropoutConfig, "masks")
     verb.add_argument("--seed", type=int, default=0, help="of the dropout masks")
+    verb.add_argument("--tokens", action="store_true", help="give each token's scores too")
     verb.add_argument("--batch-size", type=int, default=16)
     verb.add_argument("--max-new-tokens", type=int, default=256)
     _add_key(verb, "--dtype", ModelConfig, "dtype")
@@ -69,6 +72,7 @@ def execute(options: argparse.Namespace) -> int:
         mc_passes=options.mc_passes,
         masks=options.masks,
         seed=options.seed,
+        tokens=options.tokens,
         batch_size=options.batch_size,
         max_new_tokens=options.max_new_tokens,
         dtype=options.dtype,

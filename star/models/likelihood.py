@@ -69,14 +69,14 @@ def token_scores(
 
     def one_pass(batch: Batch, hidden: Tensor) -> dict[str, Array]:
         sums = _Sums(batch)
-        for place in _chunks(model, hidden):
+        for place in chunks(model, hidden):
             sums.add(place, reduction(model.logits(hidden[place]), batch.targets[place]))
         return sums.totals
 
     def all_passes(batch: Batch, hidden: Tensor) -> dict[str, Array]:
         assert over_passes is not None
         sums = _Sums(batch)
-        for place in _chunks(model, hidden[0], hidden.shape[0]):
+        for place in chunks(model, hidden[0], hidden.shape[0]):
             sums.add(place, over_passes(model.log_probs(hidden[:, place])))
         return sums.totals
 
@@ -193,7 +193,7 @@ class _Sums:
             torch.from_numpy(total).index_add_(0, self._owner[place], value.double().cpu())
 
 
-def _chunks(model: LanguageModel, hidden: Tensor, passes: int = 1) -> Iterator[slice]:
+def chunks(model: LanguageModel, hidden: Tensor, passes: int = 1) -> Iterator[slice]:
     """Yield slices of the (P, H) hidden states' positions, for the head."""
     step = max(1, CHUNK_ELEMENTS // (model.vocabulary * passes))
     for start in range(0, len(hidden), step):
@@ -218,13 +218,13 @@ def run_batches(
         model: What computes.
         rows: N rows.
         passes: One after the other over all rows, so that a sub-network is made once.
-        reduce: A batch and its (P, H) hidden states under one pass to (B,) values.
+        reduce: A batch and its (P, H) hidden states under one pass to (B,) values, or (B, …).
         together: A batch and its (S, P, H) hidden states under all passes to (B,) values; then all
             passes over a batch come before the next batch.
         desc: What the bar says.
 
     Returns:
-        Name to (N, S), or (N, 1) for what ``together`` gives.
+        Name to (N, S) or (N, S, …), or (N, 1) for what ``together`` gives.
     """
     mine = share(len(rows))
     lengths = lengths_of(rows)[mine.start :: mine.step]
@@ -248,7 +248,7 @@ def run_batches(
     def keep(places: list[int], column: int, width: int, values: dict[str, Array]) -> None:
         for name, value in values.items():
             _require_finite(name, value, [mine[i] for i in places], rows)
-            table = found.setdefault(name, np.empty((len(mine), width)))
+            table = found.setdefault(name, np.empty((len(mine), width, *value.shape[1:])))
             table[places, column] = value
 
     most = model.batching
@@ -266,9 +266,10 @@ def run_batches(
 
 
 def _require_finite(name: str, values: Array, places: list[int], rows: Sequence[TokenRow]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(values))
+    wrong = np.argwhere(~np.isfinite(values))
     if len(wrong):
+        first = tuple(wrong[0])
         raise InputError(
-            f"score {name} of row {rows[places[wrong[0]]].index} is {values[wrong[0]]}; the "
+            f"score {name} of row {rows[places[first[0]]].index} is {values[first]}; the "
             "model's output is not finite (lower train.learning_rate, or use float32 or bfloat16)"
         )

@@ -9,10 +9,15 @@ scored anew; a column of one's own that a score would replace is refused
 Rows come back with ``num_tokens``, ``nll`` = −Σ log p(s_i | s_<i, x) and ``entropy`` =
 Σ H(p(· | s_<i, x)) in nats summed over the continuation, ``perplexity`` = exp(nll / num_tokens);
 with S MC-dropout passes also ``X_mean`` and ``X_std`` (sample deviation, 0 for S = 1) of each;
-``truncated: true`` where a prompt was cut to fit. A continuation that was made here goes on where
-the prompt ends, so that it can be scored again; where its text does not give the same tokens (it
-ended by a stop token, which no text shows), ``continuation_ids`` has them. Only where the prompt
-was cut the scores may differ then: it makes room for an answer.
+``truncated: true`` where a prompt was cut to fit. With ``tokens`` there are lists, an item a token
+of the continuation: ``tokens``, as the tokenizer's vocabulary spells them, ``token_ids``,
+``token_nll`` and ``token_entropy`` in nats, which add up to the row's figures; with passes also
+``token_nll_mean``, ``token_nll_std`` and the like, over the passes.
+
+A continuation that was made here goes on where the prompt ends, so that it can be scored again;
+where its text does not give the same tokens (it ended by a stop token, which no text shows),
+``continuation_ids`` has them. Only where the prompt was cut the scores may differ then: it makes
+room for an answer.
 """
 
 from __future__ import annotations
@@ -26,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from star.config import McDropoutConfig, ModelConfig
 from star.errors import InputError
@@ -34,6 +38,7 @@ from star.files import write_jsonl
 from star.models import likelihood, loading, saved_adapter
 from star.models.batching import Batching
 from star.models.distributed import is_main
+from star.models.each_token import measured
 from star.models.encoding import TokenRow, encode, truncate
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
@@ -62,6 +67,7 @@ def score_texts(
     quantization: str = "none",
     attn: str | None = None,
     batch_tokens: int = Batching.tokens,
+    tokens: bool = False,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return each row with the scores of its continuation, order kept; see the module.
@@ -82,6 +88,7 @@ def score_texts(
         quantization: ``none`` or ``nf4``.
         attn: ``model.attn_implementation``; ``None``: sdpa, or eager where there is no other.
         batch_tokens: Tokens in a forward pass at most; a single row may have more.
+        tokens: Give each token's scores too.
         progress: Show bars.
 
     Raises:
@@ -89,7 +96,7 @@ def score_texts(
     """
     _check(adapter, mc_passes, batch_size, max_new_tokens)
     places = [f"row {i}" for i in range(len(rows))] if places is None else places
-    check_rows(rows, places, passes=mc_passes > 0)
+    check_rows(rows, places, passes=mc_passes > 0, tokens=tokens)
     config = ModelConfig(
         name_or_path=model, revision=revision, dtype=dtype, device=device,  # type: ignore[arg-type]
         quantization=quantization, attn_implementation=attn or "sdpa",  # type: ignore[arg-type]
@@ -98,14 +105,18 @@ def score_texts(
     batching = Batching(batch_size, batch_tokens, progress)
     loaded = _load(config, batching, any_attention=attn is None)
     with saved_adapter.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
-        scored = _scored(loaded, rows, places, max_new_tokens)
+        scored = _scored(loaded, rows, places, max_new_tokens, tokens)
         if mc_passes:
-            _add_passes(loaded, scored, Passes(adapted, settings, seed=seed, round_=0))
+            _add_passes(loaded, scored, Passes(adapted, settings, seed=seed, round_=0), tokens)
     return [row for row, _ in scored]
 
 
 def _scored(
-    loaded: LanguageModel, rows: Sequence[Row], places: Sequence[str], max_new_tokens: int
+    loaded: LanguageModel,
+    rows: Sequence[Row],
+    places: Sequence[str],
+    max_new_tokens: int,
+    tokens: bool,
 ) -> list[tuple[dict[str, Any], TokenRow]]:
     """Return each row with its scores, and as the tokens that were scored."""
     encoded = _encode(loaded, rows, places)
@@ -121,11 +132,16 @@ def _scored(
     made = generate(loaded, [encoded[i].prompt for i in missing], max_new_tokens=max_new_tokens)
     for i, new in zip(missing, made, strict=True):
         encoded[i] = replace(encoded[i], continuation=new)
-    scores = _measure(likelihood.token_scores(loaded, encoded, _reduced), encoded)
+    sums, each = measured(loaded, encoded, tokens)
+    scores = _measure(sums, encoded)
     out = [without_scores(row) for row in rows]
     for i, row in enumerate(out):
         row["num_tokens"] = len(encoded[i].continuation)
         row |= {name: float(value[i, 0]) for name, value in scores.items()}
+        if each:
+            ids = list(encoded[i].continuation)
+            row |= {"tokens": loaded.tokenizer.convert_ids_to_tokens(ids), "token_ids": ids}
+            row |= {name: values[i][0].tolist() for name, values in each.items()}
     for i, texts in _made_texts(loaded, rows, encoded, missing):
         out[i] |= texts
     for i in cut:
@@ -134,18 +150,21 @@ def _scored(
 
 
 def _add_passes(
-    loaded: LanguageModel, scored: Sequence[tuple[dict[str, Any], TokenRow]], passes: Passes
+    loaded: LanguageModel,
+    scored: Sequence[tuple[dict[str, Any], TokenRow]],
+    passes: Passes,
+    tokens: bool,
 ) -> None:
-    """Add mean and deviation over the passes to each row."""
+    """Add mean and deviation over the passes to each row, and to each token."""
     encoded = [tokens for _, tokens in scored]
     with passes.installed():
-        sums = likelihood.token_scores(loaded, encoded, _reduced, passes=passes)
+        sums, each = measured(loaded, encoded, tokens, passes=passes)
     check_spread(np.concatenate(list(sums.values())))
-    for name, value in _measure(sums, encoded).items():
-        spread = value.std(axis=1, ddof=1) if passes.count > 1 else np.zeros(len(value))
-        for i, (row, _) in enumerate(scored):
-            row[f"{name}_mean"] = float(value[i].mean())
-            row[f"{name}_std"] = float(spread[i])
+    for name, values in (_measure(sums, encoded) | each).items():
+        for (row, _), value in zip(scored, values, strict=True):  # (S,), or (S, T)
+            spread = value.std(axis=0, ddof=1) if passes.count > 1 else np.zeros(value.shape[1:])
+            row[f"{name}_mean"] = value.mean(axis=0).tolist()
+            row[f"{name}_std"] = spread.tolist()
 
 
 def _load(config: ModelConfig, batching: Batching, *, any_attention: bool) -> LanguageModel:
@@ -215,22 +234,6 @@ def _made_texts(
             i,
             {"continuation": text} | ({} if same else {IDS: list(encoded[i].continuation)}),
         )
-
-
-def _reduced(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return −log p of (P,) targets and the entropy of (P, V) logits, which are overwritten.
-
-    One exponential a word: x the logits less their maximum, Z = Σ e^x, H = log Z − Σ x·e^x/Z.
-    """
-    shifted = logits.sub_(logits.max(-1, keepdim=True).values)
-    weights = shifted.exp()
-    total = weights.sum(-1)
-    log_total = total.log()
-    of_targets = shifted.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    inner = shifted.mul_(weights).sum(-1)
-    if inner.isnan().any():  # a word that is ruled out has 0 · −∞ there, which is 0
-        inner = shifted.nan_to_num_(nan=0.0).sum(-1)
-    return {likelihood.NLL: log_total - of_targets, "max_entropy": log_total - inner / total}
 
 
 def _measure(sums: dict[str, Any], rows: Sequence[TokenRow]) -> dict[str, Any]:

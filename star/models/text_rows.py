@@ -11,6 +11,8 @@ from star.files import json_line, kind_of, parse_json, refuse_half_characters
 
 SUMS = ("num_tokens", "nll", "entropy", "perplexity")
 OF_PASSES = tuple(f"{name}_{part}" for name in SUMS[1:] for part in ("mean", "std"))
+TOKENS = ("tokens", "token_ids", "token_nll", "token_entropy")
+TOKENS_OF_PASSES = tuple(f"{name}_{part}" for name in TOKENS[2:] for part in ("mean", "std"))
 CUT = "truncated"
 IDS = "continuation_ids"
 
@@ -71,19 +73,24 @@ def _refuse_unwritable(row: Row, place: str) -> None:
             ) from None
 
 
-def check_rows(rows: Sequence[Row], places: Sequence[str], *, passes: bool) -> None:
+def check_rows(
+    rows: Sequence[Row], places: Sequence[str], *, passes: bool, tokens: bool = False
+) -> None:
     """Refuse rows that cannot be scored, or whose own columns the scores would replace.
 
     Args:
         rows: As given to ``score_texts``.
         places: What each is called in a message.
         passes: Whether there are scores over MC-dropout passes.
+        tokens: Whether there are scores of each token.
 
     Raises:
         InputError: Names the row.
     """
     if not rows:
         raise InputError("there are no rows to score")
+    written = {*SUMS, CUT, *(OF_PASSES if passes else ()), *(TOKENS if tokens else ())}
+    written |= {*TOKENS_OF_PASSES} if passes and tokens else set()
     for row, place in zip(rows, places, strict=True):
         prompt, continuation, ids = (row.get(key) for key in ("prompt", "continuation", IDS))
         if not isinstance(prompt, str):
@@ -99,7 +106,6 @@ def check_rows(rows: Sequence[Row], places: Sequence[str], *, passes: bool) -> N
                     f"{place}: 'continuation' must be a text that is not empty, or null"
                 )
             refuse_half_characters(continuation, f"{place}: 'continuation'")
-        written = {*SUMS, CUT, *(OF_PASSES if passes else ())}
         taken = [name for name in without_scores(row) if name in written]
         if taken:
             raise InputError(
@@ -112,15 +118,23 @@ def without_scores(row: Row) -> dict[str, Any]:
     """Return a row without the scores of an earlier time, which may be made anew.
 
     They are known by what ``star score`` writes: the four sums, all of them numbers; beside these
-    the six figures of the passes, likewise, and ``truncated`` where it is true. Any other column of
-    such a name is the user's own, and stays.
+    the six figures of the passes, likewise, the lists of the tokens, as long as there are tokens,
+    and ``truncated`` where it is true. Any other column of such a name is the user's own, and
+    stays.
     """
     old: set[str] = set()
     if _are_numbers(row, SUMS):
         old |= {*SUMS, *(OF_PASSES if _are_numbers(row, OF_PASSES) else ())}
+        for names in (TOKENS, TOKENS_OF_PASSES):
+            old |= {*names} if _are_lists(row, names, row["num_tokens"]) else set()
         old |= {CUT} if row.get(CUT) is True else set()
     return {key: value for key, value in row.items() if key not in old}
 
 
 def _are_numbers(row: Row, names: Sequence[str]) -> bool:
     return all(type(row.get(name)) in (int, float) for name in names)
+
+
+def _are_lists(row: Row, names: Sequence[str], size: Any) -> bool:
+    lists = [row.get(name) for name in names]
+    return all(isinstance(items, list) and len(items) == size for items in lists)

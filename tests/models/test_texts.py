@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import tiny
 
 import star
+from star.cli.main import main
 from star.errors import InputError
 from star.models import adapter
 from star.models.encoding import TokenRow
@@ -158,6 +160,79 @@ def test_mean_and_deviation_of_the_passes(tiny_llama: Path, adapter_folder: Path
             assert runs[2][i][name] == row[name]
     assert score(tiny_llama, ROWS, mc_passes=2, seed=1, **options)[0] != runs[1][0]
     assert score(tiny_llama, ROWS, mc_passes=2, masks="token", **options)[0] != runs[1][0]
+
+
+TOKENS = ("tokens", "token_ids", "token_nll", "token_entropy")
+
+
+def same(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two rows have the same columns, and in them the same, but for the last digits."""
+    return row.keys() == other.keys() and all(
+        other[k] == (pytest.approx(v, rel=1e-12) if isinstance(v, float) else v)
+        for k, v in row.items()
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_each_token_is_as_transformers_has_it(
+    tiny_llama: Path, adapter_folder: Path, adapted: bool, batch_size: int
+) -> None:
+    """Of choices behind one prompt too; one row alone, the whole model, a token at a time."""
+    choices = [
+        {"prompt": ROWS[0]["prompt"], "continuation": c} for c in ("no", "3 red eggs", "no .")
+    ]
+    rows, adapter_of = [*ROWS, *choices], {"adapter": adapter_folder} if adapted else {}
+    plain = score(tiny_llama, rows, batch_size=batch_size, **adapter_of)
+    scored = score(tiny_llama, rows, batch_size=batch_size, tokens=True, **adapter_of)
+    model = tiny.load(tiny_llama)
+    with tiny.learned(model) if adapted else nullcontext():
+        for row, out, sums in zip(rows, scored, plain, strict=True):
+            assert same(sums, {k: v for k, v in out.items() if k not in TOKENS})
+            tail = model.tokenizer(row["continuation"])["input_ids"]
+            assert out["token_ids"] == tail and " ".join(out["tokens"]) == row["continuation"]
+            prompt = tuple(model.tokenizer(row["prompt"])["input_ids"]) or (1,)
+            logs = tiny.naive_log_probs(model, TokenRow(0, prompt, tuple(tail)))
+            nll, entropy = -logs[range(len(tail)), tail], -(logs.exp() * logs).sum(-1)
+            assert out["token_nll"] == pytest.approx(nll.tolist(), rel=1e-5, abs=1e-5)
+            assert out["token_entropy"] == pytest.approx(entropy.tolist(), rel=1e-5, abs=1e-5)
+            assert sum(out["token_nll"]) == pytest.approx(out["nll"], rel=1e-12)
+            assert sum(out["token_entropy"]) == pytest.approx(out["entropy"], rel=1e-12)
+
+
+def test_passes_have_a_mean_and_a_deviation_a_token(
+    tiny_llama: Path, adapter_folder: Path, tmp_path: Path
+) -> None:
+    options = {"adapter": adapter_folder, "batch_size": 2, "tokens": True}
+    one, two = (score(tiny_llama, ROWS, mc_passes=s, **options) for s in (1, 2))
+    sums = score(tiny_llama, ROWS, mc_passes=2, adapter=adapter_folder, batch_size=2)
+    for first, both, whole in zip(one, two, sums, strict=True):
+        assert same(whole, {k: v for k, v in both.items() if not k.startswith("token")})
+        for name in ("nll", "entropy"):
+            mean, deviation = (both[f"token_{name}_{part}"] for part in ("mean", "std"))
+            assert sum(mean) == pytest.approx(both[f"{name}_mean"], rel=1e-6)
+            assert first[f"token_{name}_std"] == [0.0] * len(mean)
+            for m, d, v in zip(mean, deviation, first[f"token_{name}_mean"], strict=True):
+                assert d == pytest.approx(abs(m - v) * math.sqrt(2), rel=1e-3, abs=1e-9)
+            assert max(deviation) > 1e-4
+    # Scored anew with other words: what the tokens had goes, as all scores of an earlier time do.
+    assert score(tiny_llama, two) == score(tiny_llama, ROWS)
+    with pytest.raises(InputError, match=r"row 0: .* replace its own token_nll; rename it"):
+        score(tiny_llama, [ROWS[0] | {"token_nll": "mine"}], tokens=True)
+    assert score(tiny_llama, [ROWS[0] | {"token_nll": "mine"}])[0]["token_nll"] == "mine"
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    words = [str(tiny_llama), str(tmp_path / "in.jsonl"), "--adapter", str(adapter_folder)]
+    words += ["-o", str(tmp_path / "out"), "--mc-passes", "2", "--tokens", "--batch-size", "2"]
+    assert main(["score", *words, "--device", "cpu"]) == 0
+    assert [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()] == two
+
+
+def test_a_made_continuation_has_its_tokens(tiny_llama: Path) -> None:
+    [made] = score(tiny_llama, [{"prompt": "tom has 3 eggs"}], max_new_tokens=4, tokens=True)
+    assert len(made["tokens"]) == made["num_tokens"] == len(made["token_nll"])
+    assert made["tokens"] == tiny.load(tiny_llama).tokenizer.convert_ids_to_tokens(
+        made["token_ids"]
+    )
 
 
 def test_a_prompt_that_is_cut_says_so(tiny_llama: Path) -> None:
