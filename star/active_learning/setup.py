@@ -21,7 +21,7 @@ from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer
 from star.errors import InputError
-from star.models import classifier, distributed, mc_dropout, sources, targets
+from star.models import classifier, distributed, mc_dropout, optimizers, sources, targets
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
 from star.models.sentence_encoder import SentenceEncoder
@@ -148,6 +148,7 @@ def _load_model(
             "the processes of this job have read different data or models; give all of them the "
             "same files, and name a commit in model.revision"
         )
+    optimizers.refuse_elsewhere(config.train, model.device)
     modules = targets.resolve(model.causal, config.adapter)
     mc_dropout.check_modules(model.causal, modules, config.acquisition.mc_dropout)
     logger.info("%s", targets.summary(model.causal, modules, config.adapter.r))

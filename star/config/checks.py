@@ -35,6 +35,10 @@ def check(config: Config) -> None:
             if bound is not None and not (math.isfinite(value) and holds(value, bound)):
                 raise InputError(f"{key} must be {words} {bound}, got {value}")
     check_revision(config.model)
+    if not config.model.double_quantization and config.model.quantization == "none":
+        raise InputError(
+            "model.double_quantization=false belongs to model.quantization=nf4, got none"
+        )
     _check_acquisition(config)
     check_modules(MODULES, config.adapter.target_modules)
     if config.train.keep == "best" and config.task.validation_size == 0:

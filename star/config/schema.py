@@ -32,6 +32,9 @@ class ModelConfig:
     quantization: Literal["none", "nf4"] = key(
         "none", "4-bit NormalFloat base weights (needs bitsandbytes)"
     )
+    double_quantization: bool = key(
+        True, "quantization=nf4: scales of the blocks in 8 bits too", added=True
+    )
     torch_compile: bool = key(
         False,
         "compile the layers: minutes at first, then faster (a CPU needs a C++ compiler); training "
@@ -139,6 +142,12 @@ class RegularizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
+    optimizer: Literal["adamw", "paged_adamw"] = key(
+        "adamw",
+        "AdamW; paged_adamw (bitsandbytes, a GPU) lets its averages go to the computer's memory "
+        "where the GPU's is full",
+        added=True,
+    )
     learning_rate: float = key(1.5e-4, "peak learning rate of AdamW", gt=0)
     num_train_epochs: int = key(3, "passes over the labelled examples", ge=1)
     max_steps: Optional[int] = key(

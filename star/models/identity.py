@@ -45,13 +45,20 @@ def computation(config: ModelConfig, *, device: str, packed: bool) -> dict[str, 
     """
     return {
         "dtype": config.dtype,
-        "quantization": config.quantization,
+        "quantization": _scheme(config),
         "device": device,
         "attention": config.attn_implementation,
         "rows": "packed" if packed else "padded",
         "torch_compile": config.torch_compile,
         "libraries": {name: installed(name) for name in LIBRARIES},
     }
+
+
+def _scheme(config: ModelConfig) -> str:
+    """Return how weights are quantised; "nf4" alone stood for bitsandbytes' layout of its own."""
+    if config.quantization == "none":
+        return config.quantization
+    return f"{config.quantization}, {'double' if config.double_quantization else 'single'}"
 
 
 def hash_folder(folder: Path, kept: Path | None = None) -> str:

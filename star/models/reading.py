@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from star.config import ModelConfig
 from star.errors import InputError, one_line
 from star.files import refuse_torn_json
-from star.models import distributed
+from star.models import distributed, quantization
 from star.models.sources import hub_trouble, refuse_adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -52,6 +51,8 @@ def read(
         InputError: What is there cannot be read, or is not all of this model.
     """
     refuse_adapter(config.name_or_path, where, options.get("revision"))
+    dtype = DTYPES[config.dtype]
+    four_bit = quantization.options(config, dtype, device_of(config))
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
@@ -59,12 +60,12 @@ def read(
             kind = AutoModel if body else kind
             causal, report = kind.from_pretrained(
                 where,
-                dtype=DTYPES[config.dtype],
+                dtype=dtype,
                 use_safetensors=True,
                 attn_implementation=config.attn_implementation,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # to name them below
-                **_quantization(config),
+                **four_bit,
                 **options,
                 **head,
             )
@@ -73,6 +74,7 @@ def read(
     except Exception as error:  # torn files and refused configurations raise all kinds
         refuse_torn_json(where)
         raise _explained(config, error) from error
+    quantization.keep_as_stored(causal)
     _require_plain(config, causal)
     absent = frozenset()
     if body:
@@ -173,22 +175,6 @@ def _missing_head(model: nn.Module, report: dict[str, Any]) -> frozenset[str]:
 
 def _and_more(keys: list[Any]) -> str:
     return f", and {len(keys) - 1} more like it" if len(keys) > 1 else ""
-
-
-def _quantization(config: ModelConfig) -> dict[str, Any]:
-    if config.quantization == "none":
-        return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError("model.quantization=nf4 needs bitsandbytes; pip install bitsandbytes")
-    from transformers import BitsAndBytesConfig
-
-    four_bit = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES[config.dtype],
-    )
-    return {"quantization_config": four_bit, "device_map": {"": str(device_of(config))}}
 
 
 def _explained(config: ModelConfig, error: BaseException) -> InputError:

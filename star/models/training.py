@@ -17,13 +17,13 @@ from accelerate.utils import reduce
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
 from tqdm import tqdm
-from transformers import get_scheduler
 
 from star import seeding
 from star.config import RegularizerConfig, TrainConfig
 from star.errors import InputError
-from star.models import adapter, distributed, likelihood
+from star.models import adapter, distributed, likelihood, optimizers
 from star.models.batching import Batch, length_batches
 from star.models.distributed import is_main
 from star.models.encoding import TokenRow
@@ -70,7 +70,8 @@ def fit(
 
     Raises:
         InputError: The loss is NaN or infinite; says at which update and on which rows. Or nothing
-            moved: the rate was 0 in every update, or no gradient came to the adapter.
+            moved: the rate was 0 in every update, or no gradient came to the adapter. Or the
+            optimiser is not to be had here.
     """
     state = distributed.state()
     batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps
@@ -78,9 +79,11 @@ def fit(
     epochs, total = _length(len(rows), batch_size, config)
     length = total
     if schedule_rows is not None:
-        length = released_length(schedule_rows, batch_size, config)
-    optimizer = _optimizer(model, adapted, config, regularizer)
-    scheduler = _scheduler(optimizer, config, length, warmup=round(config.warmup_ratio * total))
+        length = optimizers.released_length(schedule_rows, batch_size, config)
+    groups = adapter.parameter_groups(adapted, regularizer)
+    optimizer = optimizers.adamw(groups, config, model.device)
+    warmup = round(config.warmup_ratio * total)
+    scheduler = optimizers.schedule(optimizer, config, length, warmup=warmup)
     result, best = TrainingResult(), None
     bar = tqdm(
         total=total, desc=f"train {round_}", unit="update", leave=False,
@@ -116,7 +119,7 @@ def _update(
     model: LanguageModel,
     adapted: PeftModel,
     rows: list[TokenRow],
-    optimizer: torch.optim.AdamW,
+    optimizer: Optimizer,
     config: TrainConfig,
     regularizer: RegularizerConfig,
 ) -> dict[str, float]:
@@ -154,30 +157,6 @@ def _shuffled(
     order = torch.randperm(len(rows), generator=stream).tolist()
     starts = range(0, len(rows), batch_size)
     return [[rows[i] for i in order[start : start + batch_size]] for start in starts]
-
-
-def _optimizer(
-    model: LanguageModel, adapted: PeftModel, config: TrainConfig, regularizer: RegularizerConfig
-) -> torch.optim.AdamW:
-    # One kernel an update instead of a dozen for each of hundreds of small matrices.
-    fused = model.device.type in ("cpu", "cuda", "mps")
-    groups = adapter.parameter_groups(adapted, regularizer)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-
-
-def _scheduler(
-    optimizer: torch.optim.AdamW, config: TrainConfig, length: int, *, warmup: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return the learning rate's schedule over ``length`` updates."""
-    # transformers' plain "constant" ignores the warm-up.
-    names = {"constant": "constant_with_warmup"}
-    name = names.get(config.lr_scheduler_type, config.lr_scheduler_type)
-    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=length)
-
-
-def released_length(rows: int, batch_size: int, config: TrainConfig) -> int:
-    """Return the updates of the released code's schedule, counted on the test set (fault 6)."""
-    return config.num_train_epochs * (rows // batch_size + 1)
 
 
 def _refuse_infinite(update: Mapping[str, float], round_: int, rows: Sequence[TokenRow]) -> None:

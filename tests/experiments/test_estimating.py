@@ -118,6 +118,8 @@ def test_work_adds_up_and_takes_its_time() -> None:
 def test_bytes_by_hand() -> None:
     assert costs.weight_bytes(STACK, 2.0) == 2 * 208
     assert costs.weight_bytes(STACK, 2.0, four_bit=True) == 128 * (4.127 / 8) + 2 * 80
+    single = costs.weight_bytes(STACK, 2.0, four_bit=True, double=False)
+    assert single == 128 * (4.5 / 8) + 2 * 80
     held = 4 * 32 + 4 * 128  # the adapter, and a copy of the weights it is merged into
     cache = 2 * 2 * 4 * 3 * 7 * 4  # keys and values: layers, width, rows, tokens, bytes
     found = costs.generating_bytes(STACK, rows=3, tokens=7, size=4, merged=True)

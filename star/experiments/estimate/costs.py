@@ -193,13 +193,15 @@ def generated(
     )
 
 
-def weight_bytes(shape: Shape, size: float, *, four_bit: bool = False) -> float:
+def weight_bytes(
+    shape: Shape, size: float, *, four_bit: bool = False, double: bool = True
+) -> float:
     """Return the bytes of the base weights, ``size`` bytes an element.
 
-    Four bits: half a byte an element of the body's matrices and 0.127 bits for its scales (QLoRA,
-    arXiv 2305.14314); all else as it was.
+    Four bits: half a byte an element of the body's matrices and 0.127 bits for its scales, half a
+    bit where these are not quantised too (QLoRA, arXiv 2305.14314); all else as it was.
     """
-    matrices = shape.matrices * ((4 + 0.127) / 8 if four_bit else size)
+    matrices = shape.matrices * ((4 + (0.127 if double else 0.5)) / 8 if four_bit else size)
     return matrices + (shape.parameters - shape.matrices) * size
 
 

@@ -134,7 +134,8 @@ def memory_of(load: Workload, *, on_cpu: bool) -> dict[str, float]:
         parts["generate"] = costs.generating_bytes(
             shape, rows=rows, tokens=width, size=size, merged=load.merged
         )
-    base = costs.weight_bytes(shape, size, four_bit=four_bit)
+    double = config.model.double_quantization
+    base = costs.weight_bytes(shape, size, four_bit=four_bit, double=double)
     libraries = LIBRARIES if on_cpu else 0.0
     peak = base + libraries + max(parts.values())
     return {"weights": base, **parts, "libraries": libraries, "peak": peak}
