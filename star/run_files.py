@@ -15,4 +15,6 @@ BOUGHT = "bought.json"
 EMBEDDINGS = "embeddings.npz"
 ADAPTER = "adapter"
 
+TRACKERS = "trackers"  # a folder beside the rounds', where trackers keep what is theirs
+
 FAILURE = ".failed.txt"  # behind the folder's name, beside it: why a sweep's run failed

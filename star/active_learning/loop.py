@@ -17,6 +17,7 @@ from star.active_learning.rounds import new_round, write_result
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.setup import prepare, start
 from star.active_learning.starting import nothing_to_do
+from star.active_learning.trackers import Trackers
 from star.config import Config
 from star.data.loading import TaskData
 from star.models import distributed
@@ -32,7 +33,10 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
     Raises:
         InputError: Anything the user can mend; complete rounds stay as they are.
     """
-    with RunFolder.open(config, distributed.state()) as folder:
+    with (
+        RunFolder.open(config, distributed.state()) as folder,
+        Trackers(config, folder) as trackers,
+    ):
         if folder.finished:
             return nothing_to_do(folder, config)
         pool, oracle, learner = prepare(config, folder, rows)  # D_U; its answers; M_0
@@ -42,6 +46,7 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
         start(learner, pool, oracle)  # ũ_base
         complete = folder.complete_rounds()
         for t in range(learner.rounds):
+            trackers.update()
             last = t == learner.rounds - 1 or not pool.unlabelled
             if t < complete:  # an interrupted run goes on behind it
                 answers = oracle.label([] if last else folder.stored_query(t, pool))

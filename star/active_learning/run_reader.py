@@ -22,6 +22,7 @@ from star.run_files import (
     ROUNDS,
     SCORES,
     SELECTED,
+    TRAINING,
 )
 
 
@@ -128,6 +129,10 @@ class RunReader:
     def predictions(self, t: int) -> Path:
         """Return the file of round ``t``'s test rows."""
         return self.round_folder(t) / PREDICTIONS
+
+    def training(self, t: int) -> Path:
+        """Return the file of round ``t``'s updates."""
+        return self.round_folder(t) / TRAINING
 
     def adapter(self, t: int) -> Path:
         """Return the folder of round ``t``'s adapter, if it was kept."""

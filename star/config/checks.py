@@ -14,6 +14,7 @@ from star.config.schema import Config, ModelConfig, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
 
+TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow")
 SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
 
 _BOUNDS = {
@@ -39,6 +40,7 @@ def check(config: Config) -> None:
         raise InputError(
             "model.double_quantization=false belongs to model.quantization=nf4, got none"
         )
+    _check_trackers(config.tracking.log_with or [])
     _check_acquisition(config)
     check_modules(MODULES, config.adapter.target_modules)
     if config.train.keep == "best" and config.task.validation_size == 0:
@@ -124,6 +126,15 @@ def _check_shots(config: Config) -> None:
             f"task.num_fewshot={shots} examples are shown of the first pool.initial_size={labels} "
             "labels; lower it, or label more"
         )
+
+
+def _check_trackers(names: list[str]) -> None:
+    for name in names:
+        if name not in TRACKERS and not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+            raise InputError(
+                f"tracking.log_with holds {', '.join(TRACKERS)}, or module:Class of another "
+                f"(accelerate.tracking:AimTracker), got '{name}'{nearest(name, TRACKERS)}"
+            )
 
 
 def check_revision(model: ModelConfig) -> None:

@@ -221,6 +221,11 @@ class TrackingConfig:
     first_rounds: Optional[str] = key(
         None, "folder in which runs of a seed share their first round; null = not shared"
     )
+    log_with: Optional[list[str]] = key(
+        None,
+        "trackers to log to: tensorboard, trackio, wandb, mlflow, or module:Class, a "
+        "GeneralTracker of Accelerate's; null = none",
+    )
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,8 @@ ALIASES = {
     "out_dir": ("output_dir",),
     "save_dir": ("output_dir",),
     "cache": ("tracking.cache_dir",),
+    "report_to": ("tracking.log_with",),
+    "logger": ("tracking.log_with",),
 }
 
 

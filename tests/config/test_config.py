@@ -220,8 +220,8 @@ def other_value(key: str, item: dataclasses.Field) -> str:
         if isinstance(value, float):
             return str(value / 2 or 0.5)
         return str(value + 1)
-    if key == "evaluation.views":
-        return "[full]"
+    if key in ("evaluation.views", "tracking.log_with"):
+        return {"evaluation.views": "[full]", "tracking.log_with": "[wandb]"}[key]
     if str(item.type).startswith("Literal["):
         words = [word.strip(" '") for word in str(item.type)[8:-1].split(",")]
         return next(word for word in words if word != value)
@@ -244,6 +244,7 @@ def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
     # Companions that make the changed value a valid one; the same on both sides of the comparison.
     companions = {
         "model.revision": ["model.name_or_path=org/name"],
+        "model.double_quantization": ["model.quantization=nf4"],
         "task.columns": ["task.name=jsonl"],
         "task.choices": ["task.name=jsonl"],
         "task.verbalizer": ["task.name=classification"],
