@@ -40,7 +40,7 @@ from star.data.task import Answer, Example
 from star.data.tasks.gsm8k import Gsm8k
 from star.data.tasks.own_data import Jsonl
 from star.errors import InputError
-from star.evaluation import evaluate
+from star.evaluation import evaluate, predict
 from star.models import adapter, training
 from star.models.encoding import TokenRow, encode
 from star.models.language_model import LanguageModel
@@ -311,7 +311,7 @@ def test_answers_in_words_are_none_and_right(
     task = Jsonl(TaskConfig(name="jsonl"))
     said, golds = ["blue", "blue", "4", "tom has 7 eggs"], ["red", "7", "red", "7"]
     ids = [row.continuation for row in encode(model.tokenizer, [""] * 4, said, eos=True)]
-    monkeypatch.setattr(evaluate, "generate_scored", lambda *_, **__: (ids, np.full(4, -1.0)))
+    monkeypatch.setattr(predict, "generate_scored", lambda *_, **__: (ids, np.full(4, -1.0)))
     rows = [{"question": f"what {i}", "answer": gold} for i, gold in enumerate(golds)]
     read = {
         digits: evaluate.evaluate(
