@@ -272,7 +272,8 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("space", ["answer", "prompt"])
 @pytest.mark.parametrize("task", TASKS)
 def test_an_example_is_the_same_whatever_its_answer(task: str, space: Any) -> None:
-    assert [f.name for f in dataclasses.fields(Example)] == ["index", "prompt", "choices", "kind"]
+    names = [field.name for field in dataclasses.fields(Example)]
+    assert names == ["index", "prompt", "choices", "kind", "text", "shots"]
     made = TASKS[task](TaskConfig(name=task, trailing_space=space))  # type: ignore[arg-type]
     if task in ROWS:
         row, change = ROWS[task]
