@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from benchmark import __main__ as command
 from benchmark import baselines as slow
-from benchmark import memory, models, timing, training
+from benchmark import memory, models, quantization, timing, training
 from benchmark.lines import Line, Side
 from benchmark.timing import Ratio, in_turn, ratio, seconds_of
 
@@ -305,3 +305,51 @@ def test_random_weights_run(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert command.main(words.split()) == 0
     assert "smollm2-135m" in capsys.readouterr().out
+
+
+# ---- four bits ----------------------------------------------------------------------------------
+
+
+def scheme(name: str, seed: int, base: list[float], full: list[float]) -> dict[str, Any]:
+    return {
+        "scheme": name,
+        "seed": seed,
+        "base": base,
+        "full": full,
+        "test": {"accuracy": 0.5 + seed / 4, "ece": 0.25, "nll": 1.0},
+        "bytes": {"weights": 3 * 2**20, "loading": 2**30, "working": 2**31},
+        "seconds": {"train": 3.0, "score": 2.0, "test": 1.0},
+        "hardware": {"cpu": "a processor", "threads": 1},
+        "computation": {"libraries": {"torch": "2", "bitsandbytes": "1"}},
+    }
+
+
+def test_four_bits_are_compared_with_float32_of_the_same_seed() -> None:
+    rising, falling = [0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]
+    first = scheme("float32", 0, rising, rising)
+    assert quantization.agreement(first, scheme("nf4", 0, falling, rising), 2) == (-1.0, 1.0, 1.0)
+    # Highest first: rows 3 and 2 of the one, 3 and 0 of the other.
+    other = scheme("nf4", 0, rising, [0.3, 0.1, 0.2, 0.4])
+    assert quantization.agreement(first, other, 2)[2] == 0.5
+    settings = {"model": "m", "task": "t", "labels": 6, "epochs": 1, "pool": 4, "test": 9}
+    settings |= {"query_size": 2, "date": "2026-11-27"}
+    runs = [first, other, scheme("float32", 1, falling, rising), scheme("nf4", 1, falling, rising)]
+    *_, plain, four, end = quantization.table(settings, runs).split("\n")
+    assert plain.startswith("| float32 | 1.000 (1.000 to 1.000) |") and end == ""
+    assert "| nf4 | 1.000 (1.000 to 1.000) | 0.700 (0.400 to 1.000) | 0.750 (0.500 to" in four
+    assert "| 0.625 (0.500 to 0.750) |" in four and "| 3 | 1,024 | 2,048 | 3 | 2 | 1 |" in four
+
+
+def test_what_the_comparison_of_four_bits_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(Path(__file__).parents[2] / "configs/quickstart.yaml"), "--output"]
+    for more, line in (
+        ([str(tmp_path / "none")], "error: --output: there is no folder"),
+        ([str(tmp_path), "--seeds", "0,one"], "error: --seeds must be numbers"),
+    ):
+        assert quantization.main([*given, *more]) == 2
+        assert capsys.readouterr().err.startswith(line)
+    (tmp_path / "quantization.json").write_text('{"settings": {}, "runs": []}', encoding="utf-8")
+    assert quantization.main([*given, str(tmp_path)]) == 2
+    assert "has other settings" in capsys.readouterr().err
