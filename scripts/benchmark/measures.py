@@ -18,9 +18,9 @@ from star.acquisition.uncertainty import from_logits
 from star.config import AcquisitionConfig, McDropoutConfig
 from star.data.pool import Oracle
 from star.evaluation.evaluate import Evaluation, evaluate
-from star.models import likelihood
+from star.models import likelihood, mc_dropout
 from star.models.encoding import TokenRow
-from star.models.mc_dropout import Passes
+from star.models.passes import Passes
 
 LONG_AND_SHORT = ("gsm8k", "openbookqa")
 # The ratios of scoring: on which data sets, and which two sides.
@@ -39,7 +39,8 @@ LOSSES_EQUAL = {"float32": 1e-4, "bfloat16": 2e-2}
 
 def drawn(bench: Bench, adapted: Any) -> Passes:
     """Return the MC-dropout passes."""
-    return Passes(adapted, McDropoutConfig(passes=bench.options.passes), seed=0, round_=0)
+    settings = McDropoutConfig(passes=bench.options.passes)
+    return mc_dropout.passes(adapted, settings, seed=0, round_=0)
 
 
 def score(bench: Bench, adapted: Any, rows: Sequence[TokenRow]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class Components:
 
     @cached_property
     def full(self) -> Mapping[str, Array]:
-        """Measure name to (N, S) scores of the fine-tuned model, one an MC-dropout pass."""
+        """Measure name to (N, S) scores of the fine-tuned model, one a pass."""
         return MappingProxyType(self._of("scores").measures("full"))
 
     @property

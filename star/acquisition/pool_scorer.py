@@ -33,7 +33,7 @@ from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes, check_spread
+from star.models.passes import Passes
 from star.models.stored_rows import Ragged, Rows
 from star.models.truncation import Limits, encode_choices, encode_rows
 
@@ -132,11 +132,11 @@ class PoolScorer:
 
         Args:
             indices: (N,) pool indices.
-            passes: The round's MC-dropout passes; ``None`` = one pass without dropout.
+            passes: The round's passes; ``None`` = one pass without dropout.
         """
         view = self._score(self._places(indices), passes, "full")
         if passes is not None:
-            check_spread(np.concatenate([v for k, v in view.sums.items() if k != "bald"]))
+            passes.check_spread(np.concatenate([v for k, v in view.sums.items() if k != "bald"]))
         return view
 
     def base_at(self, indices: Sequence[int]) -> View:

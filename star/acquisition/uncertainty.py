@@ -60,7 +60,7 @@ def bald(log_probs: Tensor) -> Tensor:
     """Return the mutual information of prediction and mask: H(mean p) − mean H(p), in nats.
 
     Args:
-        log_probs: (S, ..., V), one slice for each MC-dropout pass on a shared continuation.
+        log_probs: (S, ..., V), one slice for each pass on a shared continuation.
 
     Returns:
         (...), at least 0 up to rounding. Source: Houlsby et al. 2011 (arXiv 1112.5745); by MC

@@ -25,7 +25,7 @@ from star.config import Config, scored_continuation
 from star.data import loading as tasks
 from star.evaluation.evaluate import Evaluation
 from star.files import atomic_write, read_json, read_npz, write_json, write_npz
-from star.models import distributed
+from star.models import adapter, distributed
 from star.models.training import TrainingResult
 
 VERSION = 2  # of the scores' meaning beside what decides the round
@@ -97,6 +97,7 @@ class FirstRound:
             VERSION,
             round_0=self._key,
             mc_dropout=a.mc_dropout,
+            passes=(a.passes, a.tfb_tolerance),
             scored=scored_continuation(a, tasks.is_choice(self._config.task)),
             clipped=a.entropy_floor and a.combine,
             bald=a.measure == "bald",
@@ -125,7 +126,7 @@ class FirstRound:
 
 def _read_training(place: Path, adapted: PeftModel) -> tuple[TrainingResult, float]:
     told = read_json(place / "round.json")
-    weights, own = load_file(place / "adapter.safetensors"), _weights(adapted)
+    weights, own = load_file(place / "adapter.safetensors"), adapter.weights(adapted)
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
         raise ValueError("another adapter")
     stored = TrainingResult(**told["fit"]), float(told["seconds"])
@@ -140,10 +141,6 @@ def _write_training(
 ) -> None:
     place.mkdir()
     write_json(place / "round.json", {"fit": dataclasses.asdict(result), "seconds": seconds})
-    state = {name: weight.contiguous() for name, weight in _weights(adapted).items()}
+    state = {name: weight.contiguous() for name, weight in adapter.weights(adapted).items()}
     with atomic_write(place / "adapter.safetensors") as file:
         file.write(save(state))
-
-
-def _weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
-    return {n: p.detach() for n, p in adapted.named_parameters() if p.requires_grad}

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from peft import PeftModel
@@ -20,12 +19,15 @@ from star.acquisition.embeddings import Embeddings
 from star.acquisition.pool_scorer import PoolScorer
 from star.acquisition.scores import Scores
 from star.acquisition.strategies import strategy_of
+from star.acquisition.view import View
 from star.active_learning import memory
 from star.active_learning.first_round import FirstRound
+from star.active_learning.fitting import Fitting
 from star.active_learning.memory import Bought
+from star.active_learning.posterior_passes import RoundPasses
 from star.active_learning.query import Query
 from star.active_learning.run_folder import RunFolder
-from star.config import Config, passes_that_differ
+from star.config import Config
 from star.data.loading import Split
 from star.data.pool import Pool
 from star.data.task import Answer, Example, Shot, Task
@@ -34,10 +36,9 @@ from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
 from star.models import adapter, sources, training
 from star.models.embedding import Encoder
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 from star.models.sentence_encoder import SentenceEncoder
 from star.models.shots import shown
-from star.models.truncation import Limits, encode_rows, released_mask
+from star.models.truncation import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Learner:
         self._needs = strategy_of(config.acquisition).needs
         self._base: Evaluation | None = None  # of the base model on the test rows
         self._adapted: PeftModel | None = None
+        self._made: RoundPasses | None = None
         self._lapped = 0.0
 
     def show(self, pool: Pool[Answer]) -> None:
@@ -108,12 +110,12 @@ class Learner:
             )
         config = self.config
         with adapter.fresh(self.model, config.adapter, seed=config.seed, round_=t) as adapted:
-            self._adapted = adapted
+            self._adapted, self._made = adapted, None
             self.seconds, self._lapped = dict.fromkeys(VERBS, 0.0), time.perf_counter()
             try:
                 yield
             finally:
-                self._adapted = None
+                self._adapted = self._made = None
 
     @property
     def adapted(self) -> PeftModel:
@@ -124,14 +126,14 @@ class Learner:
 
     def train(self, pool: Pool[Answer], t: int) -> training.TrainingResult:
         """Train the adapter on all that is labelled: B ← B − γ·(g + βB), A likewise without β."""
-        work = partial(self._train, pool, t)
+        work = partial(self._fitting(pool, t).fit, self.adapted, self.config.seed)
         trained, seconds = self._first_round.train(self.adapted, work) if t == 0 else (work(), None)
         self._lap("train", seconds)
         return trained
 
     def evaluate(self, pool: Pool[Answer], t: int) -> Evaluation:
         """Return the test results, with the calibration of each view that is asked for."""
-        work = partial(self._evaluate, pool.held_out, t)
+        work = partial(self._evaluate, pool, t)
         tested, seconds = self._first_round.evaluate(work) if t == 0 else (work(), None)
         self._lap("evaluate", seconds)
         return tested
@@ -146,7 +148,7 @@ class Learner:
             logger.warning("round %d: %d unlabelled left, all are queried", t, len(indices))
         scores, tokens, seconds = Scores({"index": np.asarray(indices, dtype=np.int64)}), 0, None
         if self.scorer is not None:
-            work = partial(self.scorer.full, indices, passes_of(self.config, self.adapted, t))
+            work = partial(self._full, self.scorer, pool, t)
             full, seconds = self._first_round.full(len(indices), work) if t == 0 else (work(), None)
             scores = self.scorer.scores(indices, full)
             tokens = full.tokens + (self.scorer.base_tokens if t == 0 else 0)
@@ -236,44 +238,29 @@ class Learner:
         self.seconds[verb] = round(now - self._lapped if seconds is None else seconds, 3)
         self._lapped = now
 
-    def _train(self, pool: Pool[Answer], t: int) -> training.TrainingResult:
-        config, labelled, held_out = self.config, pool.labelled, pool.held_out
-        encoded = self._training_rows(labelled)
-        if encoded.truncated:
-            logger.warning("round %d: %d training rows were cut to fit", t, len(encoded.truncated))
-        rows = encoded.rows
-        if config.train.loss_mask == "released":
-            rows = released_mask(self.model, rows, labelled)
-        return training.fit(
-            self.model,
-            self.adapted,
-            rows,
-            config=config.train,
-            regularizer=config.regularizer,
-            seed=config.seed,
-            round_=t,
-            validation=self._training_rows(held_out).rows if held_out else (),
-            schedule_rows=len(self.test) if config.train.schedule_from == "test" else None,
-        )
+    def _fitting(self, pool: Pool[Answer], t: int) -> Fitting:
+        return Fitting(self.config, self.model, self.examples, pool, t, test=len(self.test))
 
-    def _training_rows(self, answers: Mapping[int, Answer]) -> Any:
-        indices = sorted(answers)
-        return encode_rows(
-            self.model,
-            [self.examples[i] for i in indices],
-            [answers[i].target for i in indices],
-            eos=self.config.train.append_eos,
-            max_length=self.config.train.max_length,
-        )
+    def _passes(self, pool: Pool[Answer], t: int) -> RoundPasses:
+        if self._made is None:
+            fitting = self._fitting(pool, t)
+            self._made = RoundPasses(self.config, self.model, self.adapted, t, fitting)
+        return self._made
 
-    def _evaluate(self, held_out: Mapping[int, Answer], t: int) -> Evaluation:
+    def _full(self, scorer: PoolScorer, pool: Pool[Answer], t: int) -> View:
+        passes = self._passes(pool, t)
+        view = scorer.full(pool.unlabelled, passes.passes())
+        return replace(view, tokens=view.tokens + passes.tokens("score"))
+
+    def _evaluate(self, pool: Pool[Answer], t: int) -> Evaluation:
         """Return the test results and the calibration of the views; labels read: bought ones."""
+        held_out = pool.held_out
         tested = self.results(self.test.examples, self.test.answers)
         validation = None
         if held_out:
             validation = self.results([self.examples[i] for i in held_out], list(held_out.values()))
         config = self.config.evaluation
-        passes = passes_of(self.config, self.adapted, t) if "mc" in config.views else None
+        made = self._passes(pool, t) if "mc" in config.views else None
         compared = views.compare(
             self.model,
             self.adapted,
@@ -282,18 +269,12 @@ class Learner:
             limits=self.limits,
             bins=config.ece_bins,
             choice_score=config.choice_score,
-            passes=passes,
+            passes=made.passes() if made else None,
             base=self._base,
             validation=validation,
         )
         parts = [self._base if t == 0 else None, validation]
         tokens = tested.tokens + compared.tokens + sum(part.tokens for part in parts if part)
+        tokens += made.tokens("evaluate") if made else 0
         metrics = {**tested.metrics, "calibration": compared.calibration}
         return replace(tested, metrics=metrics, tokens=tokens, predictions=compared.predictions)
-
-
-def passes_of(config: Config, adapted: PeftModel, t: int) -> Passes | None:
-    """Return the round's MC-dropout passes; ``None`` where none are asked for or can differ."""
-    if not passes_that_differ(config):
-        return None
-    return Passes(adapted, config.acquisition.mc_dropout, seed=config.seed, round_=t)

@@ -29,7 +29,9 @@ def key_of_round_0(config: Config, content: Mapping[str, str] | None = None) -> 
     if starts_cold(config.acquisition):  # by embeddings, whose content is in `content`
         settings["initial"] = [config.acquisition.initial, *_embeddings(config)]
     if "mc" in config.evaluation.views:
-        settings["mc_dropout"] = dataclasses.asdict(config.acquisition.mc_dropout)
+        a = config.acquisition
+        settings["mc_dropout"] = dataclasses.asdict(a.mc_dropout)
+        settings |= {"passes": a.passes, "tfb_tolerance": a.tfb_tolerance}
     libraries = {name: installed(name) for name in ("peft", "accelerate", "numpy")}
     told = None if content is None else dict(content)
     return key(_source(), settings=settings, content=told, libraries=libraries)

@@ -85,4 +85,16 @@ class AcquisitionConfig:
         lt=1,
     )
     base_weight: BaseWeightConfig = field(default_factory=BaseWeightConfig)
+    passes: Literal["dropout", "tfb", "ensemble"] = key(
+        "dropout",
+        "what the S passes of mc_dropout.passes are: masks of the LoRA branch, draws from a "
+        "training-free posterior (TFB), or S adapters trained apart (S trainings a round)",
+        added=True,
+    )
+    tfb_tolerance: float = key(
+        0.003,
+        "passes=tfb: fraction by which the noise may change the training NLL (the authors' 0.3 %)",
+        added=True,
+        gt=0,
+    )
     mc_dropout: McDropoutConfig = field(default_factory=McDropoutConfig)

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 from star.config.acquisition import AcquisitionConfig
 from star.config.derived import encoder_of, needs_scores, starts_cold
 from star.config.keys import fields_of, get, shown
+from star.config.kinds_of_passes import PASSES, check_passes
 from star.config.schema import Config, ModelConfig, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
@@ -47,9 +48,10 @@ def check(config: Config) -> None:
         raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
     scored = needs_scores(config.acquisition) and config.pool.rounds > 1
     if config.train.max_steps == 0 and scored and config.acquisition.mc_dropout.passes > 0:
+        what = PASSES[config.acquisition.passes]
         raise InputError(
-            "train.max_steps=0 leaves the adapter at zero: all MC-dropout passes would be equal; "
-            "set pool.rounds=1 or acquisition.mc_dropout.passes=0"
+            f"train.max_steps=0 leaves the adapter at zero: all {what} would be equal; set "
+            "pool.rounds=1 or acquisition.mc_dropout.passes=0"
         )
     unknown = [view for view in config.evaluation.views if view not in ("base", "full", "mc")]
     if unknown:
@@ -212,6 +214,7 @@ def _check_acquisition(config: Config) -> None:
             f"{a.select}"
         )
     _check_embeddings(a)
+    check_passes(a)
     if not needs_scores(a):
         return
     scheduled = a.base_weight.rounds
@@ -220,7 +223,8 @@ def _check_acquisition(config: Config) -> None:
             f"acquisition.base_weight.rounds={scheduled} ends before pool.rounds="
             f"{config.pool.rounds}; raise it, or null for the run's own"
         )
-    if a.mc_dropout.passes > 0 and config.adapter.lora_dropout == 0:
+    drops = a.passes == "dropout" and a.mc_dropout.passes > 0
+    if drops and config.adapter.lora_dropout == 0:
         raise InputError(
             "acquisition.mc_dropout.passes > 0 with adapter.lora_dropout=0: all passes would be "
             "equal; set lora_dropout > 0 or passes=0"

@@ -74,9 +74,10 @@ def starts_cold(acquisition: AcquisitionConfig) -> bool:
 
 
 def passes_that_differ(config: Config) -> int:
-    """Return S, the MC-dropout passes of a view; 0 where none are asked for or can differ."""
+    """Return S, the passes of a view; 0 where none are asked for or can differ."""
     # Random choice may train without dropout, or not at all; then there is nothing to average.
-    still = not config.adapter.lora_dropout or config.train.max_steps == 0
+    dropout = config.acquisition.passes != "dropout" or config.adapter.lora_dropout
+    still = not dropout or config.train.max_steps == 0
     return 0 if still else config.acquisition.mc_dropout.passes
 
 

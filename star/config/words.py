@@ -191,6 +191,8 @@ ALIASES = {
     "n_initial": ("pool.initial_size",),
     "mc_passes": ("acquisition.mc_dropout.passes",),
     "mc_samples": ("acquisition.mc_dropout.passes",),
+    "members": ("acquisition.mc_dropout.passes",),
+    "epsilon": ("acquisition.tfb_tolerance",),
     "samples": ("acquisition.mc_dropout.passes",),
     "uncertainty": ("acquisition.measure",),
     "random_seed": ("seed",),

@@ -5,10 +5,10 @@ model's uncertainty is a poor guide while the LoRA part is under-trained. Both c
 round by round, on the test split. Confidences:
 
 * ``full`` and ``base``: of each model's own prediction, as ``evaluation.evaluate`` defines them.
-* ``mc``: S dropout passes averaged in probability, p̄ = mean_s p_s. Choices: the prediction is the
-  choice of the largest p̄, which is its confidence. Generated answers: the full model's greedy
-  answer, its confidence p̄, with p_s the whole answer's likelihood (expectation of products:
-  Malinin & Gales 2021, arXiv 2002.07650).
+* ``mc``: the S passes that the round scores with (MC dropout's, TFB's, an ensemble's) averaged in
+  probability, p̄ = mean_s p_s. Choices: the prediction is the choice of the largest p̄, which is its
+  confidence. Generated answers: the full model's greedy answer, its confidence p̄, with p_s the
+  whole answer's likelihood (expectation of products: Malinin & Gales 2021, arXiv 2002.07650).
 * ``shared``: how well base, full and MC confidence in one and the same answer, the full model's,
   tell that model's errors apart. The base's is its opinion of another's answer: neither its
   confidence in its own nor what a strategy acquires with.
@@ -36,7 +36,7 @@ from star.evaluation.predict import confidences
 from star.models import likelihood
 from star.models.adapter import base_model
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
+from star.models.passes import Passes
 from star.models.truncation import Limits, encode_choices
 
 Array = NDArray[np.float64]
@@ -86,7 +86,7 @@ def compare(
         limits: As it was evaluated with.
         bins: Of the calibration errors.
         choice_score: As it was evaluated with.
-        passes: The round's MC-dropout passes; ``None`` leaves ``mc`` out.
+        passes: The round's passes; ``None`` leaves ``mc`` out.
         base: The base model's evaluation of the same questions; ``None`` leaves it out.
         validation: The full view's evaluation of held-out rows; ``None`` = no temperature.
     """

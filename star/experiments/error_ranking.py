@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from star.acquisition.pool_scorer import PoolScorer
 from star.active_learning.cold_start import cold_start
-from star.active_learning.learner import passes_of
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.setup import prepare, start
-from star.config import Config, load
+from star.config import Config, load, passes_that_differ
 from star.data.pool import Oracle
 from star.errors import InputError
 from star.evaluation import ranking
 from star.files import read_npz
-from star.models import saved_adapter, sources
+from star.models import mc_dropout, saved_adapter, sources
 
 Array = NDArray[np.float64]
 
@@ -50,6 +49,11 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     """
     folder = RunFolder(Path(run))  # not to be written
     config = load(folder.config)
+    if config.acquisition.passes != "dropout":  # the others read labels, or train
+        raise InputError(
+            f"{folder.path} has acquisition.passes={config.acquisition.passes}; the passes of "
+            "dropout alone can be drawn again"
+        )
     rounds = _rounds(folder)
     pool, oracle, learner = prepare(config, folder)
     pool.add(oracle.label(folder.initial(pool, config, partial(cold_start, learner))[1]))
@@ -75,7 +79,10 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
         _check_base(learner.scorer, scores, place, config)
         unlabelled = scores["index"].tolist()
         with saved_adapter.load(learner.model, folder.adapter(t)) as adapted:
-            full = test.full(places, passes_of(config, adapted, t)).score(a.measure, a.reduction)
+            passes = None
+            if passes_that_differ(config):
+                passes = mc_dropout.passes(adapted, a.mc_dropout, seed=config.seed, round_=t)
+            full = test.full(places, passes).score(a.measure, a.reduction)
             examples = [learner.examples[i] for i in unlabelled]
             # All of them, as a simulation can; nothing of it is written into the run.
             answers = list(oracle.label(unlabelled).values())

@@ -134,6 +134,11 @@ def layers(adapted: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
+def weights(adapted: nn.Module) -> dict[str, Tensor]:
+    """Return what is trained: every A and B, and a classification head's; by parameter's name."""
+    return {n: p.detach() for n, p in adapted.named_parameters() if p.requires_grad}
+
+
 def is_variant(layer: Any) -> bool:
     """Whether an adapted module computes something else than W·x + s·B·A·x, DoRA for one."""
     return NAME in layer.lora_variant
@@ -173,23 +178,39 @@ def norms(adapted: nn.Module) -> dict[str, float]:
     }
 
 
+@contextmanager
+def aside(model: LanguageModel) -> Iterator[None]:
+    """Take the adapter off for as long as the context lasts, so that another can be put on."""
+    parts, settings = _parts(model), model.causal.peft_config
+    remove(model)
+    try:
+        yield
+    finally:
+        for name, module in parts:
+            model.causal.set_submodule(name, module)
+        model.causal.peft_config = settings
+
+
 def remove(model: LanguageModel) -> None:
     """Take every adapter out, also one that failed half way in; the base is then as it was.
 
     PEFT's own ``unload`` leaves whole modules that an adapter brought (``modules_to_save``).
     """
-    taken: list[str] = []
-    for name, module in list(model.causal.named_modules()):
-        if any(name.startswith(f"{outer}.") for outer in taken):
-            continue
-        if isinstance(module, BaseTunerLayer):
-            model.causal.set_submodule(name, module.get_base_layer())
-        elif isinstance(module, AuxiliaryTrainingWrapper):
-            model.causal.set_submodule(name, module.original_module)
-        else:
-            continue
-        taken.append(name)
+    for name, module in _parts(model):
+        whole = isinstance(module, AuxiliaryTrainingWrapper)
+        base = module.original_module if whole else module.get_base_layer()
+        model.causal.set_submodule(name, base)
     # PEFT leaves its configuration on the module; the next adapter would be taken for a second one.
     if hasattr(model.causal, "peft_config"):
         del model.causal.peft_config
     model.causal.eval().requires_grad_(False)
+
+
+def _parts(model: LanguageModel) -> list[tuple[str, Any]]:
+    """Return (name, module) of all that an adapter put in the place of the base model's modules."""
+    parts: list[tuple[str, Any]] = []
+    for name, module in model.causal.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer, _ in parts)
+        if not inside and isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+            parts.append((name, module))
+    return parts

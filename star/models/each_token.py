@@ -13,7 +13,7 @@ from star.models.batching import Batch
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.likelihood import Array, Reduction, chunks, run_batches
-from star.models.mc_dropout import Passes
+from star.models.passes import Passes
 
 OF_TOKENS = {"token_nll": likelihood.NLL, "token_entropy": "max_entropy"}  # as _reduced calls them
 

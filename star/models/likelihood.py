@@ -3,8 +3,8 @@
 Each quantity is computed once: rows of like length share a batch without padding, the vocabulary
 head is applied at continuation positions only and in chunks, an adapter is merged into the weights
 once a pass. No autograd, no mask of the base model's own: what a row scores depends on the row, the
-weights and, with MC dropout, the pass alone. Memory does not grow with the pool beyond its tokens
-and S sums a measure.
+weights and, where there are passes, the pass alone. Memory does not grow with the pool beyond its
+tokens and S sums a measure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from star.models.batching import Batch, halving, length_batches
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
+from star.models.passes import Passes
 from star.models.stored_rows import lengths_of
 
 Array = NDArray[np.float64]
@@ -55,7 +55,7 @@ def token_scores(
         rows: N rows with a continuation of at least one token.
         reduction: (P, V) logits, which it may overwrite, and the (P,) tokens to names and (P,)
             values.
-        passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
+        passes: Installed passes; ``None`` is one deterministic pass (S = 1).
         over_passes: Also of all passes at once: (S, P, V) log-probabilities to names and (P,)
             values.
         desc: What the bar says, if there is one.
@@ -142,7 +142,7 @@ def choice_scores(
     Args:
         model: With the adapter on or off.
         rows: (N, C) rows; the C rows of an example share its prompt.
-        passes: Installed MC-dropout passes; ``None`` is one deterministic pass (S = 1).
+        passes: Installed passes; ``None`` is one deterministic pass (S = 1).
         desc: What the bar says, if there is one.
     """
     if not rows:

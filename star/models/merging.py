@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from star.models.adapter import NAME, is_variant, layers
@@ -56,14 +56,10 @@ class Merged:
         return self
 
     @torch.no_grad()
-    def set(self, a: Mapping[str, Tensor] | None = None) -> None:
-        """Merge the branches in, with other matrices in the place of A where they are given.
-
-        Args:
-            a: Name of every adapted module to its (r, in) matrix; ``None`` = the adapter's own.
-        """
+    def set(self) -> None:
+        """Merge the branches in, with the A and B that the adapter has now."""
         for name, layer in self._layers.items():
-            lora_a = layer.lora_A[NAME].weight if a is None else a[name]
+            lora_a = layer.lora_A[NAME].weight
             lora_b = layer.lora_B[NAME].weight.to(lora_a.dtype)
             # Conv1D keeps its weight as (in, out): W + (B·A)ᵀ.
             pair = (lora_a.T, lora_b.T) if layer.fan_in_fan_out else (lora_b, lora_a)

@@ -35,14 +35,14 @@ import numpy as np
 from star.config import McDropoutConfig, ModelConfig
 from star.errors import InputError
 from star.files import write_jsonl
-from star.models import likelihood, loading, saved_adapter
+from star.models import likelihood, loading, mc_dropout, saved_adapter
 from star.models.batching import Batching
 from star.models.distributed import is_main
 from star.models.each_token import measured
 from star.models.encoding import TokenRow, encode, truncate
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes, check_spread
+from star.models.passes import Passes
 from star.models.reading import NoSuchAttention
 from star.models.text_rows import CUT, IDS, Row, check_rows, read_rows, without_scores
 from star.outputs import refuse_output
@@ -107,7 +107,8 @@ def score_texts(
     with saved_adapter.load(loaded, adapter) if adapter is not None else nullcontext() as adapted:
         scored = _scored(loaded, rows, places, max_new_tokens, tokens)
         if mc_passes:
-            _add_passes(loaded, scored, Passes(adapted, settings, seed=seed, round_=0), tokens)
+            passes = mc_dropout.passes(adapted, settings, seed=seed, round_=0)
+            _add_passes(loaded, scored, passes, tokens)
     return [row for row, _ in scored]
 
 
@@ -159,7 +160,7 @@ def _add_passes(
     encoded = [tokens for _, tokens in scored]
     with passes.installed():
         sums, each = measured(loaded, encoded, tokens, passes=passes)
-    check_spread(np.concatenate(list(sums.values())))
+    passes.check_spread(np.concatenate(list(sums.values())))
     for name, values in (_measure(sums, encoded) | each).items():
         for (row, _), value in zip(scored, values, strict=True):  # (S,), or (S, T)
             spread = value.std(axis=0, ddof=1) if passes.count > 1 else np.zeros(value.shape[1:])

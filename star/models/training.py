@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from accelerate.utils import reduce
@@ -106,7 +106,7 @@ def fit(
             if validation:
                 value = validation_loss(model, adapted, validation)
                 if config.keep == "best" and value < min(result.validation, default=math.inf):
-                    best, result.kept_epoch = _copy(adapted), epoch
+                    best, result.kept_epoch = deepcopy(adapter.weights(adapted)), epoch
                 result.validation.append(value)
     bar.close()
     _refuse_unmoved(result, round_, config)
@@ -238,7 +238,3 @@ def validation_loss(model: LanguageModel, adapted: PeftModel, rows: Sequence[Tok
     finally:
         set_learning(adapted)
     return float(nll.sum() / sum(len(r.continuation) for r in rows))
-
-
-def _copy(adapted: PeftModel) -> dict[str, Any]:
-    return {n: p.detach().clone() for n, p in adapted.named_parameters() if p.requires_grad}

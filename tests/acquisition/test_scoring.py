@@ -20,12 +20,11 @@ from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import write_npz
-from star.models import adapter, likelihood
+from star.models import adapter, likelihood, mc_dropout
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_choices, encode_rows, truncate_prompts
 
 LIMITS = Limits(max_new_tokens=5)
@@ -119,7 +118,7 @@ def test_each_view_scores_its_own_answer(model: LanguageModel) -> None:
     with tiny.learned(model) as adapted:
         full = made.full([e.index for e in examples], None)
         assert list(full.continuations) == generate(model, prompts, **options)
-        passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+        passes = mc_dropout.passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
         # Dropout scores the answer; it does not make another.
         again = made.full([e.index for e in examples], passes)
         assert again.continuations[:] == full.continuations[:]
@@ -186,7 +185,7 @@ def test_log_probabilities_of_choices_are_told_where_they_are_needed(model: Lang
         )
         made.base()
         with tiny.learned(model) as adapted:
-            passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+            passes = mc_dropout.passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
             scores = made.scores(indices, made.full(indices, passes))
         assert ("base_log_probs" in scores.arrays) == wanted
         if wanted:

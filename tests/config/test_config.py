@@ -522,7 +522,6 @@ def test_any_word_loads_or_is_refused_in_one_line(word: str) -> None:
         ("pool.k", "pool.query_size"),
         ("output", "output_dir"),
         ("rounds", "pool.rounds"),
-        ("acquisition.passes", "acquisition.mc_dropout.passes"),
         ("train.learning_rat", "train.learning_rate"),
         ("train.max_step", "train.max_steps"),
     ],

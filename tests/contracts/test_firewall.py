@@ -27,8 +27,8 @@ from star.data.loading import TASKS
 from star.data.pool import Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
+from star.models import mc_dropout
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 from star.models.stored_rows import Rows
 from star.models.truncation import Limits
 
@@ -137,6 +137,12 @@ def test_nor_where_bought_ones_are_shown(runner: Runner) -> None:
     check_blind(runner, ("acquisition.combine=dynamic", "task.num_fewshot=2"))
 
 
+@pytest.mark.parametrize("kind", ["tfb", pytest.param("ensemble", marks=pytest.mark.slow)])
+def test_nor_by_passes_that_read_the_bought_labels(kind: str, runner: Runner) -> None:
+    words = (f"acquisition.passes={kind}", "acquisition.tfb_tolerance=0.05")
+    check_blind(runner, (*words, "evaluation.views=full"))
+
+
 def test_gold_reads_them_and_the_test_sees_it(runner: Runner) -> None:
     folder = runner(*GOLD)
     initial, first = runs.read(folder / "initial.json")["indices"], runs.queries(folder)[0]
@@ -222,7 +228,10 @@ def test_nobody_reaches_past_the_oracle() -> None:
     # The learner is handed the pool, which has what was bought, and no oracle.
     assert "active_learning/learner.py" not in mentions("oracle")
     assert functions_with("active_learning/learner.py", "answers") == {"fresh_adapter", "_evaluate"}
-    assert functions_with("active_learning/learner.py", "target") == {"_training_rows"}
+    assert functions_with("active_learning/learner.py", "target") == set()
+    # Nor has what trains, and what TFB's noise is measured on: the rows of what is labelled.
+    assert not {"active_learning/fitting.py", "models/tfb.py"} & mentions("oracle")
+    assert functions_with("active_learning/fitting.py", "target") == {"_encoded"}
     tree = TREES["active_learning/learner.py"]
     verbs = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     names = {n.attr for n in ast.walk(verbs["query"]) if isinstance(n, ast.Attribute)}
@@ -311,7 +320,7 @@ def test_a_scorer_needs_no_oracle(tiny_llama: Path, continuation: str) -> None:
     scorer = scorer_of(model, oracle, continuation)
     scorer.base()
     with tiny.learned(model) as adapted:
-        passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+        passes = mc_dropout.passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
         indices = [e.index for e in EXAMPLES]
         scorer.scores(indices, scorer.full(indices, passes))
     assert not any(one is oracle or isinstance(one, Answer) for one in reachable(scorer, model))

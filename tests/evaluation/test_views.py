@@ -15,10 +15,9 @@ from star.data.task import Answer, Example
 from star.data.tasks.own_data import Jsonl
 from star.evaluation import calibration, ranking, temperature, views
 from star.evaluation.evaluate import Evaluation, evaluate
-from star.models import adapter
+from star.models import adapter, mc_dropout
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_choices
 
 LIMITS = Limits(max_new_tokens=4)
@@ -51,7 +50,7 @@ def compared(
     model: LanguageModel, adapted: Any, base: Evaluation | None, choices: bool, **more: Any
 ) -> tuple[Evaluation, views.CalibrationOfViews]:
     tested = judged(model, choices)
-    passes = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1)
+    passes = mc_dropout.passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1)
     found = views.compare(
         model, adapted, world(choices)[1], tested,
         limits=LIMITS, bins=5, passes=passes, base=base, **more,
@@ -62,7 +61,7 @@ def compared(
 
 def each_pass(model: LanguageModel, adapted: Any, row: TokenRow) -> list[float]:
     """Return log p(continuation) under each of the three passes, the row alone."""
-    passes, logs = Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1), []
+    passes, logs = mc_dropout.passes(adapted, McDropoutConfig(passes=3), seed=0, round_=1), []
     with passes.installed():
         for s in range(3):
             passes.select_pass(s)

@@ -108,3 +108,7 @@ def test_what_cannot_be_measured_is_refused(tiny_llama: Path, tmp_path: Path) ->
     other = runs.go(tiny_llama, data, tmp_path / "random", *SMALL, "acquisition.select=random")
     with pytest.raises(InputError, match="random choice scores nothing"):
         error_ranking(other)
+    drawn = ("acquisition.select=random", "acquisition.passes=tfb", "evaluation.views=full")
+    other = runs.go(tiny_llama, data, tmp_path / "tfb", *SMALL, *drawn)
+    with pytest.raises(InputError, match=r"passes=tfb; the passes of dropout alone"):
+        error_ranking(other)

@@ -26,10 +26,9 @@ from star.config import (
     RegularizerConfig,
 )
 from star.errors import InputError
-from star.models import adapter, merging, saved_adapter
+from star.models import adapter, mc_dropout, merging, saved_adapter
 from star.models import loading as models
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 from star.models.targets import LLAMA_PROJECTIONS
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24]])
@@ -450,9 +449,9 @@ def test_dora_is_not_folded_and_has_no_masks_per_token(
     variant(model, tmp_path, use_dora=True, target_modules=["o_proj", "up_proj"])
     with saved_adapter.load(model, tmp_path) as adapted:
         assert not merging.Merged(model.causal).possible
-        Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+        mc_dropout.passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
         with pytest.raises(InputError, match="masks per token cannot act on DoRA"):
-            Passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
+            mc_dropout.passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
 
 
 def test_an_adapted_head_has_no_masks_per_token(model: LanguageModel, tmp_path: Path) -> None:
@@ -461,7 +460,7 @@ def test_an_adapted_head_has_no_masks_per_token(model: LanguageModel, tmp_path: 
         saved_adapter.load(model, tmp_path) as adapted,
         pytest.raises(InputError, match="masks per token cannot act on the output head"),
     ):
-        Passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
+        mc_dropout.passes(adapted, McDropoutConfig(passes=2, masks="token"), seed=0, round_=0)
 
 
 @pytest.mark.parametrize("change", ["bfloat16", "off", "none", "merged"])

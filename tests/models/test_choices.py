@@ -22,10 +22,9 @@ from star.data.tasks.own_data import Jsonl
 from star.errors import InputError
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate
-from star.models import likelihood
+from star.models import likelihood, mc_dropout
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 from star.models.truncation import Limits, encode_choices, truncate_prompts
 
 LIMITS = Limits(max_new_tokens=4)
@@ -118,7 +117,7 @@ def test_every_view_compares_whole_answers(model: LanguageModel) -> None:
 
     with tiny.learned(model, replace(tiny.ADAPTER, lora_dropout=0.4)) as adapted:
         tested = judged(model, NESTED)
-        passes = Passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
+        passes = mc_dropout.passes(adapted, McDropoutConfig(passes=2), seed=0, round_=0)
         rows = views.compare(
             model, adapted, examples, tested, limits=LIMITS, bins=5, passes=passes, base=base
         ).predictions

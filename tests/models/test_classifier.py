@@ -213,6 +213,8 @@ def words(bert: Path, folder: Path, *more: str) -> list[str]:
         ["acquisition.select=random"],
         ["acquisition.measure=margin", "acquisition.mc_dropout.passes=0"],
         ["acquisition.measure=bald"],
+        ["acquisition.measure=bald", "acquisition.passes=tfb"],
+        ["acquisition.measure=bald", "acquisition.passes=ensemble"],
         ["acquisition.select=badge", "acquisition.mc_dropout.passes=0"],
         ["acquisition.select=uherding"],
         ["regularizer.kind=loss", "task.validation_size=4", "train.keep=best"],

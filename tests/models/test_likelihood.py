@@ -18,12 +18,12 @@ from star.acquisition import uncertainty
 from star.config import AdapterConfig, McDropoutConfig, ModelConfig, TaskConfig
 from star.data import loading as tasks
 from star.errors import InputError
-from star.models import likelihood, merging
+from star.models import likelihood, mc_dropout, merging
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
+from star.models.passes import Passes
 from star.models.truncation import encode_rows
 
 ROWS = tiny.random_rows(9, seed=2)
@@ -35,11 +35,15 @@ def model(tiny_llama: Path) -> LanguageModel:
     return tiny.load(tiny_llama)
 
 
+def three(adapted: Any) -> Passes:
+    return mc_dropout.passes(adapted, McDropoutConfig(passes=3), seed=0, round_=0)
+
+
 @pytest.fixture
 def passes(model: LanguageModel) -> Iterator[Passes]:
     with (
         tiny.learned(model) as adapted,
-        Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=0).installed() as passes,
+        three(adapted).installed() as passes,
     ):
         yield passes
 
@@ -171,7 +175,7 @@ def test_one_pass_for_all_choices_has_the_same_masks(
     config = McDropoutConfig(passes=2, masks=masks)  # type: ignore[arg-type]
     with (
         tiny.learned(model) as adapted,
-        Passes(adapted, config, seed=0, round_=0).installed() as passes,
+        mc_dropout.passes(adapted, config, seed=0, round_=0).installed() as passes,
     ):
         groups = choices_of("last")
         once = likelihood.choice_log_probs(model, groups, passes=passes)
@@ -243,7 +247,7 @@ def test_every_shortcut_keeps_the_scores(dtype: Any, monkeypatch: pytest.MonkeyP
         fast.batching = Batching(batch_size)
         with (
             tiny.learned(fast, AdapterConfig(r=8, lora_alpha=8), scale=0.05) as adapted,
-            Passes(adapted, McDropoutConfig(passes=3), seed=0, round_=0).installed() as passes,
+            three(adapted).installed() as passes,
         ):
             return likelihood.token_scores(fast, rows, reduction, passes=passes)
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from star.config import McDropoutConfig
 from star.errors import InputError
-from star.models import adapter, likelihood
+from star.models import adapter, likelihood, mc_dropout
 from star.models.batching import Batch, Batching, lay_out
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes, check_spread
+from star.models.passes import Passes
 from star.seeding import derive
 
 ROWS = tiny.random_rows(7, seed=1)
@@ -42,7 +42,7 @@ def passes_of(
     adapted: Any, masks: str, *, seed: int = 0, round_: int = 0, count: int = 3
 ) -> Passes:
     config = McDropoutConfig(passes=count, masks=masks)  # type: ignore[arg-type]
-    return Passes(adapted, config, seed=seed, round_=round_)
+    return mc_dropout.passes(adapted, config, seed=seed, round_=round_)
 
 
 def score(
@@ -142,12 +142,12 @@ def test_passes_differ_once_b_is_not_0(model: LanguageModel, masks: str) -> None
             scores = score(model, passes)
             assert (scores == scores[:, :1]).all()
             with pytest.raises(InputError, match="all 3 MC-dropout passes gave equal scores"):
-                check_spread(scores)
+                passes.check_spread(scores)
         tiny.learn(adapted)
         with passes_of(adapted, masks).installed() as passes:
             scores = score(model, passes)
         assert (np.abs(np.diff(scores, axis=1)) > 1e-3).all()
-        check_spread(scores)
+        passes.check_spread(scores)
 
 
 @KINDS
@@ -316,9 +316,10 @@ def test_a_forward_pass_that_was_not_announced_is_a_fault(
             model.hidden(torch.tensor([[1, 2, 3]]))
 
 
-def test_check_spread() -> None:
-    check_spread(np.zeros((0, 3)))
-    check_spread(np.ones((4, 1)))
-    check_spread(np.array([[1.0, 1.0], [1.0, 2.0]]))
+def test_check_spread(adapted: Any) -> None:
+    passes = passes_of(adapted, "consistent")
+    passes.check_spread(np.zeros((0, 3)))
+    passes.check_spread(np.ones((4, 1)))
+    passes.check_spread(np.array([[1.0, 1.0], [1.0, 2.0]]))
     with pytest.raises(InputError, match="all 2"):
-        check_spread(np.array([[1.0, 1.0], [2.0, 2.0]]))
+        passes.check_spread(np.array([[1.0, 1.0], [2.0, 2.0]]))

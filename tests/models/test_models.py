@@ -18,12 +18,11 @@ from safetensors.torch import load_file, save_file
 from star.acquisition import uncertainty
 from star.config import McDropoutConfig, ModelConfig, RegularizerConfig, TrainConfig
 from star.errors import InputError
-from star.models import adapter, likelihood, training
+from star.models import adapter, likelihood, mc_dropout, training
 from star.models import loading as models
 from star.models.encoding import encode
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
-from star.models.mc_dropout import Passes
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24], [1, 30, 31, 32, 0, 0]])
 
@@ -256,7 +255,7 @@ def test_a_compiled_model_computes_the_same(tiny_llama: Path) -> None:
             )
         mc = McDropoutConfig(passes=2)
         with tiny.learned(model) as adapted:  # a second adapter in the compiled layers
-            with Passes(adapted, mc, seed=0, round_=0).installed() as passes:
+            with mc_dropout.passes(adapted, mc, seed=0, round_=0).installed() as passes:
                 one = likelihood.token_scores(model, rows, uncertainty.from_logits, passes=passes)
             scores.append(one["max_entropy"])
             answers = generate(model, [r.prompt for r in rows], max_new_tokens=5)

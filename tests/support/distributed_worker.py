@@ -11,12 +11,11 @@ import tiny
 
 from star.acquisition import uncertainty
 from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
-from star.models import adapter, training
+from star.models import adapter, mc_dropout, tfb, training
 from star.models.batching import Batching
 from star.models.distributed import collect, is_main, leave, share, state
 from star.models.generation import generate
 from star.models.likelihood import choice_log_probs, token_scores
-from star.models.mc_dropout import Passes
 
 # Seven: no even split, and the last update has rows for one process of two alone.
 ROWS = tiny.random_rows(7, seed=6)
@@ -29,7 +28,7 @@ def results(folder: str, *, processes: int) -> dict[str, object]:
     with tiny.learned(model) as adapted:
         plain = token_scores(model, ROWS, uncertainty.from_logits)
         config = McDropoutConfig(passes=2, masks="token")
-        with Passes(adapted, config, seed=0, round_=0).installed() as passes:
+        with mc_dropout.passes(adapted, config, seed=0, round_=0).installed() as passes:
             noisy = token_scores(
                 model,
                 ROWS,
@@ -37,7 +36,9 @@ def results(folder: str, *, processes: int) -> dict[str, object]:
                 passes=passes,
                 over_passes=lambda logs: {"bald": uncertainty.bald(logs)},
             )
+        searched = tfb.search(model, tfb.Posterior(adapted, seed=0, round_=0), ROWS, 0.01)
         found: dict[str, object] = {
+            "sigma": searched.sigma,
             "plain": {name: value.tolist() for name, value in plain.items()},
             "noisy": {name: value.tolist() for name, value in noisy.items()},
             "choices": choice_log_probs(model, choices).tolist(),

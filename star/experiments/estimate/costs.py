@@ -56,7 +56,7 @@ class Work:
     Attributes:
         tokens: Logical work, as ``result.json`` counts it.
         forward: FLOPs of forward passes without dropout, the adapter on or off.
-        sampled: FLOPs of forward passes under MC dropout.
+        sampled: FLOPs of forward passes under MC dropout, or of other passes.
         train: FLOPs of updates.
         decode: FLOPs of generated tokens after the first of each row.
         steps: Forward passes that generate them, each one token a row of a batch.

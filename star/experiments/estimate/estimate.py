@@ -37,10 +37,12 @@ from star.models import mc_dropout, targets
 
 KINDS = {
     "forward": "forward passes without dropout",
-    "sampled": "forward passes under MC dropout",
+    "sampled": "forward passes",
     "train": "updates",
     "generate": "generating answers",
 }
+
+PASSES = {"dropout": "under MC dropout", "tfb": "under TFB", "ensemble": "of an ensemble"}
 
 
 def estimate(
@@ -103,6 +105,7 @@ def _named(load: Workload, device: str) -> dict[str, Any]:
         "device": device,
         "task": config.task.name,
         "strategy": strategy_name(config),
+        "passes": config.acquisition.passes,
         "config_hash": config_hash(config),
         "pool": len(load.indices),
         "test": len(load.test.prompts),
@@ -221,7 +224,7 @@ def table(found: dict[str, Any]) -> str:
             f"{_time(part['seconds']):>14}"
         )
     r = found["rates"]
-    speeds = [f"scoring {_si(r['forward'])}", f"under MC dropout {_si(r['sampled'])}"]
+    speeds = [f"scoring {_si(r['forward'])}", f"{PASSES[found['passes']]} {_si(r['sampled'])}"]
     speeds = [*speeds, f"training {_si(r['train'])}FLOP/s"]
     if found["kinds"]["generate"]:
         speeds.append(f"a step of generation {_si(r['step'])}s and {_si(r['new'])}s a row")
@@ -229,10 +232,11 @@ def table(found: dict[str, Any]) -> str:
     fixed = " + ".join(said[name] for name in ("weights", "libraries") if name in said)
     parts = ", ".join(said[name] for name in ("train", "score", "generate") if name in said)
     top = max(found["kinds"], key=lambda kind: found["kinds"][kind])
+    what = f"{KINDS[top]} {PASSES[found['passes']]}" if top == "sampled" else KINDS[top]
     share = found["kinds"][top] / max(total["seconds"], 1e-12)
     lines += [
         "",
-        f"most of the time: {KINDS[top]} ({share:.0%})",
+        f"most of the time: {what} ({share:.0%})",
         f"peak memory: about {_si(m['peak'])}B = {fixed} + the largest of {parts}",
         f"rates: {', '.join(speeds)}",
         *(f"note: {note}" for note in found["notes"]),

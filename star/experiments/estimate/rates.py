@@ -11,19 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from peft import PeftModel
 
 from star.acquisition.uncertainty import from_logits
 from star.data.task import Example
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Work
 from star.experiments.estimate.workload import Workload
-from star.models import adapter, training
+from star.models import adapter, mc_dropout, training
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
 from star.models.generation import generate
 from star.models.language_model import LanguageModel
 from star.models.likelihood import token_scores
-from star.models.mc_dropout import Passes
+from star.models.passes import Passes
 from star.models.truncation import encode_rows
 
 SECONDS = 2.0  # that one measurement shall take at least
@@ -37,7 +38,7 @@ class Rates:
 
     Attributes:
         forward: FLOP/s of forward passes without dropout.
-        sampled: FLOP/s of forward passes under MC dropout.
+        sampled: FLOP/s of forward passes under MC dropout, or of other passes.
         train: FLOP/s of updates.
         step: Seconds of a decoding step, however many rows are in it.
         new: Seconds more for each row, that is, for each new token.
@@ -108,8 +109,7 @@ def measure(load: Workload, model: LanguageModel, examples: Sequence[Example]) -
     with adapter.fresh(model, config.adapter, seed=config.seed, round_=0) as adapted:
         forward = sampled = train = _rate(lambda count: score(count, None))
         if work.sampled:
-            settings = replace(config.acquisition.mc_dropout, passes=load.passes)
-            with Passes(adapted, settings, seed=0, round_=0).installed() as passes:
+            with _drawn(load, adapted).installed() as passes:
                 sampled = _rate(lambda count: score(count, passes))
         step, new = 0.0, 0.0
         if work.new:
@@ -120,6 +120,14 @@ def measure(load: Workload, model: LanguageModel, examples: Sequence[Example]) -
     if work.new and not step + new:  # every answer was over at once: nothing to be timed
         new = costs.forward_flops(load.shape, 1, 1) / forward
     return Rates(forward, sampled, train, step, new)
+
+
+def _drawn(load: Workload, adapted: PeftModel) -> Passes:
+    """Return as many passes as the run has; what a pass costs is the same in all sub-networks."""
+    settings = replace(load.config.acquisition.mc_dropout, passes=load.passes)
+    if load.config.acquisition.passes == "dropout":
+        return mc_dropout.passes(adapted, settings, seed=0, round_=0)
+    return Passes(adapted, load.passes, lambda _: {}, kind=load.config.acquisition.passes)
 
 
 def _sample(

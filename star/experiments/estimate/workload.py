@@ -23,7 +23,7 @@ from star.data.pool import Pool, first_labels
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows, with_shots
-from star.models import targets
+from star.models import targets, tfb
 from star.models.language_model import LanguageModel
 from star.models.merging import is_mergeable
 from star.models.reading import DTYPES
@@ -107,7 +107,7 @@ class Workload:
         views = self.config.evaluation.views
         work = self._evaluate(self.test, full=True) + self._evaluate(self.held, full=True)
         if "mc" in views and self.passes:
-            work += self._again(self.test, self.beside(self.passes))
+            work += self._again(self.test, self.beside(self.passes)) + self._made(t)
         if "base" in views and not self.chosen:  # the base model's confidence in the full's answer
             work += costs.scored(self.shape, self.test.prompts, self.test.answers)
         return work
@@ -116,7 +116,22 @@ class Workload:
         """Return the work of scoring round ``t``; the base model's scoring is apart."""
         if self.continuation is None or t == len(self.rounds) - 1:
             return Work()
-        return self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
+        work = self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
+        made = self.passes and "mc" not in self.config.evaluation.views
+        return work + self._made(t) if made else work
+
+    def _made(self, t: int) -> Work:
+        """Return the work of making round ``t``'s passes: at most, of what TFB tries."""
+        kind = self.config.acquisition.passes
+        if kind == "ensemble":
+            trained = self.train(t)
+            return sum([trained] * (self.passes - 1), Work())
+        if kind == "dropout":
+            return Work()
+        tokens, answers = self.rows[:, self._places(self.rounds[t].trained)]
+        flops = costs.forward_flops(self.shape, tokens - 1, answers, adapter=self.beside())
+        draws = tfb.DRAWS * tfb.SEARCHES
+        return Work((1 + draws) * float(tokens.sum()), forward=flops, sampled=draws * flops)
 
     def base(self) -> dict[str, Work]:
         """Return the work that is done once: evaluating and scoring with the base model."""
