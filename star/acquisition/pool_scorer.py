@@ -64,7 +64,7 @@ class PoolScorer:
         *,
         config: AcquisitionConfig,
         limits: Limits,
-        oracle: Oracle[Answer],
+        oracle: Oracle[Answer] | None,
         cache: Path | None = None,
         log_probs: bool = False,
     ) -> None:
@@ -92,6 +92,7 @@ class PoolScorer:
                 texts, reserve = None, limits.max_new_tokens
                 if config.continuation == "gold":
                     asked = [e.index for e in part]
+                    assert oracle is not None  # people have no answer in advance; see checks
                     answers = oracle.label_all(asked, reason="continuation=gold")
                     texts, reserve = [answer.target for answer in answers], 0
                 fitted = encode_rows(model, part, texts, reserve=reserve)

@@ -50,7 +50,7 @@ class Contents:
         """
         named: dict[str, Any] = {
             "strategy": config.acquisition.strategy,
-            "data": [asdict(config.task), config.task.draw == "seeded" and config.seed],
+            "data": [asdict(config.task), _draws(config) and config.seed],
             "model": [
                 config.model.name_or_path,
                 config.model.revision,
@@ -71,6 +71,11 @@ class Contents:
         if isinstance(known, InputError):
             raise known
         return known
+
+
+def _draws(config: Config) -> bool:
+    """Whether the seed says which rows there are."""
+    return config.task.draw == "seeded" or config.task.test_size is not None
 
 
 def _data(config: Config) -> str | None:

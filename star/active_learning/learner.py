@@ -24,12 +24,13 @@ from star.active_learning import memory
 from star.active_learning.first_round import FirstRound
 from star.active_learning.fitting import Fitting
 from star.active_learning.memory import Bought
+from star.active_learning.people import Provenance
 from star.active_learning.posterior_passes import RoundPasses
 from star.active_learning.query import Query
 from star.active_learning.run_folder import RunFolder
 from star.config import Config
-from star.data.loading import Split
 from star.data.pool import Pool
+from star.data.split import Split
 from star.data.task import Answer, Example, Shot, Task
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
@@ -48,19 +49,17 @@ VERBS = ("train", "evaluate", "score")  # of a round, as its seconds and tokens 
 class Learner:
     """A base model in memory, with one adapter at a time, and all that a round does with it.
 
-    The verbs of a round, in their order: :meth:`fresh_adapter`, inside it :meth:`train`,
-    :meth:`evaluate`, :meth:`query`. They take the pool, which has no answer but those bought.
+    Its verbs in order: :meth:`fresh_adapter`, inside it :meth:`train`, :meth:`evaluate`,
+    :meth:`query`. They take the pool, which has no answer but those bought.
 
     Attributes:
-        config: Of the run.
-        model, task: The base model, and what it is asked.
+        config, model, task: Of the run; the base model; what it is asked.
         examples: All questions of the pool by their indices, without answers.
         test: Questions and answers that every round is tested on.
         scorer: Of the pool's examples; ``None``: the strategy looks at no scores.
         shots: What is shown before prompts; see :meth:`show`.
-        rounds: R, the number of trainings.
-        seconds: Of this round's verbs so far; where the first round is shared, of the run that did
-            the work.
+        rounds, provenance: R, the number of trainings; where labels that people gave are from.
+        seconds: Of this round's verbs so far; of a shared first round, those of who did the work.
     """
 
     def __init__(
@@ -75,10 +74,11 @@ class Learner:
         first_round: FirstRound,
         rounds: int,
         sentences: SentenceEncoder | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         self.config, self.model, self.rounds = config, model, rounds
         self.examples: Mapping[int, Example] = {example.index: example for example in examples}
-        self.test = test
+        self.test, self.provenance = test, provenance
         self.scorer: PoolScorer | None = None
         self.shots: list[Shot] = []
         self.limits = Limits.of(config.evaluation)

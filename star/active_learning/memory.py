@@ -175,6 +175,11 @@ def _prompts(run: Path, config: Config) -> dict[int, str]:
 
 def _answers(folder: RunReader, config: Config, t: int) -> dict[int, str]:
     """Return pool index → answer of what round ``t`` was trained on, in the order it was bought."""
+    told = folder.labels(t)
+    if told is not None:
+        trained = _labelled(folder, t)
+        label_of = dict(zip(told["index"], told["label"], strict=True))
+        return {i: label_of[i] for i in trained}
     pool = _data(folder.path, config).pool
     golds = {e.index: a.gold for e, a in zip(pool.examples, pool.answers, strict=True)}
     return {i: golds[i] for i in _labelled(folder, t)}
@@ -182,7 +187,9 @@ def _answers(folder: RunReader, config: Config, t: int) -> dict[int, str]:
 
 def _labelled(folder: RunReader, t: int) -> list[int]:
     """Return the pool indices that round ``t`` was trained on, in the order they were bought."""
-    initial = folder.stored_initial()
+    initial, told = folder.stored_initial(), folder.labels(t)
+    if told is not None:
+        return [i for i in told["index"] if i not in set(initial.get("validation", ()))]
     bought = [i for i in initial["indices"] if i not in set(initial.get("validation", ()))]
     for s in range(t):
         bought += folder.selected(s)

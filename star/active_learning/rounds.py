@@ -17,7 +17,8 @@ from star.active_learning.memory import Bought
 from star.active_learning.query import NO_QUERY, Query
 from star.active_learning.run_folder import ROOM, RunFolder
 from star.config import Config, config_hash, label_free, load, strategy_name, to_yaml
-from star.data.pool import Pool
+from star.data.pool import LabelsMissing, Pool
+from star.data.split import Split
 from star.errors import InputError
 from star.evaluation import learning_curves
 from star.evaluation.classification import balance
@@ -28,6 +29,7 @@ from star.run_files import (
     ADAPTER,
     CONFIG,
     ENVIRONMENT,
+    LABELS,
     METRICS,
     PREDICTIONS,
     SCORES,
@@ -58,6 +60,7 @@ class Round:
         test: What the test gave.
         query: What was chosen after it; stays :data:`NO_QUERY` in the last round.
         bought: How it answered what the query bought; ``None``: no strategy needs to know.
+        labels: What it is trained and tested on; ``None``: the data's labels, which do not change.
         seconds: Of each verb.
     """
 
@@ -70,6 +73,7 @@ class Round:
     test: Evaluation = field(init=False)
     query: Query = NO_QUERY
     bought: Bought | None = None
+    labels: dict[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -103,19 +107,36 @@ class Round:
 def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> Iterator[Round]:
     """Yield round ``t``, to be filled in; a clean exit writes it, whole or not at all, and says it.
 
-    To be used inside ``learner.fresh_adapter(t)``, whose adapter may be kept.
+    To be used inside ``learner.fresh_adapter(t)``, whose adapter may be kept. Where people answer,
+    the answers to its query are missing; the round is written before that is told.
 
     Raises:
         InputError: A full disk, say; what is complete stays as it is.
+        LabelsMissing: Whoever labels is to decide now.
     """
     with folder.new_round(t) as place:
         shots = [shot.index for shot in learner.shots[: learner.config.task.num_fewshot]]
         round_ = Round(t, learner.rounds, pool.label_count, shots, _balance(learner, pool))
-        yield round_
+        round_.labels, missing = _labels(learner, pool), None
+        try:
+            yield round_
+        except LabelsMissing as error:  # people answer its query later; the round itself is whole
+            missing = error
         round_.seconds = learner.seconds
         if folder.write:
             write_round(place, round_, learner)
     log_round(round_)
+    if missing is not None:
+        raise missing
+
+
+def _labels(learner: Learner, pool: Pool[Any]) -> dict[str, Any] | None:
+    """Return what people's labels a round is trained and tested on."""
+    if learner.provenance is None:
+        return None
+    test = learner.test if learner.config.task.test_size else Split([], [])
+    tested = {e.index: a for e, a in zip(test.examples, test.answers, strict=True)}
+    return learner.provenance.record({**pool.labelled, **pool.held_out}, tested)
 
 
 def _balance(learner: Learner, pool: Pool[Any]) -> dict[str, Any]:
@@ -144,6 +165,8 @@ def write_round(place: Path, round_: Round, learner: Learner) -> None:
             query.scores.save(place / SCORES, **decided, label_free=free)
         if query.indices:
             write_json(place / SELECTED, {"indices": query.indices})
+        if round_.labels is not None:
+            write_json(place / LABELS, round_.labels)
         memory.write(place, round_.bought, query.embeddings)
         if kept == "all" or (last and kept == "last"):
             learner.save_adapter(place / ADAPTER)

@@ -23,7 +23,17 @@ from star.checksums import damaged
 from star.config import hash_of_file
 from star.errors import InputError
 from star.files import read_json, read_npz
-from star.run_files import CONFIG, ENVIRONMENT, INITIAL, METRICS, RESULT, ROUNDS, SCORES, SELECTED
+from star.run_files import (
+    CONFIG,
+    ENVIRONMENT,
+    INITIAL,
+    LABELS,
+    METRICS,
+    RESULT,
+    ROUNDS,
+    SCORES,
+    SELECTED,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +59,7 @@ def check_run(run: Path, *, adapters: bool = False) -> None:
     labelled = set(_check_initial(run, begun=bool(rounds)))
     measured = []
     for t, place in enumerate(rounds):
+        labelled = _check_labels(place, labelled)
         metrics = _check_metrics(place, t, len(labelled))
         asked = _check_query(place, metrics, labelled, last=t == len(rounds) - 1)
         labelled |= set(asked)
@@ -187,6 +198,12 @@ def _check_initial(run: Path, *, begun: bool) -> list[int]:
     if not set(_indices(path, {"validation": [], **content}, "validation")) <= set(indices):
         raise damaged(path, "holds out rows that are not among its indices")
     return indices
+
+
+def _check_labels(place: Path, labelled: set[int]) -> set[int]:
+    """Return what a round is trained on: where people label, what they had decided by then."""
+    path = place / LABELS
+    return set(_indices(path, _mapping(path), "index")) if path.exists() else labelled
 
 
 def _check_metrics(place: Path, t: int, labelled: int) -> dict[str, Any]:

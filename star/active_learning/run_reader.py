@@ -16,6 +16,7 @@ from star.run_files import (
     ENVIRONMENT,
     FAILURE,
     INITIAL,
+    LABELS,
     METRICS,
     PREDICTIONS,
     RESULT,
@@ -121,6 +122,11 @@ class RunReader:
     def selected_file(self, t: int) -> Path:
         """Return the file of the query after round ``t``; none after the last."""
         return self.round_folder(t) / SELECTED
+
+    def labels(self, t: int) -> Any:
+        """Return what people's labels round ``t`` was trained on; ``None``: those of the data."""
+        path = self.round_folder(t) / LABELS
+        return read_json(path) if path.exists() else None
 
     def scores(self, t: int) -> Path:
         """Return the file of the arrays that the query after round ``t`` was decided by."""

@@ -13,12 +13,14 @@ from star.acquisition.user_function import fingerprint
 from star.active_learning import contents
 from star.active_learning.first_round import FirstRound
 from star.active_learning.learner import Learner
+from star.active_learning.people import People, Provenance, people
 from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
 from star.config import Config, encoder_of, own_strategy, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
+from star.data.split import Split
 from star.data.task import Answer
 from star.errors import InputError
 from star.models import classifier, distributed, mc_dropout, optimizers, sources, targets
@@ -32,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 def prepare(
     config: Config, folder: RunFolder, rows: tasks.TaskData | None = None
-) -> tuple[Pool[Answer], Oracle[Answer], Learner]:
+) -> tuple[Pool[Answer], Oracle[Answer] | People, Learner]:
     """Return the pool, all unlabelled, its answers behind the oracle, and the learner.
 
     Data and model are loaded, prompts cut by the truncation rule. The learner waits for the first
@@ -56,10 +58,16 @@ def prepare(
     logger.info("%s: %r", whose, data.task.prompt.text)
     for note in data.notes:
         logger.warning("%s", note)
+    oracle, tested, provenance = _oracle(config, folder, data)
+    if provenance is not None and "history" in strategy_of(config.acquisition).needs:
+        raise InputError(
+            "task.oracle=people answers after the round, and this strategy asks how its model "
+            "answered what was bought; set another acquisition.select or .strategy"
+        )
     encoder = encoder_of(config.acquisition)
     sentences = None if encoder is None else SentenceEncoder(encoder, config)
     model = _load_model(config, folder, data, source, sentences)
-    examples, test, cut = questions_that_fit(config, model, data.pool.examples, data.test.examples)
+    examples, test, cut = questions_that_fit(config, model, data.pool.examples, tested.examples)
     for line in cut:
         logger.warning("%s", line)
     if closes_choices(model, examples) and not config.train.append_eos:
@@ -70,23 +78,38 @@ def prepare(
     pool: Pool[Answer] = Pool([example.index for example in examples])
     first = config.pool.initial_size + config.task.validation_size
     data.require(first, len(examples))  # before hours of scoring
-    answers = zip(data.pool.examples, data.pool.answers, strict=True)
-    oracle = Oracle({example.index: answer for example, answer in answers})
     learner = Learner(
         config,
         model,
         data.task,
         examples=examples,
-        test=tasks.Split(test, data.test.answers),
+        test=Split(test, tested.answers),
         folder=folder,
         first_round=FirstRound(config, _content(config, model, data, sentences)),
         rounds=_rounds(config, folder, len(examples)),
         sentences=sentences,
+        provenance=provenance,
     )
     return pool, oracle, learner
 
 
-def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer]) -> None:
+def _oracle(
+    config: Config, folder: RunFolder, data: tasks.TaskData
+) -> tuple[Oracle[Answer] | People, Split, Provenance | None]:
+    """Return who answers, the test questions with their answers, where people's labels are from.
+
+    Raises:
+        LabelsMissing: The test rows are to be labelled first.
+    """
+    if config.task.oracle == "data":
+        answers = zip(data.pool.examples, data.pool.answers, strict=True)
+        return Oracle({example.index: answer for example, answer in answers}), data.test, None
+    oracle = people(config, folder, data)
+    tested = data.test if data.test.answers else oracle.test(data.test.examples)
+    return oracle, tested, Provenance(oracle.decided.newest, oracle.decided.count)
+
+
+def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People) -> None:
     """Make the learner ready for its rounds, once the first labels are bought and no others.
 
     What is shown of them stands before the prompts; then the base view is scored, while no adapter
@@ -113,7 +136,7 @@ def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer]) -> None:
         examples,
         config=a,
         limits=learner.limits,
-        oracle=oracle,
+        oracle=oracle if isinstance(oracle, Oracle) else None,
         cache=sources.cache_root(config.tracking.cache_dir),
         log_probs="log_probs" in needs,
     )

@@ -24,6 +24,7 @@ from star.config.keys import describe, fields_of, get
 from star.config.reading import PRESETS, hash_of_file, load, preset_path, to_yaml
 from star.config.schema import (
     AdapterConfig,
+    AnnotationConfig,
     Config,
     EvaluationConfig,
     ModelConfig,

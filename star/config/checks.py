@@ -11,6 +11,7 @@ from star.config.acquisition import AcquisitionConfig
 from star.config.derived import encoder_of, needs_scores, starts_cold
 from star.config.keys import fields_of, get, shown
 from star.config.kinds_of_passes import PASSES, check_passes
+from star.config.people import check_people
 from star.config.schema import Config, ModelConfig, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
@@ -63,6 +64,7 @@ def check(config: Config) -> None:
             f"train.lr_scheduler_type=linear, got {t.lr_scheduler_type}"
         )
     _check_task(config.task)
+    check_people(config)
     if config.task.chat_template:
         _check_chat(config)
     if config.task.num_fewshot:

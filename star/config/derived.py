@@ -13,7 +13,7 @@ from star.config.acquisition import AcquisitionConfig
 from star.config.keys import fields_of
 from star.config.schema import Config
 
-NOT_IN_HASH = ("output_dir", "run_name", "tracking")
+NOT_IN_HASH = ("output_dir", "run_name", "tracking", "annotation")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
 NEEDS_NO_SCORES = ("random", "k_center", "typiclust", "maxherding")
 
@@ -107,7 +107,8 @@ def as_said(config: Config) -> Config:
 def config_hash(config: Config) -> str:
     """Return 16 hex digits of all that decides a run's result.
 
-    Where the output goes and what is kept (``output_dir``, ``run_name``, ``tracking``) is left out.
+    Where the output goes and what is kept (``output_dir``, ``run_name``, ``tracking``) is left out,
+    and so is when people have answered enough (``annotation``).
     What ``auto`` means follows from the model: a run's own ``config.yaml``, which has it, is the
     same configuration.
     """
@@ -119,6 +120,10 @@ def hash_of(tree: Mapping[str, Any]) -> str:
 
     Keys that are younger than committed results are left out where they stand at their default.
     """
+    task = tree.get("task")
+    if isinstance(task, Mapping) and task.get("oracle") == "people":
+        # Its rows lie in its folder, wherever that is moved.
+        tree = {**tree, "task": {k: v for k, v in task.items() if k != "data_dir"}}
     tree = _without_added({k: v for k, v in tree.items() if k not in NOT_IN_HASH})
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 

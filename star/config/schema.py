@@ -59,6 +59,18 @@ class TaskConfig:
         None, "use so many rows of the test split, the first ones where draw is fixed", ge=1
     )
     test_split: str = key("test", "name of the split that is evaluated")
+    test_size: Optional[int] = key(
+        None,
+        "evaluate so many rows of the pool, drawn at random and left out of it; null = test_split",
+        added=True,
+        ge=1,
+    )
+    oracle: Literal["data", "people"] = key(
+        "data",
+        "who answers: the rows themselves, or people, whose decisions are in the run folder (star "
+        "init)",
+        added=True,
+    )
     validation_size: int = key(
         0, "train rows labelled at the start and held out from training; they count as labels", ge=0
     )
@@ -212,6 +224,22 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class AnnotationConfig:
+    min_new_labels: Optional[int] = key(
+        None, "labels of people before the next training; null = all that were asked for", ge=1
+    )
+    budget: Optional[int] = key(None, "labels that people will give; null = no limit", ge=1)
+    resolve: Literal["none", "majority"] = key(
+        "none", "a row with two labels: undecided until somebody settles it, or what most say"
+    )
+    masking: Optional[str] = key(
+        None,
+        "mask what people see, not what is trained on: patterns, or patterns behind a function of "
+        "your own, module:function",
+    )
+
+
+@dataclass(frozen=True)
 class TrackingConfig:
     progress: bool = key(True, "progress bars on stderr")
     save_adapters: Literal["all", "last", "none"] = key("all", "which rounds keep their adapter")
@@ -240,6 +268,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    annotation: AnnotationConfig = field(default_factory=AnnotationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = key(0, "root of every random stream", ge=0, lt=2**63)
     output_dir: str = key("runs", "where run folders go")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +10,9 @@ from star import seeding
 from star.config import TaskConfig
 from star.data.checking import hints, refuse_shown, refuse_unreadable
 from star.data.pool import PoolExhaustedError
+from star.data.prompts import as_text
 from star.data.reading import Table, read_folder, read_hub
+from star.data.split import Split, draw_test, fingerprint, first_of_each
 from star.data.task import Answer, Example, Task
 from star.data.tasks.boolq import Boolq
 from star.data.tasks.classification import Classification, Emotion, Sst2
@@ -41,20 +41,6 @@ POOL_SPLIT = "train"
 
 
 @dataclass(frozen=True)
-class Split:
-    """Questions and, parallel to them, their answers.
-
-    ``Example.index`` is the 0-based row of the stored split; rows left out never renumber.
-    """
-
-    examples: list[Example]
-    answers: list[Answer]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-
-@dataclass(frozen=True)
 class TaskData:
     """What a run needs of its task.
 
@@ -69,6 +55,7 @@ class TaskData:
         notes: What was left out or looks odd, counted, one sentence each; to be reported.
         counts: The numbers behind the notes, and the sizes.
         repeated: Where the rows stand that ask what an earlier row asks; the pool leaves them out.
+        started: Stored rows that have a label from the start, where people answer.
     """
 
     task: Task
@@ -79,6 +66,7 @@ class TaskData:
     notes: list[str]
     counts: dict[str, int]
     repeated: Sequence[str] = ()
+    started: Sequence[int] = ()
 
     def require(self, count: int, kept: int) -> None:
         """Refuse to label ``count`` examples at the start where only ``kept`` take part.
@@ -125,31 +113,36 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     task = TASKS[config.name](config)
     drawn_by = seed if config.draw == "seeded" else None
     test_split = task.splits.get(config.test_split, config.test_split)
-    splits = [(POOL_SPLIT, config.pool_limit), (test_split, config.test_limit)]
+    splits = [(POOL_SPLIT, config.pool_limit)]
+    if config.test_size is None:
+        splits.append((test_split, config.test_limit))
     wholes = [_read(task, split, limit, drawn_by) for split, limit in splits]
     settled = task.settle([whole.rows for whole in wholes])  # the same for every seed
-    pool_table, test_table = (
+    pool_table, *test_tables = (
         _drawn(task, whole, split, limit, drawn_by)
         for whole, (split, limit) in zip(wholes, splits, strict=True)
     )
-    stored = _split(task, pool_table)
-    test = _split(task, test_table)
-    if task.family is None:
-        refuse_shown(task, test_table.rows, test.answers)
-    pool, conflicting = _first_of_each(stored)
-
-    kept = {example.index for example in pool.examples}
+    people = config.oracle == "people"
+    stored = _split(task, pool_table, answered=not people)
+    pool, conflicting = first_of_each(stored)
     duplicates = len(stored) - len(pool)
+    kept = {example.index for example in pool.examples}
+    started = _started(task, pool_table) if people else []
+    pool, test, test_table, drawn = _tested(task, pool, [pool_table, *test_tables], started, seed)
     prompts = {example.prompt for example in pool.examples}
     shared = sum(example.prompt in prompts for example in test.examples)
-    notes = [*settled, *_notes(task, test_split, duplicates, conflicting, shared)]
-    if task.family is None:
-        notes += hints(task, test_table.rows, test.answers, f"split {test_split}")
+    notes = [*settled, *_notes(task, test_split, duplicates, conflicting, shared), *drawn]
+    if task.family is None and test.answers:
+        row_of = dict(zip(test_table.numbers, test_table.rows, strict=True))
+        rows = [row_of[example.index] for example in test.examples]
+        refuse_shown(task, rows, test.answers)
+        where = POOL_SPLIT if drawn else test_split
+        notes += hints(task, rows, test.answers, f"split {where}")
     return TaskData(
         task=task,
         pool=pool,
         test=test,
-        fingerprint=_fingerprint(task, (pool, test)),
+        fingerprint=fingerprint(task, (pool, test)),
         repeated=[
             place
             for number, place in zip(pool_table.numbers, pool_table.places, strict=True)
@@ -164,7 +157,35 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
             "duplicates_with_other_answer": conflicting,
             "test_in_pool": shared,
         },
+        started=started,
     )
+
+
+def _tested(
+    task: Task, pool: Split, tables: Sequence[Table], started: Collection[int], seed: int
+) -> tuple[Split, Split, Table, list[str]]:
+    """Return pool, test questions, the table these stand in, and what to say where they are drawn.
+
+    Args:
+        task: The task.
+        pool: With each question once.
+        tables: Of the pool, and of the test split where there is one.
+        started: Stored rows with a label from the start.
+        seed: Of the run.
+    """
+    if task.config.test_size is None:
+        return pool, _split(task, tables[1]), tables[1], []
+    pool, test, drawn = draw_test(pool, task.config.test_size, seed=seed, started=started)
+    return pool, test, tables[0], [drawn]
+
+
+def _started(task: Task, table: Table) -> list[int]:
+    """Return the stored rows that hold a label, where people answer."""
+    return [
+        number
+        for number, row in zip(table.numbers, table.rows, strict=True)
+        if as_text(row.get(task.gold, ""), task.gold)
+    ]
 
 
 def _notes(
@@ -172,7 +193,7 @@ def _notes(
 ) -> Iterator[str]:
     """Yield what was left out or read in another's place, a sentence each."""
     config = task.config
-    if test_split != config.test_split:
+    if test_split != config.test_split and config.test_size is None:
         yield f"{test_split} is evaluated: the labels of {config.test_split} are not public"
     if duplicates:
         other = f", {conflicting} of them with another answer than the first" if conflicting else ""
@@ -235,38 +256,21 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
     )
 
 
-def _split(task: Task, table: Table) -> Split:
-    examples, answers = [], []
+def _split(task: Task, table: Table, *, answered: bool = True) -> Split:
+    """Return a table's questions, and their answers where they stand in it."""
+    examples: list[Example] = []
+    answers: list[Answer] = []
     for index, row, place in zip(table.numbers, table.rows, table.places, strict=True):
         try:
             examples.append(task.example(row, index))
+            if not answered:
+                continue
             answers.append(task.answer(row, index))
             if task.family is None:  # whose rows are made in one form
                 refuse_unreadable(task, answers[-1])
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
     return Split(examples, answers)
-
-
-def _first_of_each(split: Split) -> tuple[Split, int]:
-    """Return the split with each prompt once, and how many left out had another answer."""
-    first: dict[str, tuple[Example, Answer]] = {}
-    conflicting = 0
-    for example, answer in zip(split.examples, split.answers, strict=True):
-        _, kept = first.setdefault(example.prompt, (example, answer))
-        conflicting += kept.gold != answer.gold
-    pairs = first.values()
-    return Split([example for example, _ in pairs], [answer for _, answer in pairs]), conflicting
-
-
-def _fingerprint(task: Task, splits: tuple[Split, ...]) -> str:
-    digest = hashlib.sha256(json.dumps([task.name, task.version]).encode())
-    for split in splits:
-        for example, answer in zip(split.examples, split.answers, strict=True):
-            row = [example.index, example.prompt, example.choices, answer.target]
-            digest.update(json.dumps(row).encode() + b"\n")
-        digest.update(b"\n")  # a row moved from one split to the other changes the hash
-    return digest.hexdigest()
 
 
 def _count(number: int, noun: str) -> str:

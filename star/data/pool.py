@@ -28,6 +28,21 @@ class NotUnlabelledError(ValueError):
     """An index was to be labelled that is not unlabelled, or twice: a strategy's fault."""
 
 
+class LabelsMissing(InputError):
+    """People have decided on too few rows.
+
+    Attributes:
+        indices: Pool indices that were asked for and are not decided.
+        short: How many of them are needed, at least.
+        purpose: What they are for, in words.
+    """
+
+    def __init__(self, indices: Sequence[int], short: int, purpose: str) -> None:
+        labels = "1 label is" if short == 1 else f"{short} labels are"
+        super().__init__(f"{labels} missing: {purpose}")
+        self.indices, self.short, self.purpose = list(indices), short, purpose
+
+
 class Oracle(Generic[T]):
     """The only door to the pool's answers.
 
@@ -102,24 +117,25 @@ class Pool(Generic[T]):
         """How many labels have been bought, those of validation rows too."""
         return len(self._labelled) + len(self._held_out)
 
-    def add(self, answers: Mapping[int, T]) -> None:
+    def add(self, answers: Mapping[int, T | None]) -> None:
         """Move examples from unlabelled to labelled.
 
         Args:
-            answers: Pool index to answer, as :meth:`Oracle.label` gives them.
+            answers: Pool index to answer, as an oracle's ``label`` gives them; ``None``: nobody can
+                answer, so the example leaves the pool.
 
         Raises:
             NotUnlabelledError: An index is unknown or labelled already; nothing is moved then.
         """
         self._take(answers)
-        self._labelled |= answers
+        self._labelled |= _given(answers)
 
-    def hold_out(self, answers: Mapping[int, T]) -> None:
+    def hold_out(self, answers: Mapping[int, T | None]) -> None:
         """Move examples from unlabelled to the validation rows; as :meth:`add`."""
         self._take(answers)
-        self._held_out |= answers
+        self._held_out |= _given(answers)
 
-    def _take(self, answers: Mapping[int, T]) -> None:
+    def _take(self, answers: Mapping[int, T | None]) -> None:
         wrong = sorted(answers.keys() - self._unlabelled)
         if wrong:
             raise NotUnlabelledError(f"labelled indices must be unlabelled; wrong: {wrong[:5]}")
@@ -144,6 +160,10 @@ class Pool(Generic[T]):
         available = self.unlabelled
         order = torch.randperm(len(available), generator=generator)[:count]
         return sorted(available[i] for i in order.tolist())
+
+
+def _given(answers: Mapping[int, T | None]) -> dict[int, T]:
+    return {i: answer for i, answer in answers.items() if answer is not None}
 
 
 def first_labels(

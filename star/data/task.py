@@ -89,7 +89,8 @@ class Task:
         family: Of a generated family, what makes its rows.
         template: Default prompt; ``{column}`` stands for a column of the row.
         separator: What continuations begin with if the prompt does not end in white space.
-        hidden: Columns that hold the answer.
+        gold: The column that holds the answer.
+        hidden: Columns that no prompt may show.
         classifies: Whether its labels are classes, whose figures one by one mean something; the
             letters of a question's options are none.
         added: Columns that a template may show and that are the same for every row.
@@ -107,6 +108,7 @@ class Task:
     family: ClassVar[Family | None] = None
     template: ClassVar[str]
     separator: ClassVar[str] = " "
+    gold: str = "answer"
     hidden: tuple[str, ...] = ("answer",)
     classifies: ClassVar[bool] = False
     added: ClassVar[tuple[str, ...]] = ()
@@ -166,9 +168,10 @@ class Task:
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the row's label. Raises ``InputError`` for an empty or unreadable answer."""
-        return self._label(column(row, "answer"))
+        return self.labelled(column(row, self.gold))
 
-    def _label(self, gold: str) -> Answer:
+    def labelled(self, gold: str) -> Answer:
+        """Return a label as the answer of a row. Raises ``InputError`` for one that is none."""
         assert self.labels, f"task {self.name} has no labels, so it must read its answers itself"
         if gold not in self.labels:
             allowed = f"{', '.join(self.labels[:-1])} or {self.labels[-1]}"

@@ -227,6 +227,8 @@ def other_value(key: str, item: dataclasses.Field) -> str:
         return next(word for word in words if word != value)
     if "int" in str(item.type) or "float" in str(item.type):
         return "3"
+    if key == "annotation.masking":
+        return "patterns"
     if key in ("acquisition.strategy", "adapter.target_modules"):
         return {"acquisition.strategy": "a:f", "adapter.target_modules": "[a]"}[key]
     return (
@@ -248,6 +250,7 @@ def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
         "task.columns": ["task.name=jsonl"],
         "task.choices": ["task.name=jsonl"],
         "task.verbalizer": ["task.name=classification"],
+        "task.oracle": ["task.name=jsonl", "task.data_dir=x"],
         "task.hub_id": ["task.name=classification"],
         "task.classify_by": [
             "task.name=classification",

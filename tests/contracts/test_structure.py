@@ -29,9 +29,10 @@ FLOORS = (
     ("data",),
     ("models",),
     ("acquisition", "evaluation"),  # neighbours that do not know each other
+    ("annotation",),
     ("active_learning",),
     ("experiments",),
-    ("annotation",),
+    ("project",),
     ("cli",),
     ("__main__", "strategies"),  # doors: the command, and two names that committed tables say
 )

@@ -50,4 +50,4 @@ class Boolq(Task):
         """Return the label as the continuation of ``The correct answer is``."""
         text = column(row, "answer")
         found = _ANSWER.fullmatch(text)
-        return self._label(found[1].lower() if found else text)
+        return self.labelled(found[1].lower() if found else text)

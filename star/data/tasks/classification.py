@@ -47,14 +47,14 @@ class Classification(Task):
                 raise InputError(
                     f"task.columns maps text and label, got '{role}'{nearest(role, ROLES)}"
                 )
-        self._text, self._gold = given.get("text", "text"), given.get("label", "label")
-        if self._text == self._gold:
+        self._text, self.gold = given.get("text", "text"), given.get("label", "label")
+        if self._text == self.gold:
             raise InputError(
-                f"task.columns: text and label are both '{self._gold}', so the prompt would show "
+                f"task.columns: text and label are both '{self.gold}', so the prompt would show "
                 "the answer; name two columns"
             )
-        renamed = self._gold == "text" != self._text
-        self.hidden = () if renamed else (self._gold,)
+        renamed = self.gold == "text" != self._text
+        self.hidden = () if renamed else (self.gold,)
         if config.classify_by == "head":  # what is asked for stands in no text
             self.template = "{text}"  # type: ignore[misc]
         super().__init__(config)
@@ -81,23 +81,21 @@ class Classification(Task):
         seen: dict[str, None] = {}
         for rows in splits:
             for row in rows:
-                if self._gold in row and (label := as_text(row[self._gold], self._gold)):
+                if self.gold in row and (label := as_text(row[self.gold], self.gold)):
                     seen[label] = None
         if len(seen) > MOST_CLASSES:
             raise InputError(
-                f"column '{self._gold}' has {len(seen)} different labels, at most {MOST_CLASSES} "
+                f"column '{self.gold}' has {len(seen)} different labels, at most {MOST_CLASSES} "
                 "are taken for classes; set task.choices, or task.name=jsonl for free answers"
             )
         if len(seen) < 2:
             raise InputError(
-                f"column '{self._gold}' has {listed(seen) or 'no label'} alone; a choice needs two "
+                f"column '{self.gold}' has {listed(seen) or 'no label'} alone; a choice needs two "
                 "classes: set task.choices, or task.columns.label"
             )
         numbers = all(label.lstrip("-").isdigit() for label in seen)
-        self._take(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self._gold)
-        notes = [
-            f"{len(seen)} classes read from column '{self._gold}': {listed(self.labels or ())}"
-        ]
+        self._take(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self.gold)
+        notes = [f"{len(seen)} classes read from column '{self.gold}': {listed(self.labels or ())}"]
         if numbers and not self.config.verbalizer:
             notes.append(
                 "the labels are numbers, which say nothing to a language model; name them: "
@@ -132,7 +130,7 @@ class Classification(Task):
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns but the label's, the text as ``text``, the words as ``classes``."""
-        shown = {name: value for name, value in row.items() if name != self._gold}
+        shown = {name: value for name, value in row.items() if name != self.gold}
         names = self.prompt.names
         if "text" in names:
             text = column(row, self._column(row), hint="; set task.columns.text")
@@ -163,7 +161,11 @@ class Classification(Task):
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the row's class; its word is what is trained."""
-        label = self._named(column(row, self._gold, hint="; set task.columns.label"))
+        return self.labelled(column(row, self.gold, hint="; set task.columns.label"))
+
+    def labelled(self, text: str) -> Answer:
+        """Return a class, by its name or the number it is stored as."""
+        label = self._named(text)
         assert self.labels is not None
         if label not in self._words:
             raise InputError(

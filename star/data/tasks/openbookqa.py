@@ -51,7 +51,7 @@ class Openbookqa(Task):
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the letter as the continuation of ``The correct answer is``."""
-        return self._label(column(row, "answerKey" if "question_stem" in row else "answer"))
+        return self.labelled(column(row, "answerKey" if "question_stem" in row else "answer"))
 
 
 def _hub_parts(row: Mapping[str, Any]) -> dict[str, str]:

@@ -39,21 +39,21 @@ class Jsonl(Task):
                     f"task.columns maps question and answer, got '{role}'{nearest(role, ROLES)}"
                 )
         self._question = given.get("question", "question")
-        self._answer = given.get("answer", "answer")
-        if self._question == self._answer:
+        self.gold = given.get("answer", "answer")
+        if self._question == self.gold:
             raise InputError(
-                f"task.columns: question and answer are both '{self._answer}', so the prompt would "
+                f"task.columns: question and answer are both '{self.gold}', so the prompt would "
                 "show the answer; name two columns"
             )
         # The answers stand in a column called question: `{question}` is the other one.
-        renamed = self._answer == "question" != self._question
-        self.hidden = () if renamed else (self._answer,)
+        renamed = self.gold == "question" != self._question
+        self.hidden = () if renamed else (self.gold,)
         super().__init__(config)
         self.labels = _labels(config.choices)
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns but the answer's, the question under the name ``question`` too."""
-        shown = {name: value for name, value in row.items() if name != self._answer}
+        shown = {name: value for name, value in row.items() if name != self.gold}
         if "question" in self.prompt.names:
             text = column(row, self._question, hint="; set task.columns.question")
             stored = row[self._question]
@@ -69,7 +69,10 @@ class Jsonl(Task):
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the answer as text; of a choice task it must be one of the choices."""
-        text = column(row, self._answer, hint="; set task.columns.answer")
+        return self.labelled(column(row, self.gold, hint="; set task.columns.answer"))
+
+    def labelled(self, text: str) -> Answer:
+        """Return a text as the answer; of a choice task it must be one of the choices."""
         if self.labels is not None and text not in self.labels:
             raise InputError(
                 f"the answer must be one of task.choices ({listed(self.labels)}), "

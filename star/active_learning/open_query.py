@@ -1,0 +1,93 @@
+"""What people are asked now, by the loop's own steps and without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from star.active_learning.people import people
+from star.active_learning.run_reader import RunReader
+from star.config import Config, starts_cold
+from star.data.loading import TaskData
+from star.data.pool import LabelsMissing, Pool, first_labels
+from star.data.task import Answer
+from star.run_files import INITIAL
+
+
+@dataclass(frozen=True)
+class Query:
+    """What people are asked now.
+
+    Attributes:
+        indices: Pool indices, the most wanted first; those that are decided too.
+        missing: Those of them that are not decided.
+        short: How many of these are needed before the next training; 0: it can begin.
+        purpose: What they are for, in words.
+    """
+
+    indices: list[int]
+    missing: list[int]
+    short: int
+    purpose: str
+
+
+def open_query(config: Config, folder: RunReader, data: TaskData) -> Query:
+    """Return what people are asked, by the loop's own steps, without a model.
+
+    Where a model chooses the first examples (``acquisition.initial``) and has not yet, nothing is
+    asked once the test rows are decided.
+
+    Raises:
+        InputError: See :func:`people`.
+    """
+    oracle, complete = people(config, folder, data), folder.complete_rounds()
+    tested = [] if data.test.answers else [e.index for e in data.test.examples]
+    asked = list(tested)
+    try:
+        if tested:
+            oracle.test(data.test.examples)
+        initial = _initial(config, folder, data)
+        if initial is None:
+            return Query([], [], 0, "the first examples")
+        held_out, first = initial
+        asked = held_out
+        oracle.label(held_out)
+        for t in range(-1, complete):
+            asked = (
+                first if t < 0 else folder.selected(t) if folder.selected_file(t).exists() else []
+            )
+            oracle.label(asked)
+    except LabelsMissing as error:
+        if not complete:  # all that the first round needs, in one file
+            held_out, first = _initial(config, folder, data) or ([], [])
+            everything = [*tested, *held_out, *first]
+            known = oracle.decided.answers
+            missing = [i for i in everything if i not in known]
+            return Query(everything, missing, _short(config, missing, error), "round 0")
+        return Query(asked, error.indices, error.short, error.purpose)
+    known = oracle.decided.answers
+    return Query(asked, [i for i in asked if i not in known], 0, f"round {complete}")
+
+
+def _short(config: Config, missing: Sequence[int], error: LabelsMissing) -> int:
+    """Return how many of the cold start's rows are needed."""
+    if error.purpose == "round 0":
+        return error.short
+    least = config.annotation.min_new_labels
+    first = config.pool.initial_size
+    return len(missing) if least is None or least >= first else len(missing) - first + least
+
+
+def _initial(
+    config: Config, folder: RunReader, data: TaskData
+) -> tuple[list[int], list[int]] | None:
+    """Return the validation rows and the first examples; ``None``: a model has to choose them."""
+    if (folder.path / INITIAL).exists():
+        stored = folder.stored_initial()
+        held_out = stored.get("validation", [])
+        return held_out, [i for i in stored["indices"] if i not in set(held_out)]
+    if starts_cold(config.acquisition):
+        return None
+    size, first = config.task.validation_size, config.pool.initial_size
+    pool: Pool[Answer] = Pool([example.index for example in data.pool.examples])
+    return first_labels(pool, held_out=size, initial=first, seed=config.seed)

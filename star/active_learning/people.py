@@ -1,0 +1,258 @@
+"""The oracle whose answers are people's decisions, in the journal of the run folder.
+
+It sells what is decided when the run is started, and takes no decision that comes meanwhile. So a
+round is trained on what ``rounds/NN/labels.json`` says, each row with its newest decision::
+
+    {"decisions": 42,            entries of the journal that were read
+     "index": […], "label": […], what is trained on, then the validation rows
+     "decision": […],            the newest entry of the journal about each
+     "test": {"index": […], "label": […], "decision": […]}}
+
+A row that somebody has skipped, or that has none of the labels, is answered by ``None``: it leaves
+the pool until somebody decides otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from star.active_learning.run_reader import RunReader
+from star.annotation.journal import Entry, Journal
+from star.annotation.state import Standing, standing
+from star.config import Config
+from star.data.loading import TaskData
+from star.data.pool import LabelsMissing, NotUnlabelledError
+from star.data.reading import read_folder
+from star.data.split import Split
+from star.data.task import Answer, Example, Task
+from star.errors import InputError
+from star.run_files import JOURNAL
+
+ID = "id"
+"""The column of the user's own names for rows."""
+
+
+def ids_of(config: Config) -> list[str]:
+    """Return the id of each stored row of the pool.
+
+    Raises:
+        InputError: A row has none, or two have the same.
+    """
+    table = read_folder(str(config.task.data_dir), "train")
+    ids = [row.get(ID) for row in table.rows]
+    for place, name in zip(table.places, ids, strict=True):
+        if not isinstance(name, str) or not name:
+            raise InputError(
+                f"{place}: column '{ID}' must be text, got {name!r:.60}; see star init"
+            )
+    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{config.task.data_dir}: the id {twice!r} stands twice; see star init")
+    return [str(name) for name in ids]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the journal comes to, by pool index.
+
+    Attributes:
+        answers: Index to answer; ``None``: set aside, since somebody skipped it, was unsure or
+            found no label for it. A row without a decision, or in conflict, is not there.
+        newest: Index to the number of the newest entry about it.
+        conflicts: Indices on which annotators disagree.
+        count: Number of entries that were read.
+    """
+
+    answers: Mapping[int, Answer | None]
+    newest: Mapping[int, int]
+    conflicts: Sequence[int]
+    count: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run's labels are from; no answer is in here.
+
+    Attributes:
+        newest: As :class:`Decided` has it.
+        count: Likewise.
+    """
+
+    newest: Mapping[int, int]
+    count: int
+
+    def record(self, trained: Mapping[int, Answer], tested: Mapping[int, Answer]) -> dict[str, Any]:
+        """Return what ``labels.json`` holds of a round.
+
+        Args:
+            trained: What it is trained on, and the validation rows.
+            tested: What it is tested on, if people have labelled that.
+        """
+        return {"decisions": self.count, **self._rows(trained), "test": self._rows(tested)}
+
+    def _rows(self, answers: Mapping[int, Answer]) -> dict[str, list[Any]]:
+        return {
+            "index": list(answers),
+            "label": [answer.gold for answer in answers.values()],
+            "decision": [self.newest[i] for i in answers],
+        }
+
+
+def decided(
+    entries: Sequence[Entry], ids: Sequence[str], task: Task, resolve: str = "none"
+) -> Decided:
+    """Return what a journal comes to.
+
+    Args:
+        entries: Of the journal, oldest first.
+        ids: Of the stored rows.
+        task: With its labels.
+        resolve: ``annotation.resolve``.
+
+    Raises:
+        InputError: A decision names a row or a label that there is not.
+    """
+    state = standing(entries)
+    index = {name: i for i, name in enumerate(ids)}
+    strange = next((row for row in state.rows if row not in index), None)
+    if strange is not None:
+        raise InputError(f"{JOURNAL} decides on id {strange!r:.60}, which is none of the rows")
+    labels, split = state.labels(), state.conflicts()
+    if resolve == "majority":
+        labels |= {row: label for row in split if (label := _majority(state, row)) is not None}
+    answers: dict[int, Answer | None] = {}
+    for row in state.rows:
+        if row in labels:
+            try:
+                answers[index[row]] = task.labelled(labels[row])
+            except InputError as error:
+                raise InputError(f"{JOURNAL}, id {row!r:.60}: {error}") from None
+        elif row not in split:
+            answers[index[row]] = None
+    newest = {index[row]: max(e.number for e in by.values()) for row, by in state.rows.items()}
+    return Decided(
+        answers,
+        newest,
+        [index[row] for row in split if row not in labels],
+        len(entries),
+    )
+
+
+def _majority(state: Standing, row: str) -> str | None:
+    """Return what more annotators say of a row than anything else; ``None``: a tie, or no label."""
+    votes = Counter(e.decision.answer or e.decision.outcome for e in state.rows[row].values())
+    (first, most), *others = votes.most_common(2)
+    said = {e.decision.answer for e in state.rows[row].values()}
+    return first if first in said and not (others and others[0][1] == most) else None
+
+
+class People:
+    """Sells what people have decided, in the place of :class:`star.data.pool.Oracle`.
+
+    It is asked in the loop's order: for the validation rows, the first examples, each query. What
+    complete rounds were trained on comes back as it was then, with the labels of now; the open
+    query comes with all else that is decided by now, whoever asked for it.
+
+    Attributes:
+        decided: What is sold.
+    """
+
+    def __init__(
+        self, found: Decided, rounds: Sequence[Mapping[str, Any]], least: int | None
+    ) -> None:
+        """Take the decisions.
+
+        Args:
+            found: From :func:`decided`.
+            rounds: The ``labels.json`` of each complete round.
+            least: ``annotation.min_new_labels``; ``None`` = all that was asked for.
+        """
+        self.decided = found
+        self._rounds = [list(map(int, r["index"])) for r in rounds]
+        self._least = least
+        self._calls = 0
+        self._sold: set[int] = set()
+        self._tested: set[int] = set()
+
+    def label(self, indices: Iterable[int]) -> dict[int, Answer | None]:
+        """Return index to answer of what is decided, in the order of ``indices``, others behind.
+
+        Raises:
+            LabelsMissing: Too few of the open query are decided; nothing is sold then.
+            NotUnlabelledError: An index is named twice.
+        """
+        wanted = [int(i) for i in indices]
+        if len(set(wanted)) < len(wanted):
+            raise NotUnlabelledError(f"labels are bought once, got {wanted}")
+        t, self._calls = self._calls - 1, self._calls + 1
+        known = self.decided.answers
+        if t < 0:
+            refuse_missing(wanted, known, "validation rows")
+        elif t < len(self._rounds):
+            wanted = [i for i in self._rounds[t] if i not in self._sold]
+        else:
+            others = sorted(known.keys() - self._sold - self._tested - {*wanted})
+            least = len(wanted) if self._least is None else self._least
+            if t == 0 and all(known.get(i) is None for i in (*wanted, *others)):
+                least = len(wanted)  # nothing can be trained on nothing
+            refuse_missing(wanted, known, f"round {t}", least - len(others))
+            wanted += others
+        sold = {i: known[i] for i in wanted if i in known}
+        self._sold |= sold.keys()
+        return sold
+
+    def test(self, examples: Sequence[Example]) -> Split:
+        """Return the test questions with their answers, without those that are set aside.
+
+        Raises:
+            LabelsMissing: A row is not decided: all points of a curve are of the same rows.
+            InputError: There is no answer among them.
+        """
+        indices = [example.index for example in examples]
+        refuse_missing(indices, self.decided.answers, "test rows")
+        self._tested = {*indices}
+        given = [(e, a) for e in examples if (a := self.decided.answers[e.index]) is not None]
+        if not given:
+            raise InputError(
+                "no test row has a label: all were skipped, or none of the labels fits"
+            )
+        return Split([example for example, _ in given], [answer for _, answer in given])
+
+
+def refuse_missing(
+    wanted: Sequence[int],
+    known: Mapping[int, Answer | None],
+    purpose: str,
+    least: int | None = None,
+) -> None:
+    """Raise ``LabelsMissing`` if too few of ``wanted`` are decided.
+
+    Args:
+        wanted: Pool indices.
+        known: What is decided.
+        purpose: What they are for, in words.
+        least: How many must be; ``None`` or more than there are: all.
+    """
+    missing = [i for i in wanted if i not in known]
+    need = len(wanted) if least is None else min(least, len(wanted))
+    short = need - (len(wanted) - len(missing))
+    if short > 0:
+        raise LabelsMissing(missing, short, purpose)
+
+
+def people(config: Config, folder: RunReader, data: TaskData) -> People:
+    """Return the oracle of a run whose labels are people's.
+
+    Raises:
+        InputError: The journal or the rows are damaged, or do not go together.
+    """
+    entries = Journal(folder.path / JOURNAL).entries()
+    found = decided(entries, ids_of(config), data.task, config.annotation.resolve)
+    asked = {e.index for split in (data.pool, data.test) for e in split.examples}
+    # A row that repeats another's text is in no set, even if somebody has labelled it.
+    found = replace(found, answers={i: a for i, a in found.answers.items() if i in asked})
+    rounds = [folder.labels(t) for t in range(folder.complete_rounds())]
+    return People(found, rounds, config.annotation.min_new_labels)
