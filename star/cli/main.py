@@ -19,7 +19,20 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from star import __version__
-from star.cli import estimate, predict, replay, report, run, score, sweep
+from star.cli import (
+    estimate,
+    init,
+    label,
+    predict,
+    query,
+    replay,
+    report,
+    run,
+    score,
+    status,
+    sweep,
+    train,
+)
 from star.errors import InputError
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
@@ -27,7 +40,7 @@ from star.errors import InputError
 # run here thirty times slower. Read when torch is loaded, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-VERBS = (run, predict, score, estimate, replay, sweep, report)
+VERBS = (run, predict, score, estimate, replay, sweep, report, init, query, label, train, status)
 
 # What a disk, its rights and its names say no to, wherever that shows; the rest is our own fault.
 MENDABLE = (

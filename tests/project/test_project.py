@@ -1,0 +1,293 @@
+"""The loop with people in it, by file: only the oracle differs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runs
+
+from star.active_learning.loop import run
+from star.cli.main import main
+from star.config import load
+from star.errors import InputError
+from star.project.project import Project
+
+LABELS = ("false", "true")
+SIZES = (
+    *("task.test_size=5", "pool.initial_size=6", "pool.query_size=4", "pool.rounds=3"),
+    *("adapter.r=4", "train.num_train_epochs=1", "train.learning_rate=0.01"),
+    *("acquisition.mc_dropout.passes=2", "tracking.progress=false", "tracking.save_adapters=none"),
+)
+
+
+def rows(count: int = 30) -> list[dict[str, str]]:
+    """Return rows in the tiny model's words, each with its label."""
+    return [
+        {
+            "id": f"m{i}",
+            "text": f"ann has {i % 10} eggs and {i // 10} pens",
+            "label": LABELS[i % 10 > 4],
+        }
+        for i in range(count)
+    ]
+
+
+GOLD = {row["id"]: row["label"] for row in rows()}
+
+
+def write(path: Path, content: list[dict[str, str]], *columns: str) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(content)
+    return path
+
+
+@pytest.fixture
+def project(tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """Return a project without a label."""
+    data = write(tmp_path / "rows.csv", rows(), "id", "text")
+    folder = tmp_path / "project"
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    cache = f"tracking.cache_dir={tmp_path / 'cache'}"
+    assert main(["init", str(folder), *words, *SIZES, cache]) == 0
+    capsys.readouterr()
+    return folder
+
+
+def asked(project: Path, *more: str) -> list[dict[str, str]]:
+    """Return what is to be labelled, through a file."""
+    path = project.parent / "query.jsonl"
+    assert main(["query", str(project), "-o", str(path), "--force", *more]) == 0
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def give(project: Path, answers: list[dict[str, str]], *more: str) -> int:
+    """Label through a file; return the exit status."""
+    path = project.parent / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return main(["label", str(project), str(path), "--annotator", "ann", *more])
+
+
+def give_gold(project: Path) -> None:
+    assert give(project, [{"id": r["id"], "label": GOLD[r["id"]]} for r in asked(project)]) == 0
+
+
+def status(project: Path, capsys: pytest.CaptureFixture[str]) -> dict:
+    capsys.readouterr()
+    assert main(["status", str(project), "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def plain(path: Path) -> object:
+    """Return a JSON file without seconds, and without the hash, which tells who answers."""
+    found = json.loads(path.read_text())
+    for point in [found, *(found["rounds"] if isinstance(found.get("rounds"), list) else [])]:
+        point.pop("seconds", None)
+        point.pop("config_hash", None)
+    return found
+
+
+def test_the_same_labels_give_the_same_run(
+    project: Path, tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for t in range(3):
+        give_gold(project)
+        assert main(["train", str(project)]) == 0
+        assert len(status(project, capsys)["curve"]) == t + 1
+    assert status(project, capsys)["finished"]
+    simulated = tmp_path / "rows"
+    simulated.mkdir()
+    write(simulated / "train.csv", rows(), "id", "text", "label")
+    config = load(project / "config.yaml", ["task.oracle=data", f"task.data_dir={simulated}"])
+    other = run(load(None, [*words_of(config), f"output_dir={tmp_path}", "run_name=simulated"]))
+    names = ("selected.json", "predictions.jsonl", "training.jsonl", "initial.json")
+    for name in names:
+        there = sorted(p.relative_to(other) for p in other.rglob(name))
+        assert there == sorted(p.relative_to(project) for p in project.rglob(name)) != []
+        assert [(other / p).read_bytes() for p in there] == [
+            (project / p).read_bytes() for p in there
+        ]
+    for path in [other / "result.json", *other.rglob("metrics.json")]:
+        assert plain(path) == plain(project / path.relative_to(other))
+    for path in other.rglob("scores.npz"):
+        with np.load(path) as one, np.load(project / path.relative_to(other)) as two:
+            assert one.files == two.files
+            assert all(one[k].tobytes() == two[k].tobytes() for k in one.files)
+
+
+def words_of(config: object) -> list[str]:
+    from star.config import Config, fields_of, get
+
+    said = [(key, get(config, key)) for key, _ in fields_of(Config)]
+    changed = [(k, v) for k, v in said if v != get(load(None), k) and k != "adapter.target_modules"]
+    return [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in changed]
+
+
+def test_what_is_missing_is_said_and_nothing_is_trained(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(project)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("11 labels are missing before round 0: star query")
+    assert len(said.splitlines()) == 1
+    assert not (project / "rounds").exists()
+    with pytest.raises(InputError, match="labels are missing: test rows"):
+        run(Project.of(project).config)
+
+
+def test_partial_batches_skips_and_corrections(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_gold(project)
+    assert main(["train", str(project)]) == 0
+    query = [row["id"] for row in asked(project)]
+    assert len(query) == 4
+    first, second, third, fourth = query
+    assert give(project, [{"id": first, "outcome": "skip"}, {"id": second, "label": "false"}]) == 0
+    told = status(project, capsys)
+    assert (told["open"], told["needed"], told["set_aside"]) == (2, 2, 1)
+    assert main(["train", str(project)]) == 0
+    assert "2 labels are missing before round 1" in capsys.readouterr().out
+    assert main(["train", str(project), "--force"]) == 0
+    trained = json.loads((project / "rounds/01/labels.json").read_text())
+    ids = Project.of(project).ids
+    named = dict(zip([ids[i] for i in trained["index"]], trained["label"], strict=True))
+    assert named[second] == "false" and not {first, third, fourth} & named.keys()
+    assert trained["decisions"] == 13 and len(trained["test"]["index"]) == 5
+    with np.load(project / "rounds/01/scores.npz") as scores:
+        pool = {ids[i] for i in scores["index"]}
+    assert {third, fourth} <= pool and not {first, second} & pool
+    # A correction is asked for, kept beside what it replaces, and used from the next round on.
+    assert give(project, [{"id": second, "label": "true"}]) == 2
+    assert "--correct" in capsys.readouterr().err
+    assert give(project, [{"id": second, "label": "true"}], "--correct") == 0
+    give_gold(project)
+    assert main(["train", str(project)]) == 0
+    again = json.loads((project / "rounds/02/labels.json").read_text())
+    assert (
+        dict(zip([ids[i] for i in again["index"]], again["label"], strict=True))[second] == "true"
+    )
+    kept = [e.decision.answer for e in Project.of(project).entries() if e.decision.id == second]
+    assert kept == ["false", "true"]
+
+
+def test_two_annotators_in_conflict(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    give_gold(project)
+    row = asked_all(project)[0]
+    other = next(label for label in LABELS if label != GOLD[row])
+    path = project.parent / "second.csv"
+    path.write_text(f"id,label\n{row},{other}\n")
+    assert main(["label", str(project), str(path), "--annotator", "bob"]) == 0
+    assert "1 in conflict" in capsys.readouterr().out
+    told = status(project, capsys)
+    assert told["conflicts"] == [row] and told["needed"] == 1
+    path.write_text(f"id,label\n{row},{other}\n")
+    assert main(["label", str(project), str(path), "--annotator", "eve"]) == 0
+    capsys.readouterr()
+    voted = Project.of(project, ["annotation.resolve=majority"])
+    assert voted.query().short == 0 and not voted.decided().conflicts
+
+
+def asked_all(project: Path) -> list[str]:
+    opened = Project.of(project)
+    return [opened.ids[i] for i in opened.query().indices] or list(opened.items)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "m999", "label": "false"}, "m999"),
+        ({"id": "m1", "label": "tru"}, "did you mean 'true'"),
+        ({"id": "m1", "label": 3}, "label"),
+        ({"label": "false"}, "needs an id"),
+    ],
+)
+def test_a_file_with_a_fault_changes_nothing(
+    project: Path, row: dict, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert give(project, [{"id": "m0", "label": "false"}, row]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+    assert Project.of(project).entries() == []
+
+
+def test_labels_that_are_there_are_the_start(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [row | ({} if i < 14 else {"label": ""}) for i, row in enumerate(rows())]
+    data = write(tmp_path / "rows.csv", some, "id", "text", "label")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), *words, *SIZES]) == 0
+    assert (
+        "5 test rows were drawn at random from the 14 that have a label" in capsys.readouterr().out
+    )
+    told = status(folder, capsys)
+    assert (told["labelled"], told["of_them_test"], told["needed"]) == (14, 5, 0)
+    assert main(["train", str(folder)]) == 0
+    trained = json.loads((folder / "rounds/00/labels.json").read_text())
+    assert len(trained["index"]) == 14 - 5
+    assert runs.read(folder / "rounds/00/metrics.json")["labeled"] == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "message"),
+    [
+        ("id,text\na,x\na,y\n", (), "the id 'a' is that of"),
+        ("id,text,label\na,x,tru\n", (), "did you mean 'true'"),
+        ("id,body\na,x\n", (), "--text must name the column"),
+        ("id,text\na,x\nb,y\n", (), "different texts"),
+        ("id,text\na,x\n", ("--id", "none"), "--id: no column 'none'"),
+    ],
+)
+def test_rows_that_cannot_be_a_project(
+    content: str,
+    more: tuple[str, ...],
+    message: str,
+    tiny_llama: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text(content)
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    assert main(["init", str(tmp_path / "project"), *words, *more]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_folder_with_something_in_it_stays(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    data = project.parent / "rows.csv"
+    assert main(["init", str(project), "--data", str(data), "--labels", "a,b"]) == 2
+    assert {path: path.read_bytes() for path in before} == before
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_project_can_be_moved(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    give_gold(project)
+    assert main(["train", str(project)]) == 0
+    moved = project.rename(project.with_name("moved"))
+    give_gold(moved)
+    assert main(["train", str(moved)]) == 0
+    assert len(status(moved, capsys)["curve"]) == 2
+
+
+def test_people_see_masked_texts(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = [row | {"text": f"{row['text']} ann{row['id']}@example.org"} for row in rows()]
+    data = write(tmp_path / "rows.csv", shown, "id", "text")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), *words, *SIZES, "annotation.masking=patterns"]) == 0
+    texts = [row["text"] for row in asked(folder, "-k", "3")]
+    assert len(texts) == 3 and all("<EMAIL>" in text and "@" not in text for text in texts)
