@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from star import __version__
 from star.cli import (
     estimate,
+    export,
     init,
     label,
     predict,
@@ -40,7 +41,21 @@ from star.errors import InputError
 # run here thirty times slower. Read when torch is loaded, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-VERBS = (run, predict, score, estimate, replay, sweep, report, init, query, label, train, status)
+VERBS = (
+    run,
+    predict,
+    export,
+    score,
+    estimate,
+    replay,
+    sweep,
+    report,
+    init,
+    query,
+    label,
+    train,
+    status,
+)
 
 # What a disk, its rights and its names say no to, wherever that shows; the rest is our own fault.
 MENDABLE = (

@@ -1,0 +1,202 @@
+"""An exported run answers as the run does, without star, and says nothing of its machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_predictor
+
+import star
+from star.active_learning.export import export
+from star.active_learning.trained_run import TrainedRun
+from star.errors import InputError
+
+Go = Callable[..., Path]
+
+go = test_predictor.go
+FORMS = ("merged", "adapter")
+KINDS = (
+    *("generated", "generated, calibrated", "choices, calibrated", "words"),
+    *("head", "head, read, calibrated"),
+)
+CODE = re.compile(r"```python\n(.*)\nprint\(answer.*?```", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def exported(go: Go, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Return what exports a run of a kind in a form, once."""
+
+    @cache
+    def make(kind: str, form: str) -> Path:
+        place = tmp_path_factory.mktemp("out") / "model"
+        assert export(go(kind), str(place), merge=form == "merged") == str(place)
+        return place
+
+    return make
+
+
+def rows_of(kind: str) -> list[dict[str, str]]:
+    name = "text" if kind.startswith(("words", "head")) else "question"
+    texts = [f"  tom has {i} eggs and {i} pens" for i in range(4)]
+    return [{name: text} for text in (*texts, "tom has more eggs " * 90)]  # the last is cut
+
+
+def expected(run: Path, rows: list[dict[str, str]]) -> list[Any]:
+    return [
+        row["probabilities"] if "label" in row else [row["text"], row["confidence"]["sequence"]]
+        for row in star.predict(run, rows)
+    ]
+
+
+def agree(got: list[Any], wanted: list[Any]) -> None:
+    for one, other in zip(got, wanted, strict=True):
+        if isinstance(other, dict):
+            assert list(one) == list(other) and one == pytest.approx(other, abs=1e-5)
+            assert max(one, key=one.__getitem__) == max(other, key=other.__getitem__)
+        else:
+            assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-5)
+
+
+def code(folder: Path) -> str:
+    found = CODE.search((folder / "README.md").read_text(encoding="utf-8"))
+    assert found and "import star" not in found[1]
+    return found[1].replace('folder = "."', f"folder = {str(folder)!r}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lines_of_the_card_give_the_runs_own_answers(
+    kind: str, form: str, go: Go, exported: Callable[[str, str], Path]
+) -> None:
+    space: dict[str, Any] = {}
+    exec(code(exported(kind, form)), space)
+    rows = rows_of(kind)
+    agree([space["answer"](row) for row in rows], expected(go(kind), rows))
+
+
+@pytest.mark.slow
+def test_they_do_so_in_a_process_without_star(
+    go: Go, exported: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    parts = ["import json, sys\nall = []\n"]
+    for kind in KINDS:
+        for form in FORMS:
+            folder = exported(kind, form)
+            parts.append(f"{code(folder)}\nall.append([answer(r) for r in {rows_of(kind)!r}])\n")
+    parts.append("assert 'star' not in sys.modules\njson.dump(all, open('out.json', 'w'))\n")
+    (tmp_path / "plain.py").write_text("".join(parts), encoding="utf-8")
+    subprocess.run([sys.executable, "plain.py"], cwd=tmp_path, check=True)
+    got = iter(json.loads((tmp_path / "out.json").read_text()))
+    for kind in KINDS:
+        for _ in FORMS:
+            agree(next(got), expected(go(kind), rows_of(kind)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_in_it_names_a_place_or_a_person(
+    form: str, go: Go, exported: Callable[[str, str], Path]
+) -> None:
+    for kind in ("generated", "head"):
+        folder = exported(kind, form)
+        config = TrainedRun.of(go(kind)).config
+        places = [str(Path.home()), str(Path.cwd()), str(go(kind)), str(folder)]
+        places += [config.model.name_or_path, str(config.task.data_dir), config.output_dir]
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+        for path in files:
+            content = path.read_bytes()
+            assert not [place for place in places if place.encode() in content], path
+            if path.suffix != ".safetensors":
+                assert not re.search(rb'["`( ]/\w+/', content), path
+
+
+def test_classes_and_base_are_named(exported: Callable[[str, str], Path]) -> None:
+    config = json.loads((exported("head", "merged") / "config.json").read_text())
+    assert config["id2label"] == dict(zip("012", test_predictor.HUES, strict=True))
+    folder = exported("words", "adapter")
+    assert (
+        json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+        == "base"
+    )
+    card = (exported("choices, calibrated", "merged") / "README.md").read_text()
+    for part in ("library_name: transformers", "± ", "calibration error", "convert_hf_to_gguf.py"):
+        assert part in card
+    assert "| labels bought | 13, 4 of them held out" in card and "held-out rows" in card
+
+
+@pytest.mark.parametrize(
+    "place, part",
+    [
+        ("full", "the folder is not empty"),
+        ("file", "it is a file"),
+        ("run/model", "is a run folder"),
+        ("hub:nobody", "OWNER/NAME"),
+        ("hub:some/model", "needs a token"),
+    ],
+)
+def test_where_nothing_may_be_written(
+    place: str, part: str, go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    Path("file").write_text("x")
+    Path("full").mkdir()
+    Path("full/mine").write_text("x")
+    Path("run").symlink_to(go("generated"))
+    with pytest.raises(InputError, match=part):
+        export("run", place, merge=True)
+    assert Path("full/mine").read_text() == "x" and len([*tmp_path.iterdir()]) == 3
+
+
+def test_quantised_weights_are_not_merged(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = TrainedRun.of(go("generated"))
+    config = trained.config
+    four = replace(config, model=replace(config.model, quantization="nf4"))
+    monkeypatch.setattr(TrainedRun, "of", lambda *_: replace(trained, config=four))
+    with pytest.raises(InputError, match="nf4 weights, which"):
+        export("run", str(tmp_path / "model"), merge=True)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("key, value", [("num_fewshot", 2), ("chat_template", True)])
+def test_prompts_that_are_more_than_a_template_are_refused(
+    key: str, value: int, go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = TrainedRun.of(go("generated"))
+    config = trained.config
+    other = replace(config, task=replace(config.task, **{key: value}))
+    monkeypatch.setattr(TrainedRun, "of", lambda *_: replace(trained, config=other))
+    with pytest.raises(InputError, match=f"task.{key}="):
+        export("run", str(tmp_path / "model"), merge=False)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_hub_gets_a_private_repository(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Api:
+        def __init__(self, token: str) -> None:
+            calls.append(token)
+
+        def create_repo(self, name: str, *, private: bool) -> None:
+            calls.append((name, private))
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+            calls.append((repo_id, sorted(path.name for path in folder_path.glob("*.json"))))
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert export(go("generated"), "hub:some/model", merge=True).endswith("some/model")
+    assert calls[:2] == ["secret", ("some/model", True)]
+    assert {"star.json", "config.json", "tokenizer.json"} <= {*calls[2][1]}
