@@ -20,11 +20,12 @@ examples:
   star replay RUN acquisition.select=random --json rows.json
 
 keys that can be asked for:
-  acquisition.strategy, .select, .coldness, .measure, .reduction, .combine, .normalization
+  acquisition.strategy, .select, .coldness, .preselect, .measure, .reduction, .combine,
+  .normalization
   acquisition.base_weight.schedule, .value, .rounds, .decay
   acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
   pool.query_size
-What needs a model again cannot: continuation, entropy_floor, passes of another kind, more of them,
+What needs a model again cannot: continuation, embeddings, entropy_floor, passes of another kind, more of them,
 mc_dropout.masks; bald where a run has not stored it.
 
 columns:

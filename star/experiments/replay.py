@@ -36,6 +36,7 @@ REPLAYABLE = (
     "acquisition.strategy",
     "acquisition.select",
     "acquisition.coldness",
+    "acquisition.preselect",
     "acquisition.measure",
     "acquisition.reduction",
     "acquisition.combine",

@@ -80,7 +80,7 @@ class Lookup:
         get_input_embeddings=lambda: SimpleNamespace(weight=torch.zeros(10**6, 1)),
         named_modules=lambda: iter(()),
     )
-    packable, traits, batching = False, Traits(), Batching(rows=5)
+    packable, traits, batching, chat = False, Traits(), Batching(rows=5), None
     lay_out, predict, packs = LanguageModel.lay_out, LanguageModel.predict, LanguageModel.packs
     encode, shortened = LanguageModel.encode, LanguageModel.shortened
     has_base, vocabulary = True, len(LETTERS)
