@@ -25,8 +25,8 @@ keys that can be asked for:
   acquisition.base_weight.schedule, .value, .rounds, .decay
   acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
   pool.query_size
-What needs a model again cannot: continuation, embeddings, entropy_floor, passes of another kind, more of them,
-mc_dropout.masks; bald where a run has not stored it.
+What needs a model again cannot: continuation, embeddings, entropy_floor, passes of another kind,
+more of them, mc_dropout.masks; bald where a run has not stored it.
 
 columns:
   N, K        unlabelled examples, and how many of them are picked
