@@ -281,11 +281,11 @@ def stand_ins(
         planned: What :func:`plan` gives for so many.
         queries: What is picked after each round; ``None`` = as random choice would.
     """
-    pool: Pool[None] = Pool(indices)
+    pool: Pool[str] = Pool(indices)  # answers that stand for none in particular
     held, initial = config.task.validation_size, config.pool.initial_size
     apart, first = first_labels(pool, held_out=held, initial=initial, seed=config.seed)
-    pool.hold_out(dict.fromkeys(apart))
-    pool.add(dict.fromkeys(first))
+    pool.hold_out(dict.fromkeys(apart, ""))
+    pool.add(dict.fromkeys(first, ""))
     rounds, drawing = [], AcquisitionConfig(select="random")
     for t, sizes in enumerate(planned.rounds):
         left = pool.unlabelled
@@ -295,5 +295,5 @@ def stand_ins(
             drawn = decide(
                 scores, drawing, t=t, rounds=shared, count=sizes.query, seed=config.seed
             ).indices
-            pool.add(dict.fromkeys(drawn if queries is None else queries[t]))
+            pool.add(dict.fromkeys(drawn if queries is None else queries[t], ""))
     return apart, rounds
