@@ -45,6 +45,7 @@ def place(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield folder
 
 
+@pytest.mark.slow
 def test_one_cell_fails_and_the_rest_is_complete(
     place: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -162,6 +162,7 @@ def succeed(one: Cell, root: Path) -> None:
     fine.rename(one.folder(root) / "result.json")
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_run_again(tmp_path: Path) -> None:
     bad = cell("bad")
     assert sweep([bad], tmp_path, jobs=1, run=pretend) == [bad]
@@ -210,6 +211,7 @@ def test_a_strategy_that_is_not_there_is_told_before_anything_runs(tmp_path: Pat
     assert starts(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_file_in_the_way_is_one_cells_failure(tmp_path: Path) -> None:
     (tmp_path / "table/one").mkdir(parents=True)
     (tmp_path / "table/one/b").write_text("in the way")
@@ -263,6 +265,7 @@ def share(one: Cell, root: Path) -> None:
     (one.folder(root) / "result.json").write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 def test_others_start_once_the_first_round_is_there(tmp_path: Path) -> None:
     cells = [cell(row) for row in ("a", "b", "c")]
     (tmp_path / "aside").mkdir()
