@@ -133,11 +133,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     # argparse takes words behind an option for strangers: star run CONFIG --print-config seed=1
     worded = next((name for name in ("overrides", "texts") if name in options), None)
-    strangers = [word for word in rest if worded is None or word.startswith("-")]
+    mark = rest.index("--") if "--" in rest else len(rest)  # what is behind it is no option
+    words, behind = rest[:mark], rest[mark + 1 :]
+    strangers = rest if worded is None else [word for word in words if word.startswith("-")]
     if strangers:
         parser.error(f"unrecognized arguments: {' '.join(strangers)}")
     if worded is not None:
-        setattr(options, worded, [*getattr(options, worded), *rest])
+        setattr(options, worded, [*getattr(options, worded), *words, *behind])
     return options
 
 
