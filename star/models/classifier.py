@@ -66,7 +66,7 @@ class Classifier(LanguageModel):
         if not prompts:
             return []
         number = {name: i for i, name in enumerate(self.classes)}
-        ids = self.tokenizer(list(prompts))["input_ids"]
+        ids = self.tokenizer(list(prompts), verbose=False)["input_ids"]
         return [
             TokenRow(i, tuple(row) or (self.pad_id,), (number[name],) if name else ())
             for i, (row, name) in enumerate(zip(ids, continuations, strict=True))

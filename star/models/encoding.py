@@ -91,7 +91,9 @@ def marks(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
-    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
+    # Not verbose: what is too long is cut behind, and said by who cuts it.
+    told = tokenizer(texts, add_special_tokens=special, verbose=False)
+    encoded: list[list[int]] = told["input_ids"]
     # Some tokenizers append the end token by themselves; here its place is said by `eos` alone.
     # One that stands in the text (a chat prompt's) is not theirs and stays.
     if special and marks(tokenizer)[1] == [tokenizer.eos_token_id]:
