@@ -37,7 +37,8 @@ what comes back, a row a text, order kept:
   calibrated     whether confidences are scaled by the temperature that the round fitted on rows
                  held out from training (task.validation_size)
   truncated      whether the prompt was cut to fit the model
-In CSV a label's probability is in the column p:LABEL.
+In CSV a label's probability is in the column p:LABEL, and text that a spreadsheet would take for a
+formula has a ' in front.
 """
 
 FORMATS = ("table", "jsonl", "csv")
@@ -147,12 +148,15 @@ def _put(rows: list[dict[str, Any]], form: str, output: str | None, summary: str
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    from star.annotation.formats.flat import escaped
+
     flat = [_flat(row) for row in rows]
     names = dict.fromkeys(name for row in flat for name in row)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    for row in flat:  # texts are anybody's, and what a model generates is too
+        writer.writerow({k: escaped(v) if isinstance(v, str) else v for k, v in row.items()})
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,30 @@ def test_a_file_is_answered_row_by_row(
     )
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "'=1", "\t=1", "＝1"])
+def test_no_cell_of_a_csv_file_is_a_formula(
+    text: str, choices: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = said(capsys, choices, "--format", "csv", "--", text, "plain")
+    first, second = csv.DictReader(io.StringIO(out))
+    assert (first["input"], second["input"]) == (f"'{text}", "plain")
+    assert float(first["probability"]) > 0  # numbers are as they were
+
+
+def test_a_text_that_is_too_long_is_said_by_this_program_alone(
+    choices: Path, numbers: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = logging.getLogger("transformers")
+    theirs.addHandler(caplog.handler)
+    try:
+        for run in (choices, numbers):
+            caplog.clear()
+            assert star.predict(run, ["eggs " * 900])[0]["truncated"]
+            assert [r.name for r in caplog.records] == ["star.active_learning.predictor"]
+    finally:
+        theirs.removeHandler(caplog.handler)
+
+
 @pytest.mark.parametrize(
     "words, parts",
     [
@@ -156,5 +181,7 @@ def test_what_is_no_run_folder(
 
 
 def test_a_text_may_begin_with_a_dash(numbers: Path, capsys: pytest.CaptureFixture) -> None:
-    [row] = rows_of(said(capsys, "--format", "jsonl", numbers, "--", "- 3 eggs"))
-    assert row["input"] == "- 3 eggs"
+    form, text = ("--format", "jsonl"), ("--", "- 3 eggs")
+    for words in ((*form, numbers, *text), (numbers, *form, *text), (numbers, "a", *form, *text)):
+        assert [row["input"] for row in rows_of(said(capsys, *words))][-1] == "- 3 eggs"
+    refused(capsys, ["predict", str(numbers), "--bogus", *form, *text], "--bogus")
