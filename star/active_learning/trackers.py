@@ -85,8 +85,8 @@ class Trackers:
     ) -> None:
         if self._open is None:
             return
+        self.update()  # of a run that waits for people's labels, the round before them
         if error is None:
-            self.update()
             self._each("draw the curve", self._draw)
         self._each("end", Tracked.finish)
         self._open = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runs
+from own_trackers import Noting
 
 from star.active_learning.loop import run
 from star.cli.main import main
@@ -138,6 +139,16 @@ def test_what_is_missing_is_said_and_nothing_is_trained(
     assert not (project / "rounds").exists()
     with pytest.raises(InputError, match="labels are missing: test rows"):
         run(Project.of(project).config)
+
+
+def test_a_tracker_has_the_round_that_people_are_asked_after(project: Path) -> None:
+    Noting.made.clear()
+    for t in range(2):
+        give_gold(project)
+        assert main(["train", str(project), "tracking.log_with=own_trackers:Noting"]) == 0
+        assert [t for t, _ in Noting.made[-1].rounds()] == [*range(t + 1)]
+        assert "images" not in [verb for verb, *_ in Noting.made[-1].told]  # it has not ended
+    Noting.made.clear()
 
 
 def test_partial_batches_skips_and_corrections(
