@@ -2,7 +2,8 @@
 
 The loss of an update is the mean negative log-likelihood over *all answer tokens of the update*,
 however they are split into forward passes and processes, so 8×1, 4×2 and two processes of 4 are
-the same optimisation. Gradients of the adapter alone are summed between processes.
+the same optimisation but for the masks of LoRA dropout, which each forward pass of each process
+draws for itself. Gradients of the adapter alone are summed between processes.
 """
 
 from __future__ import annotations
