@@ -123,12 +123,13 @@ def settings(trained: TrainedRun, model: LanguageModel, merge: bool) -> dict[str
     """Return what ``star.json`` says: all that turns a row into tokens, and logits into an answer.
 
     Keys: ``kind``, ``labels`` (by words), ``head`` or ``answers`` (generated); ``prompt``, with
-    ``{column}`` fields, each without white space round it, and ``ending``, what stands behind it
-    once white space at its end is gone; ``before``, the token ids in front of it; ``labels``, label
-    to the text that stands for it; ``end``, the token ids behind that; ``score``, sum or mean of
-    its tokens' log p; ``max_prompt_tokens``, to which a longer prompt is cut (``cut_from``);
-    ``max_new_tokens`` and ``stop`` of a generated answer; ``temperature`` of the whole answer's
-    probability and ``temperature_token_mean``, ``None`` where no rows were held out.
+    ``{column}`` fields, each without white space round it unless there is an ``ending``, which
+    stands behind the prompt once white space at its end is gone; ``before``, the token ids in front
+    of it; ``labels``, label to the text that stands for it; ``end``, the token ids behind that;
+    ``score``, sum or mean of its tokens' log p; ``max_prompt_tokens``, to which a longer prompt is
+    cut (``cut_from``); ``max_new_tokens`` and ``stop`` of a generated answer; ``temperature`` of
+    the whole answer's probability and ``temperature_token_mean``, ``None`` where no rows were held
+    out.
     """
     config, task = trained.config, trained.task
     limits = Limits.of(config.evaluation)

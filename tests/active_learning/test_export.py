@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import chatting
 import pytest
+import runs
 import test_predictor
 
 import star
@@ -81,6 +83,26 @@ def test_the_lines_of_the_card_give_the_runs_own_answers(
     exec(code(exported(kind, form)), space)
     rows = rows_of(kind)
     agree([space["answer"](row) for row in rows], expected(go(kind), rows))
+
+
+@pytest.mark.parametrize("space", ["answer", "prompt"])
+def test_white_space_counts_as_in_the_run(space: str, tmp_path: Path) -> None:
+    # The tokenizer of the runs above reads words alone; this one reads bytes.
+    for name in ("model", "data", "out"):
+        (tmp_path / name).mkdir()
+    model = chatting.write_model(tmp_path / "model", None)
+    data = test_predictor.write_hues(tmp_path / "data")
+    words = (*test_predictor.SMALL, *test_predictor.KINDS["words"])
+    more = (f"task.trailing_space={space}", "acquisition.initial=typiclust")
+    run = runs.go(model, data, tmp_path / "out", *words, *more)
+    folder = Path(export(run, str(tmp_path / "exported"), merge=True))
+    given: dict[str, Any] = {}
+    exec(code(folder), given)
+    rows = [{"text": text} for text in ("tom has", "  tom has", "tom has \n", " tom  has ")]
+    answers = [given["answer"](row) for row in rows]
+    agree(answers, expected(run, rows))
+    assert (answers[0] == pytest.approx(answers[1])) == (space == "answer")
+    assert "from 8 labels chosen by typiclust" in (folder / "README.md").read_text()
 
 
 @pytest.mark.slow
