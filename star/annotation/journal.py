@@ -15,7 +15,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -90,10 +90,22 @@ class Journal:
         Raises:
             InputError: The journal is damaged, or cannot be written; it is as it was then.
         """
+        return self.decide(lambda _: decisions)
+
+    def decide(self, choose: Callable[[list[Entry]], Sequence[Decision]]) -> list[Entry]:
+        """Add what ``choose`` makes of the entries that stand, while nobody else can add any.
+
+        Args:
+            choose: Called once, with all entries; what it raises leaves the journal as it was.
+
+        Raises:
+            InputError: As :meth:`append`.
+        """
         with self._threads, writing(self.path, _MEND):
             made = not self.path.exists()
             with self._opened("ab+", shared=False) as file:
                 torn = self._catch_up(file)
+                decisions = choose([*self._entries])
                 new = [d for d in dict.fromkeys(decisions) if d not in self._known]
                 if new:
                     if torn:

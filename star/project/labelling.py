@@ -7,6 +7,7 @@ from pathlib import Path
 
 from star.annotation.formats.exchange import FORMATS, take
 from star.annotation.formats.sheet import Stamp
+from star.annotation.journal import Entry
 from star.annotation.records import ANSWER, NO_SUCH_LABEL, SKIP, UNSURE, Decision, now
 from star.annotation.state import Standing, standing
 from star.errors import InputError, nearest
@@ -92,24 +93,27 @@ def add(
     """
     stamp = Stamp(annotator, now())
     decisions, waiting = take(path, form_of(path, form), project.items, stamp)
-    state = standing(project.entries())
-    before = [_before(state, decision) for decision in decisions]
-    new = [
-        d for d, old in zip(decisions, before, strict=True) if old is None or _said(d) != _said(old)
-    ]
-    corrected = [d for d in new if _before(state, d) is not None]
-    if corrected and not correct:
-        old = _before(state, corrected[0])
-        assert old is not None
-        raise InputError(
-            f"{path}: id {old.id!r:.60} is {_said(old)!r:.60} by {old.annotator} already, and "
-            f"{_said(corrected[0])!r:.60} here ({len(corrected)} of the kind); --correct records "
-            "corrections, --annotator another person"
-        )
-    for decision in new:
+    for decision in decisions:
         if decision.answer is not None:
             project.data.task.labelled(decision.answer)
-    project.journal.append(new)
+    corrected: list[Decision] = []
+
+    def news(entries: list[Entry]) -> list[Decision]:
+        """Return what is not known already, nor by another who labels at this moment."""
+        state = standing(entries)
+        pairs = [(d, _before(state, d)) for d in decisions]
+        replaced = [(d, old) for d, old in pairs if old is not None and _said(d) != _said(old)]
+        if replaced and not correct:
+            d, old = replaced[0]
+            raise InputError(
+                f"{path}: id {old.id!r:.60} is {_said(old)!r:.60} by {old.annotator} already, and "
+                f"{_said(d)!r:.60} here ({len(replaced)} of the kind); --correct records "
+                "corrections, --annotator another person"
+            )
+        corrected.extend(d for d, _ in replaced)
+        return [d for d, old in pairs if old is None or not _known(d, old)]
+
+    new = [entry.decision for entry in project.journal.decide(news)]
     outcomes = {o: sum(d.outcome == o for d in new) for o in {d.outcome for d in new}}
     now_split = [project.ids[i] for i in project.decided().conflicts]
     return Taken(outcomes, len(corrected), len(decisions) - len(new), waiting, now_split)
@@ -118,6 +122,16 @@ def add(
 def _before(state: Standing, decision: Decision) -> Decision | None:
     entry = state.rows.get(decision.id, {}).get(decision.annotator)
     return None if entry is None else entry.decision
+
+
+def _known(decision: Decision, old: Decision) -> bool:
+    """Whether a decision says nothing that the same annotator's earlier one does not."""
+    return (
+        _said(decision) == _said(old)
+        and decision.comment in ("", old.comment)
+        and decision.highlights in ((), old.highlights)
+        and decision.final <= old.final
+    )
 
 
 def _said(decision: Decision) -> str:

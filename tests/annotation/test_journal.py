@@ -237,3 +237,20 @@ def test_what_a_killed_process_confirmed_is_there(tmp_path: Path, lives: int) ->
         # At most the write that was under way is there without having been confirmed.
         assert set(confirmed) <= set(stored) and len(set(stored)) == len(stored)
         assert len(stored) - len(confirmed) <= life + 1
+
+
+def test_nobody_adds_between_looking_and_adding(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first, second = decision("1"), decision("2")
+    other = threading.Thread(target=lambda: Journal(path).append([second]))
+
+    def choose(entries: list[Entry]) -> list[Decision]:
+        assert not entries
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        return [first]
+
+    Journal(path).decide(choose)
+    other.join()
+    assert [entry.decision for entry in Journal(path).entries()] == [first, second]
