@@ -46,13 +46,20 @@ def add(verbs: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Make the project and print what to do next."""
+    from star.errors import InputError
     from star.project.project import Project
-    from star.project.starting import Source, start
+    from star.project.rows import Source
+    from star.project.starting import start
     from star.project.status import status, text
 
     labels = None
     if options.labels is not None:
         labels = [label.strip() for label in next(csv.reader([options.labels]), [])]
+        if not labels:
+            raise InputError(
+                f"--labels takes two or more classes with commas between, got {options.labels!r}; "
+                "leave it out for free answers"
+            )
     source = Source(
         options.data, labels, options.text, options.label, options.id, options.test, options.model
     )

@@ -74,7 +74,8 @@ def draw_test(
     test = pool.at(place for place in places if pool.examples[place].index in drawn)
     rest = pool.at(place for place in places if pool.examples[place].index not in drawn)
     of = f"the {len(labelled)} that have a label" if enough else f"all {len(pool)}"
-    return rest, test, f"{size} test rows were drawn at random from {of}; they are not trained on"
+    rows = "1 test row was" if size == 1 else f"{size} test rows were"
+    return rest, test, f"{rows} drawn at random from {of}, to test on alone"
 
 
 def fingerprint(task: Task, splits: Iterable[Split]) -> str:
