@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from star import seeding
 from star.active_learning.people import people
 from star.active_learning.run_reader import RunReader
 from star.config import Config, starts_cold
 from star.data.loading import TaskData
 from star.data.pool import LabelsMissing, Pool, first_labels
 from star.data.task import Answer
+from star.errors import InputError
 from star.run_files import INITIAL
 
 
@@ -63,10 +65,26 @@ def open_query(config: Config, folder: RunReader, data: TaskData) -> Query:
             everything = [*tested, *held_out, *first]
             known = oracle.decided.answers
             missing = [i for i in everything if i not in known]
+            if not missing:
+                return _others(config, data, known)
             return Query(everything, missing, _short(config, missing, error), "round 0")
         return Query(asked, error.indices, error.short, error.purpose)
     known = oracle.decided.answers
     return Query(asked, [i for i in asked if i not in known], 0, f"round {complete}")
+
+
+def _others(config: Config, data: TaskData, known: Mapping[int, Answer | None]) -> Query:
+    """Return other rows, since all that were asked for the first round were set aside.
+
+    Raises:
+        InputError: There are none.
+    """
+    left: Pool[Answer] = Pool([e.index for e in data.pool.examples if e.index not in known])
+    if not left.unlabelled:
+        raise InputError("no row has a label: all were skipped, or none of the labels fits")
+    count = min(config.pool.initial_size, len(left.unlabelled))
+    drawn = left.draw(count, seeding.generator(config.seed, "instead", len(known)))
+    return Query(drawn, drawn, 1, "round 0")
 
 
 def _short(config: Config, missing: Sequence[int], error: LabelsMissing) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from star.active_learning.run_reader import RunReader
@@ -27,7 +27,7 @@ from star.data.loading import TaskData
 from star.data.pool import LabelsMissing, NotUnlabelledError
 from star.data.reading import read_folder
 from star.data.split import Split
-from star.data.task import Answer, Example, Task
+from star.data.task import Answer, Example
 from star.errors import InputError
 from star.run_files import JOURNAL
 
@@ -52,6 +52,11 @@ def ids_of(config: Config) -> list[str]:
     if twice is not None:
         raise InputError(f"{config.task.data_dir}: the id {twice!r} stands twice; see star init")
     return [str(name) for name in ids]
+
+
+def offered(data: TaskData) -> list[Example]:
+    """Return what people can decide about: the pool, and test rows that are drawn from it."""
+    return [*data.pool.examples, *([] if data.test.answers else data.test.examples)]
 
 
 @dataclass(frozen=True)
@@ -102,14 +107,14 @@ class Provenance:
 
 
 def decided(
-    entries: Sequence[Entry], ids: Sequence[str], task: Task, resolve: str = "none"
+    entries: Sequence[Entry], ids: Sequence[str], data: TaskData, resolve: str = "none"
 ) -> Decided:
-    """Return what a journal comes to.
+    """Return what a journal comes to, of the rows that are in the pool or the test.
 
     Args:
         entries: Of the journal, oldest first.
         ids: Of the stored rows.
-        task: With its labels.
+        data: The rows that take part; others (``task.pool_limit``) may be labelled all the same.
         resolve: ``annotation.resolve``.
 
     Raises:
@@ -120,14 +125,17 @@ def decided(
     strange = next((row for row in state.rows if row not in index), None)
     if strange is not None:
         raise InputError(f"{JOURNAL} decides on id {strange!r:.60}, which is none of the rows")
+    taking_part = {example.index for example in offered(data)}
     labels, split = state.labels(), state.conflicts()
     if resolve == "majority":
         labels |= {row: label for row in split if (label := _majority(state, row)) is not None}
     answers: dict[int, Answer | None] = {}
     for row in state.rows:
+        if index[row] not in taking_part:
+            continue
         if row in labels:
             try:
-                answers[index[row]] = task.labelled(labels[row])
+                answers[index[row]] = data.task.labelled(labels[row])
             except InputError as error:
                 raise InputError(f"{JOURNAL}, id {row!r:.60}: {error}") from None
         elif row not in split:
@@ -136,7 +144,7 @@ def decided(
     return Decided(
         answers,
         newest,
-        [index[row] for row in split if row not in labels],
+        [index[row] for row in split if row not in labels and index[row] in taking_part],
         len(entries),
     )
 
@@ -195,10 +203,15 @@ class People:
             wanted = [i for i in self._rounds[t] if i not in self._sold]
         else:
             others = sorted(known.keys() - self._sold - self._tested - {*wanted})
-            least = len(wanted) if self._least is None else self._least
+            labels = sum(known[i] is not None for i in others)  # what is set aside teaches nothing
+            if self._least is None:
+                least = len(wanted) - labels
+            else:  # a skip settles its row, and is no new label
+                least = self._least - labels + sum(known.get(i, 0) is None for i in wanted)
             if t == 0 and all(known.get(i) is None for i in (*wanted, *others)):
-                least = len(wanted)  # nothing can be trained on nothing
-            refuse_missing(wanted, known, f"round {t}", least - len(others))
+                missing = [i for i in wanted if i not in known]  # nothing is trained on nothing
+                raise LabelsMissing(missing, max(1, len(missing)), "round 0")
+            refuse_missing(wanted, known, f"round {t}", least)
             wanted += others
         sold = {i: known[i] for i in wanted if i in known}
         self._sold |= sold.keys()
@@ -250,9 +263,6 @@ def people(config: Config, folder: RunReader, data: TaskData) -> People:
         InputError: The journal or the rows are damaged, or do not go together.
     """
     entries = Journal(folder.path / JOURNAL).entries()
-    found = decided(entries, ids_of(config), data.task, config.annotation.resolve)
-    asked = {e.index for split in (data.pool, data.test) for e in split.examples}
-    # A row that repeats another's text is in no set, even if somebody has labelled it.
-    found = replace(found, answers={i: a for i, a in found.answers.items() if i in asked})
+    found = decided(entries, ids_of(config), data, config.annotation.resolve)
     rounds = [folder.labels(t) for t in range(folder.complete_rounds())]
     return People(found, rounds, config.annotation.min_new_labels)

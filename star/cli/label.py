@@ -6,6 +6,8 @@ import argparse
 import getpass
 from typing import Any
 
+from star.errors import InputError
+
 
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
@@ -39,10 +41,17 @@ def execute(options: argparse.Namespace) -> int:
     taken = take(
         project,
         options.file,
-        annotator=options.annotator or getpass.getuser(),
+        annotator=_user() if options.annotator is None else options.annotator,
         form=options.format,
         correct=options.correct,
     )
     print(taken)
     print(f"next: {following(project, project.query().short)}")
     return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's number without a name
+        raise InputError("the system has no name for you; give --annotator NAME") from None

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from star.active_learning.open_query import Query, open_query
-from star.active_learning.people import Decided, decided, ids_of
+from star.active_learning.people import Decided, decided, ids_of, offered
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_reader import RunReader
 from star.annotation.journal import Entry, Journal
@@ -99,14 +99,11 @@ class Project:
     @cached_property
     def items(self) -> dict[str, Item]:
         """Id → row as people see it, of all rows that can be decided about."""
-        examples = [*self.data.pool.examples]
-        if not self.data.test.answers:
-            examples += self.data.test.examples
         options = self.data.task.labels or ()
         masked = self._masked()
         return {
             self.ids[e.index]: Item(self.ids[e.index], masked(e.prompt), options)
-            for e in sorted(examples, key=lambda e: e.index)
+            for e in sorted(offered(self.data), key=lambda e: e.index)
         }
 
     def _masked(self) -> Callable[[str], str]:
@@ -123,7 +120,7 @@ class Project:
 
     def decided(self) -> Decided:
         """Return what the decisions come to now."""
-        return decided(self.entries(), self.ids, self.data.task, self.config.annotation.resolve)
+        return decided(self.entries(), self.ids, self.data, self.config.annotation.resolve)
 
     def query(self) -> Query:
         """Return what people are asked now."""
@@ -146,8 +143,8 @@ class Project:
         ]
         if not suggest or not items:
             return items
-        examples = {e.index: e for s in (self.data.pool, self.data.test) for e in s.examples}
-        given = _suggested(self.path, [examples[i] for i in indices])
+        examples = {e.index: e for e in offered(self.data)}
+        given = _suggested(self.path, [examples[i] for i in indices], self._masked())
         return [replace(i, suggestion=s) for i, s in zip(items, given, strict=True)]
 
     def _scores(self) -> dict[int, float]:
@@ -159,8 +156,10 @@ class Project:
         return dict(zip(arrays["index"].tolist(), arrays["blended"].tolist(), strict=True))
 
 
-def _suggested(run: Path, examples: Sequence[Example]) -> list[Suggestion | None]:
-    """Return what the last model answers; ``None``: nothing.
+def _suggested(
+    run: Path, examples: Sequence[Example], masked: Callable[[str], str]
+) -> list[Suggestion | None]:
+    """Return what the last model answers, free texts masked; ``None``: nothing.
 
     Raises:
         InputError: No round has kept its adapter.
@@ -173,7 +172,7 @@ def _suggested(run: Path, examples: Sequence[Example]) -> list[Suggestion | None
     return [
         Suggestion(row["label"], row["probability"])
         if row.get("label")
-        else Suggestion(row["answer"])
+        else Suggestion(masked(row["answer"]))
         if row.get("answer")
         else None
         for row in rows

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from star.project.project import Project
+from star.run_files import JOURNAL
 
 POINT = ("round", "labeled", "accuracy", "accuracy_stderr")
 
@@ -36,6 +37,7 @@ def status(project: Project) -> dict[str, Any]:
         "decisions": found.count,
         "by_class": {name: labels[name] for name in names} if names else None,
         "test_rows": len(project.data.test),
+        "test_given": bool(project.data.test.answers),
         "open": len(query.missing),
         "needed": query.short,
         "for": query.purpose,
@@ -71,8 +73,9 @@ def missing(project: Project) -> str:
 
 def text(told: dict[str, Any]) -> str:
     """Return a status for people, a line each."""
+    tested = f"{told['test_rows']} for the test, never trained on"
     lines = [
-        f"rows        {told['rows']}, of them {told['test_rows']} for the test, never trained on",
+        f"rows        {told['rows']}, {'beside' if told['test_given'] else 'of'} them {tested}",
         f"labelled    {told['labelled']} ({told['of_them_test']} of the test)",
         f"set aside   {told['set_aside']} (skipped, unsure, no such label)",
         f"conflicts   {len(told['conflicts'])}"
@@ -89,5 +92,16 @@ def text(told: dict[str, Any]) -> str:
         for p in told["curve"]
     ]
     if told["finished"]:
-        lines.append(f"finished    all {told['rounds']} rounds are done, or the pool has ended")
+        lines.append(f"finished    {_end(told)}")
     return "\n".join([*(line for line in lines), f"next        {told['next']}"])
+
+
+def _end(told: dict[str, Any]) -> str:
+    """Return why a project is finished, and the way on."""
+    done = len(told["curve"])
+    if done < told["rounds"]:
+        return f"no row is left to label after {done} of {told['rounds']} rounds"
+    return (
+        f"all {done} rounds (pool.rounds) are done; to go on, star init another folder with the "
+        f"same --data and settings and pool.rounds={2 * done}, and copy {JOURNAL} into it"
+    )

@@ -302,3 +302,203 @@ def test_people_see_masked_texts(
     assert main(["init", str(folder), *words, *SIZES, "annotation.masking=patterns"]) == 0
     texts = [row["text"] for row in asked(folder, "-k", "3")]
     assert len(texts) == 3 and all("<EMAIL>" in text and "@" not in text for text in texts)
+
+
+def test_what_was_set_aside_earlier_is_no_new_label(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Project.of(project)
+    tested = {opened.ids[e.index] for e in opened.data.test.examples}
+    first, second, third, *rest = [row["id"] for row in asked(project) if row["id"] not in tested]
+    skipped = [{"id": row, "outcome": "skip"} for row in (first, second, third)]
+    known = [{"id": row, "label": GOLD[row]} for row in (*tested, *rest)]
+    assert give(project, [*skipped, *known]) == 0
+    assert main(["train", str(project)]) == 0
+    told = status(project, capsys)
+    assert (told["open"], told["needed"]) == (4, 4)
+    # A skip of what is asked now settles its row, and is none either.
+    assert give(project, [{"id": asked(project)[0]["id"], "outcome": "skip"}]) == 0
+    assert status(project, capsys)["needed"] == 3
+    capsys.readouterr()
+    assert main(["train", str(project), "--force"]) == 0
+    assert "1 label is missing before round 1" in capsys.readouterr().out
+    assert len(status(project, capsys)["curve"]) == 1
+
+
+def test_a_label_beside_a_repeated_text_is_not_lost(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = [row | {"label": ""} for row in rows()]
+    twice[1]["text"] = twice[0]["text"]
+    twice[1]["label"] = "true"
+    twice[3]["text"] = twice[2]["text"]
+    twice[2]["label"], twice[3]["label"] = "true", "false"
+    data = write(tmp_path / "rows.csv", twice, "id", "text", "label")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), *words, *SIZES]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "2 rows that another row asks too left out, 1 of them with another label (id m0, m3)"
+        in (said)
+    )
+    told = status(folder, capsys)
+    assert (told["rows"], told["labelled"]) == (28, 2)
+    assert {e.decision.id: e.decision.answer for e in Project.of(folder).entries()} == {
+        "m1": "true",
+        "m2": "true",
+    }
+
+
+def test_labels_of_rows_that_take_no_part_are_not_counted(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "rows.csv", rows(), "id", "text", "label")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), *words, *SIZES, "task.pool_limit=20"]) == 0
+    told = status(folder, capsys)
+    assert (told["rows"], told["labelled"], told["decisions"]) == (20, 20, 30)
+
+
+def test_the_way_on_behind_the_last_round(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "rows.csv", rows(), "id", "text")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama), *SIZES]
+    folder, longer = tmp_path / "project", tmp_path / "longer"
+    assert main(["init", str(folder), *words, "pool.rounds=2"]) == 0
+    for _ in range(2):
+        give_gold(folder)
+        assert main(["train", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["status", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "all 2 rounds (pool.rounds) are done; to go on, star init another folder" in said
+    assert "pool.rounds=4, and copy decisions.jsonl into it" in said
+    assert main(["init", str(longer), *words, "pool.rounds=4"]) == 0
+    (longer / "decisions.jsonl").write_bytes((folder / "decisions.jsonl").read_bytes())
+    assert main(["train", str(longer)]) == 0
+    points = [status(path, capsys)["curve"] for path in (folder, longer)]
+    assert points[1][0]["labeled"] == points[0][-1]["labeled"] == 10
+    assert status(longer, capsys)["open"] == 4
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_suggestions_are_what_the_model_predicts(
+    given: bool, tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "rows.csv", rows(), "id", "text")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama), *SIZES]
+    if given:  # its rows are numbered apart from the pool's
+        other = [row | {"text": f"bob has {row['text']}"} for row in rows()]
+        words += ["--test", str(write(tmp_path / "test.csv", other, "id", "text", "label"))]
+        words.remove("task.test_size=5")
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), *words, "tracking.save_adapters=all"]) == 0
+    capsys.readouterr()
+    early = tmp_path / "early.jsonl"
+    assert main(["query", str(folder), "-o", str(early), "--suggest"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not early.exists()
+    give_gold(folder)
+    assert main(["train", str(folder)]) == 0
+    shown = asked(folder, "--suggest")
+    texts = {row["id"]: row["text"] for row in rows()}
+    capsys.readouterr()
+    assert (
+        main(["predict", str(folder), *(texts[r["id"]] for r in shown), "--format", "jsonl"]) == 0
+    )
+    predicted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["suggestion"] for row in shown] == [row["label"] for row in predicted]
+    assert [row["probability"] for row in shown] == pytest.approx(
+        [row["probability"] for row in predicted], abs=1e-5
+    )
+    assert all(row["label"] is None for row in shown)
+    assert give(folder, shown) == 0  # a suggestion is no decision
+    assert status(folder, capsys)["open"] == 4
+
+
+def test_what_an_annotator_adds_to_the_same_label_is_kept(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = asked(project)[0]["id"]
+    assert give(project, [{"id": row, "label": "true"}]) == 0
+    assert give(project, [{"id": row, "label": "false", "annotator": "bob"}]) == 0
+    assert status(project, capsys)["conflicts"] == [row]
+    settled = {"id": row, "label": "true", "final": True, "comment": "asked the author"}
+    assert give(project, [settled]) == 0
+    assert "1 labelled" in capsys.readouterr().out
+    assert status(project, capsys)["conflicts"] == []
+    assert give(project, [settled]) == 0
+    assert "1 known already" in capsys.readouterr().out
+    assert Project.of(project).entries()[-1].decision.comment == "asked the author"
+
+
+def test_other_rows_are_asked_where_all_of_the_first_were_set_aside(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Project.of(project)
+    tested = {opened.ids[e.index] for e in opened.data.test.examples}
+    first = [row["id"] for row in asked(project)]
+    given = [
+        {"id": i, "label": GOLD[i]} if i in tested else {"id": i, "outcome": "skip"} for i in first
+    ]
+    assert give(project, given) == 0
+    assert main(["train", str(project)]) == 0
+    assert "1 label is missing before round 0" in capsys.readouterr().out
+    others = [row["id"] for row in asked(project)]
+    assert len(others) == 6 and not {*others} & {*first}
+    assert others == [row["id"] for row in asked(project)]
+    assert give(project, [{"id": others[0], "label": GOLD[others[0]]}]) == 0
+    assert main(["train", str(project)]) == 0
+    assert status(project, capsys)["curve"][0]["labeled"] == 1
+
+
+def test_every_row_set_aside(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = Project.of(project)
+    tested = {opened.ids[e.index] for e in opened.data.test.examples}
+    every = [
+        {"id": i, "label": GOLD[i]} if i in tested else {"id": i, "outcome": "skip"} for i in GOLD
+    ]
+    give(project, every)
+    capsys.readouterr()
+    assert main(["train", str(project)]) == 2
+    said = capsys.readouterr().err
+    assert "no row has a label" in said and len(said.splitlines()) == 1
+
+
+def test_no_classes_are_no_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write(tmp_path / "rows.csv", rows(), "id", "text")
+    assert main(["init", str(tmp_path / "project"), "--data", str(data), "--labels", ""]) == 2
+    assert "--labels takes two or more classes" in capsys.readouterr().err
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_user_without_a_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nameless() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    path = project.parent / "labels.csv"
+    path.write_text("id,label\nm0,true\n")
+    assert main(["label", str(project), str(path)]) == 2
+    assert "--annotator" in capsys.readouterr().err
+    assert main(["label", str(project), str(path), "--annotator", ""]) == 2
+    assert Project.of(project).entries() == []
+
+
+def test_a_given_test_shares_no_row_with_the_pool(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "rows.csv", rows(), "id", "text", "label")
+    test = write(tmp_path / "test.csv", [rows()[4], rows(40)[35]], "id", "text", "label")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    folder = tmp_path / "project"
+    sizes = [word for word in SIZES if "test_size" not in word]
+    assert main(["init", str(folder), *words, "--test", str(test), *sizes]) == 0
+    said = capsys.readouterr().out
+    assert "1 row that the test asks too left out (id m4)" in said
+    assert "29, beside them 2 for the test, never trained on" in said
+    assert "m4" not in Project.of(folder).items
