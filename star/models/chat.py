@@ -7,7 +7,6 @@ word: what would be an empty block in front of the answer is then part of the pr
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -112,18 +111,12 @@ def chat_of(tokenizer: Any, name: str) -> Chat:
         name: What the model is called in messages.
 
     Raises:
-        InputError: It has no chat template, or none that it can be asked by; or a version of
-            transformers that cannot tell the template's special tokens from those in a text.
+        InputError: It has no chat template, or none that it can be asked by.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"the tokenizer of {name} has no chat template: it is no model for conversations; set "
             "task.chat_template=false"
-        )
-    if "sanitize_control_tokens" not in inspect.signature(tokenizer.apply_chat_template).parameters:
-        raise InputError(
-            "task.chat_template=true needs a transformers that keeps special tokens in a text "
-            "apart from the template's (5.23 does); pip install -U transformers"
         )
     chat = Chat(tokenizer, end=-1)
     first, other = (chat.encode([text], [""], eos=False)[0].prompt for text in ("a", "b"))
