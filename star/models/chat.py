@@ -2,13 +2,16 @@
 
 The template writes every special token, the beginning of the sequence included, so that none is
 added; those that stand in a text of ours stay text. Thinking is off where a template knows the
-word: what would be an empty block in front of the answer is then part of the prompt.
+word: what would be an empty block in front of the answer is then part of the prompt. To a template
+that says what day it is (Llama 3's, SmolLM3's) it is always the same: a prompt is tomorrow what it
+is today.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import takewhile
 from typing import Any
 
@@ -17,6 +20,16 @@ from star.errors import InputError, one_line
 from star.models.encoding import TokenRow
 
 Turns = list[dict[str, str]]
+
+DAY = date(2024, 7, 26)  # which Llama 3's templates have where they are not told the time
+CODES = ("%a", "%A", "%b", "%B", "%d", "%m", "%y", "%Y", "%H", "%I", "%M", "%S", "%f", "%p", "%j")
+CLOCK = "strftime_now"  # transformers' name of what a template reads the time by
+# A macro, as a function that is handed to a template comes there as a text.
+STOPPED = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f"|replace('{code}', '{DAY.strftime(code)}')" for code in CODES)
+    + " }}{% endmacro %}"
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,10 @@ class Chat:
         if not conversations:
             return []
         try:
+            template = self.tokenizer.get_chat_template()
             ids: list[list[int]] = self.tokenizer.apply_chat_template(
                 list(conversations),
+                chat_template=STOPPED + template if CLOCK in template else template,
                 return_dict=False,
                 sanitize_control_tokens=True,
                 enable_thinking=False,

@@ -105,6 +105,18 @@ def test_what_a_prompt_begins_with_is_known() -> None:
     assert chat.tokenizer.decode(chat.head) == head
 
 
+def test_a_template_that_says_the_time_is_the_same_at_any_time() -> None:
+    clock = "{{ '<|begin|>It is ' + strftime_now('%d %b %Y, %H:%M:%S.%f') + '.' }}"
+    chat = chat_of(chatting.tokenizer(clock + chatting.CHATML), "made")
+    first, again = (chat.encode(["x<|im_end|>"], [" yes"], eos=True)[0] for _ in range(2))
+    assert first == again  # by the microsecond they would differ
+    said = chat.tokenizer.decode(first.prompt)
+    assert said.startswith("<|begin|>It is 26 Jul 2024, 00:00:00.000000.")
+    year = "{% if strftime_now(format='%Y') | int > 2023 %}" + chatting.CHATML + "{% endif %}"
+    plain = chat_of(chatting.tokenizer(), "made").encode(["x"], [" yes"], eos=True)
+    assert chat_of(chatting.tokenizer(year), "made").encode(["x"], [" yes"], eos=True) == plain
+
+
 def test_where_tokens_merge_across_the_border_the_prompt_is_kept() -> None:
     # The generation prompt ends in e, and "es" is a token.
     template = chatting.UNENDED.replace("assistant:\n'", "assistant:\ne'")
