@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from star.models.language_model import LanguageModel
 
 # Whoever is started in the background ignores interrupts, and so would the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -59,40 +64,40 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     58 words, hidden size 32, 4 heads over 2 key-value heads, 256 positions, ids 0 to 3 = pad,
     start, end, unknown. It knows nothing, but its distributions are far from flat.
     """
+    import tiny
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny_llama")
     words = ["<pad>", "<s>", "</s>", "<unk>", *"0123456789", *WORDS.split()]
     table = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
-    tokenizer = Tokenizer(table)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    core = Tokenizer(table)
+    core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]
     )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
         model_max_length=256,
-    ).save_pretrained(folder)
-
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        # Twenty times the usual, or all distributions would be flat and all scores alike.
-        initializer_range=0.4,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    # Twenty times the usual range, or all distributions would be flat and all scores alike.
+    return tiny.write_llama(tmp_path_factory.mktemp("tiny_llama"), tokenizer, spread=0.4)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> LanguageModel:
+    """Return that LLaMA in memory."""
+    import tiny
+
+    return tiny.load(tiny_llama)
+
+
+@pytest.fixture
+def adapted(model: LanguageModel) -> Iterator[Any]:
+    """Yield it with an adapter that has learned."""
+    import tiny
+
+    with tiny.learned(model) as adapted:
+        yield adapted

@@ -31,11 +31,6 @@ LIMITS = Limits(max_new_tokens=5)
 WORDS = ("eggs", "pens", "blue", "many", "then", "she", "buys")
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 @pytest.fixture
 def forwards(model: LanguageModel) -> Iterator[list[tuple[int, ...]]]:
     """Return the shapes of every batch that went through the model."""

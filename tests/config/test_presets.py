@@ -73,11 +73,6 @@ FAULTS = {  # by the number in the list of the released code's faults
 NO_FAULTS = {"task.trailing_space", "evaluation.choice_by", "regularizer.beta"}
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 def delta(preset: str) -> dict[str, Any]:
     """Return what a preset's file says, by dotted key, read by nothing of star's."""
 

@@ -24,11 +24,6 @@ LIMITS = Limits(max_new_tokens=4)
 LABELS = ["true", "false", "red"]
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 def judged(
     model: LanguageModel,
     task: Jsonl,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,6 @@ LIMITS = Limits(max_new_tokens=4)
 LABELS = ["true", "false", "red"]
 GOLD = ["true", "false", "red", "red", "true", "false", "red", "true"]
 CONFIG = replace(tiny.ADAPTER, lora_dropout=0.4)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
 
 
 def world(choices: bool) -> tuple[Jsonl, list[Example], list[Answer]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,17 +31,6 @@ from star.models.language_model import LanguageModel
 from star.models.targets import LLAMA_PROJECTIONS
 
 IDS = torch.tensor([[1, 20, 21, 22, 23, 24]])
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
-@pytest.fixture
-def adapted(model: LanguageModel) -> Iterator[nn.Module]:
-    with tiny.learned(model) as adapted:
-        yield adapted
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:

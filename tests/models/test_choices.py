@@ -33,11 +33,6 @@ LONGER = ["blue pens", "red"]
 END = 2  # the tiny model's end-of-sequence token
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 def world(labels: list[str]) -> tuple[Jsonl, list[Example], list[Answer]]:
     task = Jsonl(TaskConfig(name="jsonl", choices=labels))
     rows = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +19,6 @@ from star.models.stored_rows import Rows
 from star.models.traits import Traits
 
 PROMPTS = [replace(row, continuation=()) for row in tiny.random_rows(11, seed=4, longest=14)]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
 
 
 @torch.no_grad()

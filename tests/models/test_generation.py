@@ -18,11 +18,6 @@ from star.models.language_model import LanguageModel
 PROMPTS = [(1, *row.prompt) for row in tiny.random_rows(12, seed=3)]
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 @torch.no_grad()
 def naive(model: LanguageModel, prompt: tuple[int, ...], limit: int) -> tuple[int, ...]:
     made: list[int] = []

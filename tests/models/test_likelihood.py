@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,6 @@ from star.models.truncation import encode_rows
 
 ROWS = tiny.random_rows(9, seed=2)
 MEASURES = ("predictive_entropy", "max_entropy", "margin", "least_confidence")
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
 
 
 def three(adapted: Any) -> Passes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,6 @@ from star.seeding import derive
 
 ROWS = tiny.random_rows(7, seed=1)
 KINDS = pytest.mark.parametrize("masks", ["consistent", "token"])
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
-@pytest.fixture
-def adapted(model: LanguageModel) -> Iterator[Any]:
-    with tiny.learned(model) as adapted:
-        yield adapted
 
 
 def passes_of(

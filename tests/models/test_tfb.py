@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,6 @@ from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 
 ROWS = tiny.random_rows(5, seed=1)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
-@pytest.fixture
-def adapted(model: LanguageModel) -> Iterator[Any]:
-    with tiny.learned(model) as adapted:
-        yield adapted
 
 
 def one(adapted: Any) -> tuple[str, Any]:

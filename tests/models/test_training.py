@@ -28,11 +28,6 @@ TRAIN = TrainConfig(learning_rate=3e-3, num_train_epochs=2)
 NONE = RegularizerConfig(kind="none")
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 def train(
     model: LanguageModel,
     config: TrainConfig = TRAIN,

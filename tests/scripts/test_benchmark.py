@@ -40,11 +40,6 @@ ROWS = [replace(row, index=i) for i, row in enumerate(tiny.random_rows(11, seed=
 positive = st.floats(1e-3, 1e3)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> LanguageModel:
-    return tiny.load(tiny_llama)
-
-
 # ---- seconds ------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import tiny
 
 CHATML = (
     "{{ '<|begin|>' }}{% if messages[0]['role'] != 'system' %}"
@@ -66,23 +66,4 @@ def tokenizer(template: str | None = CHATML) -> Any:
 
 def write_model(folder: Path, template: str | None = CHATML) -> Path:
     """Write a 2-layer LLaMA with random weights, 512 positions, and that tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    words = tokenizer(template)
-    words.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.12,
-        bos_token_id=1,
-        eos_token_id=0,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return tiny.write_llama(folder, tokenizer(template), spread=0.12)

@@ -20,6 +20,30 @@ from star.models.language_model import LanguageModel
 ADAPTER = AdapterConfig(r=4, lora_alpha=8, lora_dropout=0.3)
 
 
+def write_llama(folder: Path, tokenizer: Any, *, spread: float) -> Path:
+    """Write a 2-layer LLaMA with random weights of that deviation, and its tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        initializer_range=spread,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def load(folder: Path | str) -> LanguageModel:
     """Return the model, with few rows in a forward pass, so that there is more than one."""
     return models.load(
