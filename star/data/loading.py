@@ -133,11 +133,7 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     shared = sum(example.prompt in prompts for example in test.examples)
     notes = [*settled, *_notes(task, test_split, duplicates, conflicting, shared), *drawn]
     if task.family is None and test.answers:
-        row_of = dict(zip(test_table.numbers, test_table.rows, strict=True))
-        rows = [row_of[example.index] for example in test.examples]
-        refuse_shown(task, rows, test.answers)
-        where = POOL_SPLIT if drawn else test_split
-        notes += hints(task, rows, test.answers, f"split {where}")
+        notes += _remarks(task, test, test_table, POOL_SPLIT if drawn else test_split)
     return TaskData(
         task=task,
         pool=pool,
@@ -177,6 +173,18 @@ def _tested(
         return pool, _split(task, tables[1]), tables[1], []
     pool, test, drawn = draw_test(pool, task.config.test_size, seed=seed, started=started)
     return pool, test, tables[0], [drawn]
+
+
+def _remarks(task: Task, test: Split, table: Table, split: str) -> list[str]:
+    """Return what looks odd in stored test rows.
+
+    Raises:
+        InputError: Their prompts show the answers.
+    """
+    row_of = dict(zip(table.numbers, table.rows, strict=True))
+    rows = [row_of[example.index] for example in test.examples]
+    refuse_shown(task, rows, test.answers)
+    return hints(task, rows, test.answers, f"split {split}")
 
 
 def _started(task: Task, table: Table) -> list[int]:

@@ -59,9 +59,7 @@ def load(
         causal.to(device_of(config))
     causal.eval().requires_grad_(False)
 
-    eos = getattr(causal.generation_config, "eos_token_id", None)
-    stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, (list, tuple)) else [eos])}
-    stops |= {template.end} if template else set()
+    stop_ids = _stop_ids(causal, tokenizer) | ({template.end} if template else set())
     # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
     # here an answer is the plain greedy one, the same that is scored.
     causal.generation_config = GenerationConfig()
@@ -72,7 +70,7 @@ def load(
         fingerprint="",
         info=info | {"name_or_path": config.name_or_path, "dtype": config.dtype},
         max_length=most_positions(causal),
-        stop_ids=frozenset(stops - {None}),
+        stop_ids=stop_ids,
         pad_id=pad_of(tokenizer, vocabulary, config.name_or_path),
         traits=traits_of(causal),
         batching=batching or Batching(),
@@ -80,6 +78,30 @@ def load(
     )
     if config.torch_compile:
         _compile(causal)
+    _try_out(model, config)
+    model.info["computation"] = identity.computation(
+        config, device=device_name(model.device), packed=model.packable
+    )
+    name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
+    asked = ["chat template"] if chat else []
+    model.fingerprint = digest([name, info["revision"], model.info["computation"], *asked])
+    return model
+
+
+def _stop_ids(causal: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end an answer, by the tokenizer and by the model's own settings."""
+    own = getattr(causal.generation_config, "eos_token_id", None)
+    stops = {tokenizer.eos_token_id, *(own if isinstance(own, (list, tuple)) else [own])}
+    return frozenset(stops - {None})
+
+
+def _try_out(model: LanguageModel, config: ModelConfig) -> None:
+    """Find out whether a model's rows may be packed.
+
+    Raises:
+        InputError: It does not run here, its head is refused by :func:`_check_head`, or it looks
+            ahead.
+    """
     try:
         _check_head(model, config)
     except (InputError, torch.OutOfMemoryError):
@@ -94,13 +116,6 @@ def load(
         model.packable = isolation.packs(model)
     if not model.packable:
         isolation.require_causal(model)
-    model.info["computation"] = identity.computation(
-        config, device=device_name(model.device), packed=model.packable
-    )
-    name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
-    asked = ["chat template"] if chat else []
-    model.fingerprint = digest([name, info["revision"], model.info["computation"], *asked])
-    return model
 
 
 def device_name(device: torch.device) -> str:

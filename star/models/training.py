@@ -86,10 +86,8 @@ def fit(
     warmup = round(config.warmup_ratio * total)
     scheduler = optimizers.schedule(optimizer, config, length, warmup=warmup)
     result, best = TrainingResult(), None
-    bar = tqdm(
-        total=total, desc=f"train {round_}", unit="update", leave=False,
-        disable=not model.batching.progress or not is_main(),
-    )  # fmt: skip
+    shown = model.batching.progress and is_main()
+    bar = tqdm(total=total, desc=f"train {round_}", unit="update", leave=False, disable=not shown)
     # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
     with seeding.forked(seed, "train", round_, state.process_index), learning(adapted, config):
         for epoch in range(epochs):
