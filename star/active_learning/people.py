@@ -120,7 +120,7 @@ def decided(
     Raises:
         InputError: A decision names a row or a label that there is not.
     """
-    state = standing(entries)
+    state = standing(entries, data.task.reading)
     index = {name: i for i, name in enumerate(ids)}
     strange = next((row for row in state.rows if row not in index), None)
     if strange is not None:
@@ -151,10 +151,12 @@ def decided(
 
 def _majority(state: Standing, row: str) -> str | None:
     """Return what more annotators say of a row than anything else; ``None``: a tie, or no label."""
-    votes = Counter(e.decision.answer or e.decision.outcome for e in state.rows[row].values())
+    said = [entry.decision for entry in state.rows[row].values()]
+    votes = Counter(state.reading(d.answer) if d.answer else d.outcome for d in said)
     (first, most), *others = votes.most_common(2)
-    said = {e.decision.answer for e in state.rows[row].values()}
-    return first if first in said and not (others and others[0][1] == most) else None
+    if others and others[0][1] == most:
+        return None
+    return next((d.answer for d in said if d.answer and state.reading(d.answer) == first), None)
 
 
 class People:

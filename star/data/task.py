@@ -178,6 +178,10 @@ class Task:
             raise InputError(f"the answer must be {allowed}, got {gold[:40]!r}")
         return Answer(target=self.target(gold), gold=gold)
 
+    def reading(self, gold: str) -> str:
+        """Return what an answer comes to: two of people with one reading are the same answer."""
+        return gold
+
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the canonical final answer in a generated text, or ``None`` if there is none.
 

@@ -502,3 +502,18 @@ def test_a_given_test_shares_no_row_with_the_pool(
     assert "1 row that the test asks too left out (id m4)" in said
     assert "29, beside them 2 for the test, never trained on" in said
     assert "m4" not in Project.of(folder).items
+
+
+def test_free_answers_agree_however_they_are_spelled(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "rows.csv", rows(), "id", "text")
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), "--data", str(data), "--model", str(tiny_llama), *SIZES]) == 0
+    spelled = {"m0": ("1,000", "1000.0", "7"), "m1": ("Ann has ten.", "ann  has ten", "six")}
+    for k, who in enumerate(("ann", "bob", "eve")):
+        answers = [{"id": row, "label": said[k], "annotator": who} for row, said in spelled.items()]
+        assert give(folder, answers) == 0
+        assert len(status(folder, capsys)["conflicts"]) == (2 if who == "eve" else 0)
+    voted = Project.of(folder, ["annotation.resolve=majority"]).decided()
+    assert [answer.gold for answer in voted.answers.values()] == ["1,000", "Ann has ten."]

@@ -80,6 +80,10 @@ class Jsonl(Task):
             )
         return Answer(target=self.continuation(text), gold=text)
 
+    def reading(self, gold: str) -> str:
+        """Return a choice as it is, a number by its value, a text but for its blanks and case."""
+        return gold if self.labels is not None else canonical_number(gold) or _normal(gold)
+
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the label a text answers with, or without choices the text itself."""
         if self.labels is not None:
