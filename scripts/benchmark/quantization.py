@@ -216,9 +216,9 @@ def measure(options: argparse.Namespace, config: Config) -> int:
     runs, place = [], options.output / "quantization.json"
     if place.is_file():  # what was measured already
         stored = read_json(place)
-        if stored["settings"] != settings:
+        if {**stored["settings"], "date": settings["date"]} != settings:
             raise InputError(f"{place} has other settings; name another folder in --output")
-        runs = stored["runs"]
+        settings["date"], runs = stored["settings"]["date"], stored["runs"]
     for seed in map(int, options.seeds.split(",")):
         for name in SCHEMES:
             if any((run["scheme"], run["seed"]) == (name, seed) for run in runs):

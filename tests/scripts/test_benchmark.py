@@ -348,3 +348,18 @@ def test_what_the_comparison_of_four_bits_refuses(
     (tmp_path / "quantization.json").write_text('{"settings": {}, "runs": []}', encoding="utf-8")
     assert quantization.main([*given, str(tmp_path)]) == 2
     assert "has other settings" in capsys.readouterr().err
+
+
+def test_the_committed_comparison_of_four_bits_goes_on_on_another_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    committed = root / "scripts/results/quantization"
+    record = (committed / "quantization.json").read_bytes()
+    (tmp_path / "quantization.json").write_bytes(record)
+    words = "task.pool_limit=160 task.test_limit=100 pool.initial_size=60 pool.query_size=20"
+    given = [str(root / "configs/smollm2/emotion.yaml"), *words.split()]
+    given += ["train.num_train_epochs=1", "--seeds", "0,1,2", "--output", str(tmp_path)]
+    monkeypatch.setattr(quantization.subprocess, "run", lambda *a, **k: pytest.fail("run again"))
+    assert quantization.main(given) == 0
+    assert (tmp_path / "table.md").read_bytes() == (committed / "table.md").read_bytes()
