@@ -149,42 +149,55 @@ def predict(
         the text), ``text``, and ``confidence``: ``sequence`` and ``token_mean``, see
         :func:`confidences`. Of both ``calibrated``, and ``truncated``: whether the prompt was cut.
     """
-    calibrated = temperatures is not None
     if task.labels is None or not by_likelihood:
         made = generate(model, examples, limits)
-        sizes = [len(row.continuation) for row in made.rows]
-        both = [confidences(p, n) for p, n in zip(made.log_probs, sizes, strict=True)]
-        sequence, mean = (
-            _honest([row[f"confidence{end}"] for row in both], t)
-            for end, t in (
-                ("", temperatures and temperatures.whole),
-                ("_token_mean", temperatures and temperatures.token_mean),
-            )
-        )
-        rows: list[dict[str, Any]] = [
-            {
-                "answer": extracted(task, text, digits=digits),
-                "text": text,
-                "confidence": {"sequence": p, "token_mean": q},
-            }
-            for text, p, q in zip(made.texts, sequence, mean, strict=True)
-        ]
+        rows = _answers(task, made, digits, temperatures)
         lengths = [len(row.prompt) for row in made.rows]
     else:
         chosen = choose(model, examples, limits)
-        raw = chosen.log_probs[choice_score]
-        known = temperature.scale(raw, temperatures.whole) if temperatures else raw
-        rows = [
-            {"label": task.labels[best], "probability": float(p[best]), "probabilities": {
-                label: float(v) for label, v in zip(task.labels, p, strict=True)
-            }}
-            for best, p in zip(raw.argmax(axis=1), np.minimum(np.exp(known), 1.0), strict=True)
-        ]  # fmt: skip
+        rows = _labels(task.labels, chosen.log_probs[choice_score], temperatures)
         lengths = chosen.prompts
     whole = model.encode([e.prompt for e in examples], [""] * len(examples), eos=False)
+    calibrated = temperatures is not None
     return [
         row | {"calibrated": calibrated, "truncated": length < len(full.prompt)}
         for row, length, full in zip(rows, lengths, whole, strict=True)
+    ]
+
+
+def _answers(
+    task: Task, made: Generated, digits: bool, temperatures: Temperatures | None
+) -> list[dict[str, Any]]:
+    sizes = [len(row.continuation) for row in made.rows]
+    both = [confidences(p, n) for p, n in zip(made.log_probs, sizes, strict=True)]
+    sequence, mean = (
+        _honest([row[f"confidence{end}"] for row in both], t)
+        for end, t in (
+            ("", temperatures and temperatures.whole),
+            ("_token_mean", temperatures and temperatures.token_mean),
+        )
+    )
+    return [
+        {
+            "answer": extracted(task, text, digits=digits),
+            "text": text,
+            "confidence": {"sequence": p, "token_mean": q},
+        }
+        for text, p, q in zip(made.texts, sequence, mean, strict=True)
+    ]
+
+
+def _labels(
+    labels: Sequence[str], raw: Array, temperatures: Temperatures | None
+) -> list[dict[str, Any]]:
+    known = temperature.scale(raw, temperatures.whole) if temperatures else raw
+    return [
+        {
+            "label": labels[best],
+            "probability": float(p[best]),
+            "probabilities": {name: float(v) for name, v in zip(labels, p, strict=True)},
+        }
+        for best, p in zip(raw.argmax(axis=1), np.minimum(np.exp(known), 1.0), strict=True)
     ]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from star.acquisition.pool_scorer import PoolScorer
 from star.active_learning.cold_start import cold_start
+from star.active_learning.learner import Learner
 from star.active_learning.run_folder import RunFolder
 from star.active_learning.setup import prepare, start
 from star.config import Config, load, passes_that_differ
@@ -60,15 +61,8 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
     start(learner, pool, oracle)
     assert learner.scorer is not None  # it has scores
     a = config.acquisition
+    test = _test_scorer(learner, config)
     places = [example.index for example in learner.test.examples]
-    test = PoolScorer(
-        learner.model,
-        learner.test.examples,
-        config=a,
-        limits=learner.limits,
-        oracle=Oracle(dict(zip(places, learner.test.answers, strict=True))),
-        cache=sources.cache_root(config.tracking.cache_dir),
-    )
     base = np.full(len(places), np.nan)
     if a.measure != "bald":  # which has no base view
         base = test.base().score(a.measure, a.reduction)
@@ -94,6 +88,20 @@ def error_ranking(run: str | Path) -> list[dict[str, Any]]:
             | {"pool_size": len(unlabelled)}
         )
     return rows
+
+
+def _test_scorer(learner: Learner, config: Config) -> PoolScorer:
+    """Return what scores the test rows as the pool's are scored."""
+    test = learner.test
+    places = [example.index for example in test.examples]
+    return PoolScorer(
+        learner.model,
+        test.examples,
+        config=config.acquisition,
+        limits=learner.limits,
+        oracle=Oracle(dict(zip(places, test.answers, strict=True))),
+        cache=sources.cache_root(config.tracking.cache_dir),
+    )
 
 
 def _part(name: str, base: Array, full: Array, wrong: list[bool]) -> dict[str, Any]:
