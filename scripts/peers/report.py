@@ -44,13 +44,29 @@ def read_cells(output: Path) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted(output.glob("cells/*/*/seed*.json"))]
 
 
-def ours_of(table: Table, runs: str | None) -> list[Curve] | None:
-    """Return the curves of the table's own runs, or of its committed record; ``None``: no such."""
+def ours_of(
+    table: Table, runs: str | None, cells: Sequence[Mapping[str, Any]]
+) -> list[Curve] | None:
+    """Return the curves of the table's own runs, or of its committed record; ``None``: no such.
+
+    Without those that worked on other rows than the peers' ``cells`` of their seed: what a table
+    stands beside them had the same.
+    """
     try:
         record = results.find(table.path, root=runs)
     except InputError as error:
         print(f"without runs of our own: {error}")
         return None
+    rows = {cell["seed"]: cell["rows"] for cell in cells}
+    # A record keeps the beginning of the hash.
+    same = [
+        cell
+        for cell in record.results()
+        if cell.seed not in rows
+        or rows[cell.seed].startswith((cell.content or {}).get("data") or "unknown")
+    ]
+    if len(same) < len(record.results()):
+        print(f"left out: {len(record.results()) - len(same)} runs of ours, of other rows")
     parts = {"train": "train", "evaluate": "evaluate", "score": "query"}
     return [
         Curve(
@@ -64,7 +80,7 @@ def ours_of(table: Table, runs: str | None) -> list[Curve] | None:
                 for part, name in parts.items()
             },
         )
-        for cell in record.results()
+        for cell in same
     ]
 
 

@@ -18,6 +18,8 @@ from peers import report
 from star.config import load
 from star.data import loading as tasks
 from star.data.pool import Pool, first_labels
+from star.experiments.report import results
+from star.experiments.table_file import read_table
 
 ROOT = Path(__file__).parents[2]
 TWINS = {"random": "random", "breaking-ties": "margin"}
@@ -70,6 +72,22 @@ def test_without_runs_of_ours_there_is_no_comparison(tmp_path: Path) -> None:
     assert "seed by seed" not in (tmp_path / "table.md").read_text(encoding="utf-8")
     [kept] = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["cells"]
     assert "file" not in kept and kept["seed"] == 0
+
+
+def test_runs_of_ours_on_other_rows_are_left_out(capsys: pytest.CaptureFixture) -> None:
+    committed = read_table(ROOT / "configs/tables/main.yaml")
+    every = report.ours_of(committed, None, [])
+    assert every is not None and len(every) == 696
+    [same, other, *_] = sorted({curve.seed for curve in every})
+    record = results.find(committed.path).results()
+    hashes = {cell.content["data"] for cell in record if cell.content and cell.seed == same}
+    cells = [{"seed": same, "rows": f"{min(hashes)}ab"}, {"seed": other, "rows": "another"}]
+    left = report.ours_of(committed, None, cells)
+    assert left is not None
+    kept = [cell for cell in record if cell.seed == same and cell.content["data"] == min(hashes)]
+    assert [curve.seed for curve in left].count(same) == len(kept) > 0
+    assert other not in {curve.seed for curve in left}
+    assert f"left out: {696 - len(left)} runs" in capsys.readouterr().out
 
 
 def written(folder: Path) -> Path:
