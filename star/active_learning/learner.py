@@ -214,8 +214,9 @@ class Learner:
 
     def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[Encoder, Embeddings]:
         index = np.array(sorted([*pool.unlabelled, *pool.labelled]))
+        known = memory.known_embeddings(self._folder, t, index)[1]
         encoder = self.encoder(self.adapted)
-        return encoder, Embeddings(index, encoder, memory.known_embeddings(self._folder, t)[1])
+        return encoder, Embeddings(index, encoder, known)
 
     def _context(self, pool: Pool[Answer], t: int, embeddings: Embeddings) -> Context:
         # A strategy can reach whatever these functions hold: no answer that was not bought.

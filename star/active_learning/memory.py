@@ -90,19 +90,32 @@ def _purchase(place: Path, t: int, passes: int | None) -> Purchase:
     return Purchase(t, scores.read_only(), index, correct)
 
 
-def known_embeddings(folder: RunReader, t: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
+def known_embeddings(
+    folder: RunReader, t: int, index: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Return which examples have embeddings, (E,) indices, and view to (E, H) of round ``t``.
 
     Those that stay the same, all but the full model's, are of an earlier round where it made them.
+
+    Args:
+        folder: The run's.
+        t: The round.
+        index: (E,) the examples, ascending; a view that lacks one is left out. A pool whose rows
+            people set aside, or take up again, is not always the same. ``None`` = those of the
+            newest round that has made some.
     """
-    index, views = np.empty(0, dtype=np.int64), {}
+    views: dict[str, Any] = {}
     for s in range(t, -1, -1):
         path = folder.round_folder(s) / EMBEDDINGS
         if path.is_file():
             arrays = read_npz(path)
-            index = arrays.pop("index")
-            views |= {v: a for v, a in arrays.items() if s == t or v != "full"}
-    return index, views
+            own = arrays.pop("index")
+            index = own if index is None else index
+            if np.isin(index, own).all():
+                places = np.searchsorted(own, index)
+                kept = {v for v in arrays if v not in views and (s == t or v != "full")}
+                views |= {view: arrays[view][places] for view in kept}
+    return np.empty(0, dtype=np.int64) if index is None else index, views
 
 
 def unlabelled(folder: RunReader, t: int) -> NDArray[np.int64]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import runs
 from own_trackers import Noting
 
+from star.acquisition.embeddings import Embeddings
+from star.active_learning import learner
 from star.active_learning.loop import run
 from star.cli.main import main
 from star.config import load
 from star.errors import InputError
+from star.files import read_npz
 from star.project.project import Project
 
 LABELS = ("false", "true")
@@ -149,6 +153,42 @@ def test_a_tracker_has_the_round_that_people_are_asked_after(project: Path) -> N
         assert [t for t, _ in Noting.made[-1].rounds()] == [*range(t + 1)]
         assert "images" not in [verb for verb, *_ in Noting.made[-1].told]  # it has not ended
     Noting.made.clear()
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_embeddings_stay_with_their_rows(
+    back: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Embeddings] = []
+
+    class Noted(Embeddings):
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words)
+            made.append(self)
+
+    monkeypatch.setattr(learner, "Embeddings", Noted)
+    folder, words = project.parent / "other", ["--labels", ",".join(LABELS)]
+    words += ["--data", str(project.parent / "rows.csv"), "acquisition.select=k_center"]
+    words += ["--model", load(project / "config.yaml").model.name_or_path]
+    assert main(["init", str(folder), *words, *SIZES, "pool.rounds=4"]) == 0
+    give_gold(folder)
+    assert main(["train", str(folder)]) == 0
+    first, *others = asked(folder)
+    answers = [{"id": first["id"], "outcome": "skip"}]
+    assert give(folder, answers + [{"id": r["id"], "label": GOLD[r["id"]]} for r in others]) == 0
+    assert main(["train", str(folder)]) == 0
+    if back:
+        answers = [{"id": first["id"], "label": GOLD[first["id"]]}]
+        assert give(folder, answers, "--correct") == 0
+        give_gold(folder)
+        assert main(["train", str(folder)]) == 0
+    stored = read_npz(folder / "rounds/00/embeddings.npz")
+    vector_of = dict(zip(stored["index"].tolist(), stored["base"], strict=True))
+    gone = [len(vector_of) - len(embeddings.index) for embeddings in made]
+    assert gone == [0, 1, 0][: len(made)] and len(made) == 2 + back
+    for embeddings in made:
+        wanted = np.stack([vector_of[i] for i in embeddings.index.tolist()])
+        np.testing.assert_array_equal(embeddings.of("base", embeddings.index), wanted)
 
 
 def test_partial_batches_skips_and_corrections(
