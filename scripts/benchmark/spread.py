@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/spread"))
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")  # onto stderr
     logging.getLogger("star").setLevel(logging.INFO)  # σ, and the training NLL
     print("| family | passes | spread | top K |\n|---|---|---|---|")
     for family, path in FAMILIES.items():
