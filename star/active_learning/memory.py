@@ -121,11 +121,13 @@ def known_embeddings(
 def unlabelled(folder: RunReader, t: int) -> NDArray[np.int64]:
     """Return the pool indices among which round ``t`` has chosen; none where it kept them nowhere.
 
-    Of a strategy that looks at no scores these are the ones with embeddings that are not labelled.
+    Of a strategy that looks at no scores these are the ones with embeddings that are not labelled,
+    nor set aside by people.
     """
     if folder.scores(t).is_file():
         return Scores.load(folder.scores(t)).index
-    return np.setdiff1d(known_embeddings(folder, t)[0], _labelled(folder, t))
+    aside = (folder.labels(t) or {}).get("aside", [])
+    return np.setdiff1d(known_embeddings(folder, t)[0], [*_labelled(folder, t), *aside])
 
 
 def stored_context(folder: RunReader, config: Config, t: int, passes: int | None) -> Context:

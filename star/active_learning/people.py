@@ -6,6 +6,7 @@ round is trained on what ``rounds/NN/labels.json`` says, each row with its newes
     {"decisions": 42,            entries of the journal that were read
      "index": […], "label": […], what is trained on, then the validation rows
      "decision": […],            the newest entry of the journal about each
+     "aside": […],               what has no label and is not asked for: skipped, unsure, no label
      "test": {"index": […], "label": […], "decision": […]}}
 
 A row that somebody has skipped, or that has none of the labels, is answered by ``None``: it leaves
@@ -84,10 +85,18 @@ class Provenance:
     Attributes:
         newest: As :class:`Decided` has it.
         count: Likewise.
+        aside: Pool indices of what is set aside.
     """
 
     newest: Mapping[int, int]
     count: int
+    aside: Sequence[int]
+
+    @classmethod
+    def of(cls, found: Decided) -> Provenance:
+        """Return it of what the journal comes to."""
+        aside = sorted(i for i, answer in found.answers.items() if answer is None)
+        return cls(found.newest, found.count, aside)
 
     def record(self, trained: Mapping[int, Answer], tested: Mapping[int, Answer]) -> dict[str, Any]:
         """Return what ``labels.json`` holds of a round.
@@ -96,7 +105,8 @@ class Provenance:
             trained: What it is trained on, and the validation rows.
             tested: What it is tested on, if people have labelled that.
         """
-        return {"decisions": self.count, **self._rows(trained), "test": self._rows(tested)}
+        rows = {**self._rows(trained), "aside": list(self.aside)}
+        return {"decisions": self.count, **rows, "test": self._rows(tested)}
 
     def _rows(self, answers: Mapping[int, Answer]) -> dict[str, list[Any]]:
         return {

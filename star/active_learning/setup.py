@@ -106,7 +106,7 @@ def _oracle(
         return Oracle({example.index: answer for example, answer in answers}), data.test, None
     oracle = people(config, folder, data)
     tested = data.test if data.test.answers else oracle.test(data.test.examples)
-    return oracle, tested, Provenance(oracle.decided.newest, oracle.decided.count)
+    return oracle, tested, Provenance.of(oracle.decided)
 
 
 def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People) -> None:

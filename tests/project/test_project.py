@@ -18,6 +18,7 @@ from star.active_learning.loop import run
 from star.cli.main import main
 from star.config import load
 from star.errors import InputError
+from star.experiments.replay import replay
 from star.files import read_npz
 from star.project.project import Project
 
@@ -189,6 +190,11 @@ def test_embeddings_stay_with_their_rows(
     for embeddings in made:
         wanted = np.stack([vector_of[i] for i in embeddings.index.tolist()])
         np.testing.assert_array_equal(embeddings.of("base", embeddings.index), wanted)
+    replayed = replay(folder)  # which is told of what was set aside by the round's own record
+    assert len(replayed) == 2 + back
+    for row in replayed:
+        chosen = json.loads((folder / f"rounds/{row['round']:02d}/selected.json").read_text())
+        assert row["indices"] == chosen["indices"]
 
 
 def test_partial_batches_skips_and_corrections(
