@@ -61,7 +61,9 @@ class Words:
 
     eos_token_id = bos_token_id = None
 
-    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+    def __call__(
+        self, texts: list[str], add_special_tokens: bool, verbose: bool = True
+    ) -> dict[str, list[list[int]]]:
         ids = {letter: i for i, letter in enumerate(LETTERS)}
         ids |= {f"x{index}": len(LETTERS) + index for index in ROWS}
         return {"input_ids": [[ids[word] for word in text.split()] for text in texts]}
