@@ -30,6 +30,7 @@ from star.cli import (
     report,
     run,
     score,
+    serve,
     status,
     sweep,
     train,
@@ -44,6 +45,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 VERBS = (
     run,
     predict,
+    serve,
     export,
     score,
     estimate,
