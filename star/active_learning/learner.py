@@ -210,7 +210,14 @@ class Learner:
     def encoder(self, adapted: PeftModel | None) -> Encoder:
         """Return what embeds examples; ``adapted``: the model with an adapter, if one is on."""
         cache = sources.cache_root(self.config.tracking.cache_dir) / "embeddings"
-        return Encoder(self.model, adapted, self.examples, sentences=self._sentences, cache=cache)
+        return Encoder(
+            self.model,
+            adapted,
+            self.examples,
+            pooling=self.config.acquisition.pooling,
+            sentences=self._sentences,
+            cache=cache,
+        )
 
     def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[Encoder, Embeddings]:
         index = np.array(sorted([*pool.unlabelled, *pool.labelled]))

@@ -38,7 +38,8 @@ def key_of_round_0(config: Config, content: Mapping[str, str] | None = None) -> 
 
 
 def _embeddings(config: Config) -> list[str | None]:
-    return [embedding_view(config.acquisition), encoder_of(config.acquisition)]
+    a = config.acquisition
+    return [embedding_view(a), encoder_of(a), a.pooling]
 
 
 @functools.cache

@@ -60,6 +60,12 @@ class AcquisitionConfig:
         "named as model.name_or_path; auto = base, full for select=badge",
         added=True,
     )
+    pooling: Literal["mean", "last", "mean_last"] = key(
+        "mean",
+        "which of a prompt's last hidden states the model's own embedding is: their mean, the last "
+        "token's, or both side by side",
+        added=True,
+    )
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (
         key("predictive_entropy", "uncertainty of one view")
     )

@@ -8,7 +8,8 @@ import re
 from typing import Any, get_args, get_type_hints
 
 from star.config.acquisition import AcquisitionConfig
-from star.config.derived import encoder_of, needs_scores, starts_cold
+from star.config.derived import needs_scores
+from star.config.embeddings import check_embeddings
 from star.config.keys import fields_of, get, shown
 from star.config.kinds_of_passes import PASSES, check_passes
 from star.config.people import check_people
@@ -215,7 +216,7 @@ def _check_acquisition(config: Config) -> None:
             f"acquisition.strategy={a.strategy} scores the pool; set acquisition.select=top_k, got "
             f"{a.select}"
         )
-    _check_embeddings(a)
+    check_embeddings(a)
     check_passes(a)
     if not needs_scores(a):
         return
@@ -258,26 +259,6 @@ def _check_acquisition(config: Config) -> None:
                 "acquisition.measure=bald needs acquisition.mc_dropout.passes >= 2, "
                 f"got {a.mc_dropout.passes}"
             )
-
-
-def _check_embeddings(a: AcquisitionConfig) -> None:
-    named = a.embeddings
-    hint = nearest(named, ("auto", "base", "full"))
-    if hint and encoder_of(a) is not None and named.isalpha():
-        raise InputError(
-            f"acquisition.embeddings must be auto, base, full, or a sentence encoder (folder, Hub "
-            f"id, package://...), got {named!r}{hint}"
-        )
-    if a.select == "badge" and named not in ("auto", "full"):
-        raise InputError(
-            "acquisition.select=badge takes gradients in the last layer, whose input is the full "
-            f"model's; set acquisition.embeddings=auto or full, got {named}"
-        )
-    if starts_cold(a) and named == "full":
-        raise InputError(
-            f"acquisition.initial={a.initial} chooses before anything is trained; set "
-            "acquisition.embeddings to auto, base or a sentence encoder, got full"
-        )
 
 
 def _check_own(strategy: str) -> None:

@@ -1,14 +1,15 @@
-"""Embeddings of prompts by the model itself: the mean of its last hidden states.
+"""Embeddings of prompts by the model itself, from its last hidden states.
 
-Of all tokens of the prompt but its shots', special ones at the start included, without dropout, of
-the view that is on: the base model's with the adapter off, the fine-tuned one's with it on. Rows go
-through the model as they do for scores (like lengths together, packed where that is possible), so
-that what is else in a batch changes nothing but rounding.
+Their mean over all tokens of the prompt but its shots', special ones at the start included, says
+what the prompt is about; the state of the last token, what the model is about to answer. Without
+dropout, of the view that is on: the base model's with the adapter off, the fine-tuned one's with it
+on. Rows go through the model as they do for scores (like lengths together, packed where that is
+possible), so that what is else in a batch changes nothing but rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch import Tensor
 from tqdm import tqdm
 
 from star.cache import key
@@ -34,19 +36,34 @@ from star.models.stored_vectors import kept
 from star.models.truncation import encode_rows
 
 AT_ONCE = 10_000  # examples that are objects at a time
+# By the words of `acquisition.pooling`: (T, H) states of a prompt to its embedding.
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda states: states.mean(dim=0),
+    "last": lambda states: states[-1],
+    "mean_last": lambda states: torch.cat([states.mean(dim=0), states[-1]]),
+}
 VERSION = 1  # of what an embedding means; part of the cache key
 
 Vectors = NDArray[np.float32]
 
 
 @torch.inference_mode()
-def embed(model: LanguageModel, prompts: Sequence[TokenRow], desc: str = "embed") -> Vectors:
+def embed(
+    model: LanguageModel,
+    prompts: Sequence[TokenRow],
+    desc: str = "embed",
+    *,
+    pooling: str = "mean",
+) -> Vectors:
     """Return (N, H) embeddings in row order, on every process; memory for these and one batch.
+
+    With ``mean_last`` (N, 2H): the mean beside the last token's state, as they are.
 
     Args:
         model: With the adapter on or off.
         prompts: N rows without a continuation.
         desc: What the bar says, if there is one.
+        pooling: A word of ``POOLINGS``.
 
     Raises:
         InputError: One is not finite (names the row).
@@ -60,16 +77,16 @@ def embed(model: LanguageModel, prompts: Sequence[TokenRow], desc: str = "embed"
         rows = [_all_predicting(prompts[mine[i]]) for i in places]
         batch = model.lay_out(rows, whole=False)
         states = model.states(batch).float().split(batch.counts)
-        means = torch.stack([state.mean(dim=0) for state in states]).cpu().numpy()
-        wrong = np.flatnonzero(~np.isfinite(means).all(axis=1))
+        made = torch.stack([POOLINGS[pooling](state) for state in states]).cpu().numpy()
+        wrong = np.flatnonzero(~np.isfinite(made).all(axis=1))
         if len(wrong):
             raise InputError(
                 f"the embedding of row {rows[wrong[0]].index} is not finite (lower "
                 "train.learning_rate, or use float32 or bfloat16)"
             )
         if not vectors.shape[1]:
-            vectors = np.empty((len(mine), means.shape[1]), dtype=np.float32)
-        vectors[places] = means
+            vectors = np.empty((len(mine), made.shape[1]), dtype=np.float32)
+        vectors[places] = made
         return sum(batch.counts)
 
     bar = tqdm(
@@ -95,6 +112,7 @@ class Encoder:
         model: What computes.
         adapted: The same model with an adapter; ``None``: it has none on.
         examples: By pool index.
+        pooling: ``acquisition.pooling``, of the model's own.
         sentences: What embeds texts; ``None``: there is no view ``encoder``.
         cache: Folder of base embeddings.
 
@@ -108,11 +126,12 @@ class Encoder:
         adapted: PeftModel | None,
         examples: Mapping[int, Example],
         *,
+        pooling: str = "mean",
         sentences: SentenceEncoder | None = None,
         cache: Path | None = None,
     ) -> None:
         self._model, self._adapted, self._examples = model, adapted, examples
-        self._sentences, self._cache = sentences, cache
+        self._pooling, self._sentences, self._cache = pooling, sentences, cache
         self.tokens = 0
 
     def __call__(self, view: str, index: NDArray[np.int64]) -> Vectors:
@@ -131,12 +150,16 @@ class Encoder:
             return self._sentences([example.text or example.prompt for example in examples])
         rows = Rows(self._rows(index.tolist()))
         self.tokens += int(rows.lengths.sum())
+        make = partial(embed, self._model, rows, f"embed {view}", pooling=self._pooling)
         if view != "base":
-            return embed(self._model, rows, f"embed {view}")
-        name = key(VERSION, model=self._model.fingerprint, rows=rows.digest())
+            return self._scaled(make())
+        pooled = {} if self._pooling == "mean" else {"pooling": self._pooling}
+        name = key(VERSION, model=self._model.fingerprint, rows=rows.digest(), **pooled)
         with adapter.base_model(self._adapted) if self._adapted is not None else nullcontext():
-            make = partial(embed, self._model, rows, f"embed {view}")
-            return kept(self._cache, name, len(rows), make)
+            return self._scaled(kept(self._cache, name, len(rows), make))
+
+    def _scaled(self, vectors: Vectors) -> Vectors:
+        return side_by_side(vectors) if self._pooling == "mean_last" else vectors
 
     def _rows(self, index: list[int]) -> Iterator[TokenRow]:
         for start in range(0, len(index), AT_ONCE):
@@ -145,6 +168,25 @@ class Encoder:
             part = [replace(example, shots=()) for example in asked]
             # With room behind them, as where they are scored: the same prompts, cut alike.
             yield from encode_rows(self._model, part, None, reserve=1).rows
+
+
+def side_by_side(vectors: Vectors) -> Vectors:
+    """Return (N, 2H) rows of two halves, each centred over the rows and brought to length 1.
+
+    So that both count alike in a distance: hidden states have a large common part, and the last
+    token's are several times as long as a mean.
+
+    Args:
+        vectors: (N, 2H), two embeddings beside each other.
+    """
+    halves = np.split(vectors.astype(np.float64), 2, axis=1)
+    centred = [half - half.mean(axis=0) for half in halves]
+    lengths = [np.linalg.norm(half, axis=1, keepdims=True) for half in centred]
+    scaled = [
+        np.divide(half, length, out=np.zeros_like(half), where=length > 0)
+        for half, length in zip(centred, lengths, strict=True)
+    ]
+    return np.concatenate(scaled, axis=1).astype(np.float32)
 
 
 def _all_predicting(row: TokenRow) -> TokenRow:

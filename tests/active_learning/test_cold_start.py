@@ -153,3 +153,23 @@ def test_what_cannot_be_is_refused_at_once(words: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         load(None, [f"acquisition.{word}" for word in words])
     assert "\n" not in str(caught.value)
+
+
+def test_the_mean_and_the_last_state_side_by_side(runner: Runner) -> None:
+    both = "acquisition.pooling=mean_last"
+    run = runner("acquisition.select=k_center", "acquisition.initial=maxherding", both)
+    stored = read_npz(run / "rounds/00/embeddings.npz")["base"]
+    halves = np.split(stored, 2, axis=1)
+    for half in halves:
+        np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, rtol=1e-5)
+    assert np.abs(halves[0] - halves[1]).max() > 0.1
+    last = runner("acquisition.select=k_center", "acquisition.pooling=last")
+    assert read_npz(last / "rounds/00/embeddings.npz")["base"].shape[1] == halves[0].shape[1]
+    first = representative.herding(stored, [], 4)
+    assert sorted(initial(run)["indices"]) == sorted(first)
+
+
+def test_a_sentence_encoder_pools_as_it_was_trained_to(encoder: Path) -> None:
+    words = ("acquisition.select=k_center", f"acquisition.embeddings={encoder}")
+    with pytest.raises(InputError, match=r"acquisition\.pooling=mean or acquisition\.embeddings"):
+        load(None, [*words, "acquisition.pooling=last"])

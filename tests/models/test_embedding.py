@@ -12,7 +12,7 @@ import torch
 from star.errors import InputError
 from star.models import adapter
 from star.models.batching import Batching
-from star.models.embedding import embed
+from star.models.embedding import embed, side_by_side
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.stored_rows import Rows
@@ -41,6 +41,34 @@ def test_no_batch_changes_an_embedding(
     assert vectors.dtype == np.float32 and vectors.shape == (11, 32)
     np.testing.assert_allclose(vectors, naive(model), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(embed(model, Rows(PROMPTS)), vectors)
+
+
+@pytest.mark.parametrize("packable", [True, False])
+@pytest.mark.parametrize("rows", [1, 4, 64])
+def test_the_state_of_the_last_token(model: LanguageModel, rows: int, packable: bool) -> None:
+    model = replace(model, batching=Batching(rows=rows, tokens=4096), packable=packable)
+    with torch.no_grad():
+        last = np.stack(
+            [
+                model.causal.model(input_ids=torch.tensor([row.prompt])).last_hidden_state[0, -1]
+                for row in PROMPTS
+            ]
+        )
+    np.testing.assert_allclose(embed(model, PROMPTS, pooling="last"), last, rtol=1e-4, atol=1e-5)
+    both = embed(model, PROMPTS, pooling="mean_last")
+    expected = np.concatenate([naive(model), last], axis=1)
+    np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_halves_count_alike_whatever_their_size_and_their_common_part() -> None:
+    random = np.random.default_rng(0)
+    mean, last = random.normal(size=(2, 9, 5))
+    scaled = side_by_side(np.concatenate([mean, last], axis=1).astype(np.float32))
+    other = side_by_side(np.concatenate([mean + 100, 50 * last - 7], axis=1).astype(np.float32))
+    np.testing.assert_allclose(other, scaled, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(scaled[:, :5], axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(scaled[:, 5:], axis=1), 1, rtol=1e-6)
+    assert not side_by_side(np.ones((3, 4), np.float32)).any()  # all alike: no direction
 
 
 def test_the_view_that_is_on(model: LanguageModel) -> None:
