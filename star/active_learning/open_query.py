@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from star import seeding
-from star.active_learning.people import people
+from star.active_learning.people import People
 from star.active_learning.run_reader import RunReader
 from star.config import Config, starts_cold
 from star.data.loading import TaskData
@@ -33,16 +33,19 @@ class Query:
     purpose: str
 
 
-def open_query(config: Config, folder: RunReader, data: TaskData) -> Query:
+def open_query(config: Config, folder: RunReader, data: TaskData, oracle: People) -> Query:
     """Return what people are asked, by the loop's own steps, without a model.
 
     Where a model chooses the first examples (``acquisition.initial``) and has not yet, nothing is
     asked once the test rows are decided.
 
-    Raises:
-        InputError: See :func:`people`.
+    Args:
+        config: Of the run.
+        folder: Its.
+        data: Its rows.
+        oracle: What is decided; it has sold nothing yet.
     """
-    oracle, complete = people(config, folder, data), folder.complete_rounds()
+    complete = folder.complete_rounds()
     tested = [] if data.test.answers else [e.index for e in data.test.examples]
     asked = list(tested)
     try:

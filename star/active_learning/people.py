@@ -276,5 +276,10 @@ def people(config: Config, folder: RunReader, data: TaskData) -> People:
     """
     entries = Journal(folder.path / JOURNAL).entries()
     found = decided(entries, ids_of(config), data, config.annotation.resolve)
+    return selling(config, folder, found)
+
+
+def selling(config: Config, folder: RunReader, found: Decided) -> People:
+    """Return the oracle of what is decided, in a run that has come so far."""
     rounds = [folder.labels(t) for t in range(folder.complete_rounds())]
     return People(found, rounds, config.annotation.min_new_labels)

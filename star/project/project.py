@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from star.active_learning.open_query import Query, open_query
-from star.active_learning.people import Decided, decided, ids_of, offered
+from star.active_learning.people import Decided, decided, ids_of, offered, selling
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_reader import RunReader
 from star.annotation.journal import Entry, Journal
@@ -100,14 +100,14 @@ class Project:
     def items(self) -> dict[str, Item]:
         """Id → row as people see it, of all rows that can be decided about."""
         options = self.data.task.labels or ()
-        masked = self._masked()
         return {
-            self.ids[e.index]: Item(self.ids[e.index], masked(e.prompt), options)
+            self.ids[e.index]: Item(self.ids[e.index], self.masked(e.prompt), options)
             for e in sorted(offered(self.data), key=lambda e: e.index)
         }
 
-    def _masked(self) -> Callable[[str], str]:
-        """Return what masks a text before anybody sees it."""
+    @cached_property
+    def masked(self) -> Callable[[str], str]:
+        """What masks a text before anybody sees it."""
         how = self.config.annotation.masking
         if how is None:
             return str
@@ -120,11 +120,24 @@ class Project:
 
     def decided(self) -> Decided:
         """Return what the decisions come to now."""
-        return decided(self.entries(), self.ids, self.data, self.config.annotation.resolve)
+        return self.fold(self.entries())
 
-    def query(self) -> Query:
-        """Return what people are asked now."""
-        return open_query(self.config, self.run, self.data)
+    def fold(self, entries: Sequence[Entry]) -> Decided:
+        """Return what entries of the journal come to, oldest first."""
+        return decided(entries, self.ids, self.data, self.config.annotation.resolve)
+
+    def query(self, decided: Decided | None = None, *, force: bool = False) -> Query:
+        """Return what people are asked.
+
+        Args:
+            decided: What their decisions come to; ``None``: now.
+            force: One new label is enough for the next training.
+        """
+        config = self.config
+        if force:
+            config = replace(config, annotation=replace(config.annotation, min_new_labels=1))
+        oracle = selling(config, self.run, decided or self.decided())
+        return open_query(config, self.run, self.data, oracle)
 
     def scored(self, indices: Sequence[int], suggest: bool = False) -> list[Item]:
         """Return rows as people see them, with the scores they were chosen by where there are some.
@@ -144,7 +157,7 @@ class Project:
         if not suggest or not items:
             return items
         examples = {e.index: e for e in offered(self.data)}
-        given = _suggested(self.path, [examples[i] for i in indices], self._masked())
+        given = _suggested(self.path, [examples[i] for i in indices], self.masked)
         return [replace(i, suggestion=s) for i, s in zip(items, given, strict=True)]
 
     def _scores(self) -> dict[int, float]:

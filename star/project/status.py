@@ -6,19 +6,29 @@ import shlex
 from collections import Counter
 from typing import Any
 
+from star.active_learning.open_query import Query
+from star.active_learning.people import Decided
 from star.project.project import Project
 from star.run_files import JOURNAL
 
 POINT = ("round", "labeled", "accuracy", "accuracy_stderr")
 
 
-def status(project: Project) -> dict[str, Any]:
+def status(
+    project: Project, decided: Decided | None = None, query: Query | None = None
+) -> dict[str, Any]:
     """Return all that is told, ready for JSON.
+
+    Args:
+        project: Whose.
+        decided: What the decisions come to, and
+        query: what people are asked; ``None``: now.
 
     Raises:
         InputError: The project is damaged.
     """
-    found, query, run = project.decided(), project.query(), project.run
+    found, run = decided or project.decided(), project.run
+    query = query or project.query(found)
     answers = found.answers
     labels = Counter(a.gold for a in answers.values() if a is not None)
     names = project.data.task.labels
