@@ -29,8 +29,8 @@ class Standing:
     def label(self, row: str) -> str | None:
         """Return a row's answer; ``None`` without one, or in conflict.
 
-        The latest final answer stands over all others; without one, all who answered must say the
-        same, and of equal readings the first one's spelling is returned.
+        The latest final decision stands over all others, ``no such label`` too; without one, all
+        who answered must say the same, and of equal readings the first one's spelling is returned.
         """
         settled = self._final(row)
         if settled is not None:
@@ -104,7 +104,8 @@ class Standing:
 
     def _final(self, row: str) -> Entry | None:
         entries = self.rows.get(row, {}).values()
-        final = [e for e in entries if e.decision.final and e.decision.outcome == ANSWER]
+        settling = (ANSWER, NO_SUCH_LABEL)
+        final = [e for e in entries if e.decision.final and e.decision.outcome in settling]
         return max(final, key=lambda entry: entry.number, default=None)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from star.annotation.journal import Entry
 from star.annotation.records import Decision
 from star.annotation.state import history, standing, undo
@@ -48,6 +50,15 @@ def test_annotators_who_differ_are_in_conflict_until_it_is_settled() -> None:
     assert standing(entries(*told)).label("1") == "joy"
     told += [other("1", "anna", "retracted", 6), other("1", "carl", "retracted", 6)]
     assert standing(entries(*told)).label("1") == "sadness"  # ben is left alone
+
+
+def test_a_conflict_is_settled_by_saying_that_there_is_no_label() -> None:
+    told = [said("1", "anna", "joy"), other("1", "ben", "no such label")]
+    final = replace(other("1", "carl", "no such label"), final=True)
+    state = standing(entries(*told, final))
+    assert state.conflicts() == {} and state.labels() == {} and state.label("1") is None
+    doubt = replace(other("1", "carl", "unsure"), final=True)  # settles nothing
+    assert "1" in standing(entries(*told, doubt)).conflicts()
 
 
 def test_no_such_label_stands_against_an_answer_and_doubt_does_not() -> None:
