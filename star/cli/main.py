@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from star import __version__
 from star.cli import (
+    annotate,
     estimate,
     export,
     init,
@@ -55,6 +56,7 @@ VERBS = (
     init,
     query,
     label,
+    annotate,
     train,
     status,
 )

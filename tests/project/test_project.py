@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import runs
 from own_trackers import Noting
+from projects import GOLD, LABELS, SIZES, rows, write
 
 from star.acquisition.embeddings import Embeddings
 from star.active_learning import learner
@@ -21,48 +22,6 @@ from star.errors import InputError
 from star.experiments.replay import replay
 from star.files import read_npz
 from star.project.project import Project
-
-LABELS = ("false", "true")
-SIZES = (
-    *("task.test_size=5", "pool.initial_size=6", "pool.query_size=4", "pool.rounds=3"),
-    *("adapter.r=4", "train.num_train_epochs=1", "train.learning_rate=0.01"),
-    *("acquisition.mc_dropout.passes=2", "tracking.progress=false", "tracking.save_adapters=none"),
-)
-
-
-def rows(count: int = 30) -> list[dict[str, str]]:
-    """Return rows in the tiny model's words, each with its label."""
-    return [
-        {
-            "id": f"m{i}",
-            "text": f"ann has {i % 10} eggs and {i // 10} pens",
-            "label": LABELS[i % 10 > 4],
-        }
-        for i in range(count)
-    ]
-
-
-GOLD = {row["id"]: row["label"] for row in rows()}
-
-
-def write(path: Path, content: list[dict[str, str]], *columns: str) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore")
-        table.writeheader()
-        table.writerows(content)
-    return path
-
-
-@pytest.fixture
-def project(tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """Return a project without a label."""
-    data = write(tmp_path / "rows.csv", rows(), "id", "text")
-    folder = tmp_path / "project"
-    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
-    cache = f"tracking.cache_dir={tmp_path / 'cache'}"
-    assert main(["init", str(folder), *words, *SIZES, cache]) == 0
-    capsys.readouterr()
-    return folder
 
 
 def asked(project: Path, *more: str) -> list[dict[str, str]]:
@@ -98,11 +57,24 @@ def plain(path: Path) -> object:
     return found
 
 
+def give_gold_on_the_page(project: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
+    from page import Page
+
+    page = Page(project)
+    while item := page.next()["item"]:
+        page.decide(item["id"], GOLD[item["id"]], seconds=1.5)
+
+
+@pytest.mark.parametrize("way", [give_gold, give_gold_on_the_page])
 def test_the_same_labels_give_the_same_run(
-    project: Path, tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: Callable[[Path], None],
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for t in range(3):
-        give_gold(project)
+        way(project)
         assert main(["train", str(project)]) == 0
         assert len(status(project, capsys)["curve"]) == t + 1
     assert status(project, capsys)["finished"]

@@ -1,0 +1,304 @@
+"""The desk at which people decide: rows handed out, decisions taken, no HTTP.
+
+A row is handed to one annotator at a time, so that two who work at once do not label the same by
+chance; who wants to see what others decided asks for that queue. What is decided is in the journal
+before anybody is told, and only there: a desk that was closed, or killed, is opened again with
+nothing lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from star.active_learning.open_query import Query
+from star.active_learning.people import Decided
+from star.annotation.journal import Entry
+from star.annotation.records import ANSWER, RETRACTED, Decision, Item, now
+from star.annotation.state import Standing, standing, undo
+from star.errors import InputError, unified
+from star.project.project import DATA_ANNOTATOR, Project
+
+NEW, SECOND, ASIDE, SETTLE = "new", "second", "aside", "settle"
+QUEUES = (NEW, SECOND, ASIDE, SETTLE)
+"""What is open; what others decided and this annotator did not; what is set aside; conflicts."""
+
+HELD_SECONDS = 300.0
+"""How long a row stays with whom it was handed to, if nothing is heard of it."""
+
+
+class Overtaken(Exception):
+    """What was decided does not go with what stands by now; the message says what that is."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the journal and the rounds come to at one moment.
+
+    Attributes:
+        entries: Of the journal, oldest first.
+        state: The decisions that stand.
+        query: What people are asked.
+        decided: What is trained on.
+        rounds: How many are complete.
+        forced: Whether training can begin with fewer labels than it waits for.
+        fault: Why nothing can be asked; empty: something can.
+    """
+
+    entries: list[Entry]
+    state: Standing
+    query: Query
+    decided: Decided
+    rounds: int
+    forced: bool
+    fault: str
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A row on somebody's screen.
+
+    Attributes:
+        item: As people see it.
+        left: How many rows the queue has, this one included.
+        held: How many of them are with others.
+        own: The annotator's decision that stands about it; ``None``: none.
+        answers: Annotator to what was said, of a conflict alone: what is to be settled.
+    """
+
+    item: Item | None
+    left: int
+    held: int
+    own: Entry | None = None
+    answers: dict[str, str] | None = None
+
+
+class Desk:
+    """A project's rows and decisions, for any number of threads.
+
+    Attributes:
+        project: Whose; loaded once, since rows and settings do not change.
+    """
+
+    def __init__(self, project: Project, clock: Callable[[], float] = time.monotonic) -> None:
+        """Load the rows.
+
+        Args:
+            project: Whose they are.
+            clock: Seconds, for how long a row is held.
+
+        Raises:
+            InputError: The project is damaged.
+        """
+        self.project = project
+        self._clock = clock
+        self._held: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._latest: Moment | None = None
+        self.moment()
+
+    def moment(self) -> Moment:
+        """Return what there is now; folded anew only when there is something new.
+
+        Raises:
+            InputError: The journal is damaged.
+        """
+        project = self.project
+        with self._lock:
+            entries, rounds = project.entries(), project.run.complete_rounds()
+            at = self._latest
+            if at is None or (len(at.entries), at.rounds) != (len(entries), rounds):
+                state = standing(entries, project.data.task.reading)
+                decided, query, fault = project.fold(entries), Query([], [], 0, ""), ""
+                forced = False
+                try:
+                    query = project.query(decided)
+                    forced = query.short > 0 and not project.query(decided, force=True).short
+                except InputError as error:  # all test rows were skipped, say; an undo mends it
+                    fault = str(error)
+                at = Moment(entries, state, query, decided, rounds, forced, fault)
+                self._latest = at
+            return at
+
+    def queues(self, annotator: str, at: Moment) -> dict[str, list[str]]:
+        """Return the ids that each queue has for an annotator, the next one first."""
+        items, ids, rows = self.project.items, self.project.ids, at.state.rows
+        others = [r for r in rows if annotator not in rows[r] and not _settled(at.state, r)]
+        people = [r for r in others if set(rows[r]) != {DATA_ANNOTATOR}]
+        data = [r for r in others if set(rows[r]) == {DATA_ANNOTATOR}]
+        named = {
+            NEW: [ids[i] for i in at.query.missing if ids[i] not in rows],
+            SECOND: [*people, *data],
+            ASIDE: [ids[i] for i, answer in at.decided.answers.items() if answer is None],
+            SETTLE: list(at.state.conflicts()),
+        }
+        return {name: [row for row in named[name] if row in items] for name in QUEUES}
+
+    def hand(self, annotator: str, queue: str = NEW, row: str | None = None) -> Handed:
+        """Return the next row for an annotator, which is held for him, and no other.
+
+        Args:
+            annotator: Who asks.
+            queue: One of ``QUEUES``.
+            row: This one, whatever queue it is in: one that was taken back.
+
+        Raises:
+            InputError: No such queue or row, or a name that is none.
+        """
+        annotator = self.name(annotator)
+        if queue not in QUEUES:
+            raise InputError(f"queue must be {', '.join(QUEUES)}, got {queue!r:.40}")
+        if row is not None and row not in self.project.items:
+            raise InputError(f"id {row!r:.60} is none of the rows")
+        at = self.moment()
+        waiting = self.queues(annotator, at)[queue]
+        with self._lock:
+            until = self._clock()
+            held = {r: h for r, h in self._held.items() if h[1] > until and h[0] != annotator}
+            free = [r for r in waiting if r not in held] if row is None else [row]
+            self._held = held
+            if not free:
+                return Handed(None, len(waiting), len(waiting))
+            self._held[free[0]] = (annotator, until + HELD_SECONDS)
+        answers = at.state.conflicts().get(free[0]) if queue == SETTLE else None
+        return Handed(
+            self.project.items[free[0]],
+            len(waiting),
+            sum(r in held for r in waiting),
+            at.state.rows.get(free[0], {}).get(annotator),
+            None if answers is None else self._shown(answers),
+        )
+
+    def _shown(self, answers: dict[str, str]) -> dict[str, str]:
+        """Return what annotators said; free texts that came with the rows are masked as these."""
+        if self.project.data.task.labels is not None:
+            return answers
+        mask = self.project.masked
+        return {who: mask(said) if who == DATA_ANNOTATOR else said for who, said in answers.items()}
+
+    def said_by(self, row: str, annotator: str, shown: str | None) -> str:
+        """Return an annotator's answer, letter for letter, to settle a conflict by.
+
+        Args:
+            row: The id.
+            annotator: Whose answer.
+            shown: As it was shown to whoever settles.
+
+        Raises:
+            Overtaken: There stands another answer by now, or none.
+        """
+        entry = self.moment().state.rows.get(row, {}).get(annotator)
+        answer = None if entry is None else entry.decision.answer
+        if answer is None or self._shown({annotator: answer})[annotator] != shown:
+            raise Overtaken(f"{annotator} says something else about id {row!r:.60} by now")
+        return answer
+
+    def decide(self, decision: Decision, replaces: int | None = None) -> Entry:
+        """Take a decision; it is on the disk when this returns.
+
+        What says the same as the annotator's decision that stands is that one: a request that was
+        sent again is recorded once.
+
+        Args:
+            decision: With any time: that of the journal counts.
+            replaces: Number of the annotator's entry that it corrects; ``None``: there is none.
+
+        Raises:
+            InputError: No such row or label, or a field that is wrong.
+            Overtaken: Another decision of the annotator stands, or a row to be settled is.
+        """
+        decision = self._checked(decision)
+
+        def choose(entries: list[Entry]) -> list[Decision]:
+            state = standing(entries, self.project.data.task.reading)
+            old = state.rows.get(decision.id, {}).get(decision.annotator)
+            if old is not None and _same(old.decision, decision):
+                return [old.decision]
+            if decision.final and decision.id not in state.conflicts():
+                raise Overtaken(f"id {decision.id!r:.60} is in conflict no more")
+            if (None if old is None else old.number) != replaces:
+                said = "nothing" if old is None else _words(old.decision)
+                raise Overtaken(
+                    f"of {decision.annotator} there stands {said} about id {decision.id!r:.60}, "
+                    "said in another window perhaps; nothing was changed"
+                )
+            return [decision]
+
+        [entry] = self.project.journal.decide(choose)
+        with self._lock:
+            self._held.pop(decision.id, None)
+        return entry
+
+    def _checked(self, decision: Decision) -> Decision:
+        """Return a decision with its annotator's name in one form and the time of now."""
+        items = self.project.items
+        if decision.id not in items:
+            raise InputError(f"id {decision.id!r:.60} is none of the rows")
+        if decision.outcome == RETRACTED or decision.undoes is not None:
+            raise InputError("an undo has a request of its own")
+        if decision.answer is not None and decision.outcome == ANSWER:
+            self.project.data.task.labelled(decision.answer)
+        length = len(items[decision.id].text)
+        if any(end > length for _, end in decision.highlights):
+            raise InputError(f"highlights must end within the text's {length} characters")
+        return replace(decision, annotator=self.name(decision.annotator), time=now())
+
+    def undo(self, annotator: str, number: int) -> Entry:
+        """Take back an annotator's last decision; what it said stays in the journal.
+
+        Args:
+            annotator: Whose.
+            number: Of the decision, as :meth:`last` names it; of one that is taken back already,
+                nothing is done.
+
+        Raises:
+            Overtaken: It is not the last one any more.
+        """
+        annotator = self.name(annotator)
+
+        def choose(entries: list[Entry]) -> list[Decision]:
+            own = [e.decision for e in entries if e.decision.annotator == annotator]
+            done = next((d for d in own if d.undoes == number), None)
+            taken_back = done or undo(entries, annotator, now())
+            if taken_back is None or taken_back.undoes != number:
+                raise Overtaken(f"decision {number} is not the last one of {annotator}")
+            return [taken_back]
+
+        [entry] = self.project.journal.decide(choose)
+        return entry
+
+    def name(self, annotator: str) -> str:
+        """Return an annotator's name in one form.
+
+        Raises:
+            InputError: It is empty, long, not printable, or that of the rows' own labels.
+        """
+        name = unified(annotator)
+        if not name or len(name) > 80 or not name.isprintable():
+            raise InputError(
+                f"a name must have 1 to 80 printable characters, got {annotator!a:.60}"
+            )
+        if name == DATA_ANNOTATOR:
+            raise InputError(f"{name!r} is who the labels are by that the rows came with")
+        return name
+
+
+def last(entries: list[Entry], annotator: str) -> int | None:
+    """Return the number of the decision that an undo would take back; ``None``: there is none."""
+    taken_back = undo(entries, annotator, now())
+    return None if taken_back is None else taken_back.undoes
+
+
+def _settled(state: Standing, row: str) -> bool:
+    return any(entry.decision.final for entry in state.rows[row].values())
+
+
+def _same(old: Decision, new: Decision) -> bool:
+    """Whether two decisions of an annotator differ in nothing but when and how long."""
+    return replace(old, time=new.time, seconds=new.seconds, undoes=new.undoes) == new
+
+
+def _words(decision: Decision) -> str:
+    return decision.outcome if decision.answer is None else f"{decision.answer!r:.60}"
