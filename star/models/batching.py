@@ -187,10 +187,17 @@ def lay_out(
     ]
     targets = torch.tensor([t for row in rows for t in row.continuation], dtype=torch.long)
     return Batch(
-        ids=ids.to(device),
-        positions=positions.to(device),
+        ids=to_device(ids, device),
+        positions=to_device(positions, device),
         runs=runs,
-        predicting=torch.tensor(predicting, dtype=torch.long).to(device),
-        targets=targets.to(device),
+        predicting=to_device(torch.tensor(predicting, dtype=torch.long), device),
+        targets=to_device(targets, device),
         counts=[len(row.continuation) for row in rows],
     )
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host's on the device, without waiting for a GPU's work before."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -22,6 +22,7 @@ from star.models.batching import halving, length_batches
 from star.models.distributed import collect, is_main, share
 from star.models.encoding import TokenRow, pad
 from star.models.language_model import LanguageModel
+from star.models.steps import UNWATCHED, Steps, greedy
 
 # Prompt and answer tokens of a batch: what a cache holds costs memory, but little time.
 BATCH_TOKENS = 32768
@@ -75,9 +76,18 @@ def continue_greedily(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
+    batch_tokens: int = BATCH_TOKENS,
     desc: str = "generate",
 ) -> list[Generation]:
-    """Return each prompt's greedy continuation, made in batches that all processes share."""
+    """Return each prompt's greedy continuation, made in batches that all processes share.
+
+    Args:
+        model: In whichever view.
+        prompts: N token sequences.
+        max_new_tokens: Of an answer.
+        batch_tokens: Prompt and answer tokens of a batch at most.
+        desc: What the bar says.
+    """
     mine, most = share(len(prompts)), model.batching
     done: dict[int, Generation] = {}
 
@@ -98,7 +108,7 @@ def continue_greedily(
     with merging.merged(model.causal):
         size = min(most.rows, max(1, most.tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
-        for count in halving(length_batches(lengths, size, BATCH_TOKENS, cuts), work):
+        for count in halving(length_batches(lengths, size, batch_tokens, cuts), work):
             bar.update(count)
     bar.close()
     return collect(done, len(prompts))
@@ -162,6 +172,8 @@ def _packed(
     """Return the answers of rows, longest first, whose prompts go through the model in parts."""
     cache, hidden = _begin(model, parts, max_new_tokens)
     prompts = [prompt for part in parts for prompt in part]
+    if cache.static:
+        return _unwatched(model, cache, hidden, max_new_tokens)
     made: list[list[int]] = [[] for _ in prompts]
     log_probs = np.zeros(len(prompts))
     going = list(range(len(prompts)))  # whose answer each row of the cache is
@@ -179,6 +191,40 @@ def _packed(
             rows = cache.keep(unfinished)
             going, new = [going[row] for row in rows], new[rows]
         hidden = model.step(new, cache)
+    return [
+        Generation(tuple(one), float(log_prob))
+        for one, log_prob in zip(made, log_probs, strict=True)
+    ]
+
+
+def _unwatched(
+    model: LanguageModel, cache: packing.Cache, hidden: Tensor, max_new_tokens: int
+) -> list[Generation]:
+    """Return the same by steps that the host looks at seldom; finished rows leave by halves."""
+    cache.advance()
+    new, scored = greedy(model, hidden)
+    made = [[token] for token in new.tolist()]
+    log_probs = scored.double().cpu().numpy()
+    going = list(range(len(made)))
+    steps, left = Steps(model, cache, new), max_new_tokens - 1
+    while left:
+        unfinished = [i for i, p in enumerate(going) if made[p][-1] not in model.stop_ids]
+        if not unfinished:
+            break
+        if 2 * len(unfinished) <= len(going):  # another size costs a graph of its own
+            rows = cache.keep(unfinished)
+            going = [going[row] for row in rows]
+            last = torch.tensor([made[prompt][-1] for prompt in going], device=hidden.device)
+            steps = Steps(model, cache, last)
+        count = min(UNWATCHED, left)
+        tokens, values = steps.run(count)
+        for row, prompt in enumerate(going):
+            for token, value in zip(tokens[row], values[row], strict=True):
+                if made[prompt][-1] in model.stop_ids:
+                    break
+                made[prompt].append(token)
+                log_probs[prompt] += value
+        left -= count
     return [
         Generation(tuple(one), float(log_prob))
         for one, log_prob in zip(made, log_probs, strict=True)

@@ -35,20 +35,24 @@ LARGE = 2**26  # bytes; to hash so much takes longer than to look the hash up
 SETTLED = 2.0  # seconds after which a file's time stamps would show a change
 
 
-def computation(config: ModelConfig, *, device: str, packed: bool) -> dict[str, Any]:
+def computation(
+    config: ModelConfig, *, device: str, packed: bool, varlen: bool = False
+) -> dict[str, Any]:
     """Return what decides a model's numbers beside its content.
 
     Args:
         config: ``model``, as it was loaded.
         device: ``cpu``, ``mps``, or ``cuda`` with the GPU's name.
         packed: Whether rows are laid end to end, else padded.
+        varlen: Whether one kernel attends to them then.
     """
+    rows = "packed" if packed else "padded"
     return {
         "dtype": config.dtype,
         "quantization": _scheme(config),
         "device": device,
         "attention": config.attn_implementation,
-        "rows": "packed" if packed else "padded",
+        "rows": f"{rows}, varlen_attn" if varlen else rows,
         "torch_compile": config.torch_compile,
         "libraries": {name: installed(name) for name in LIBRARIES},
     }

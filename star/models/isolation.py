@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from star.errors import InputError, one_line
-from star.models import packing
+from star.models import packing, varlen
 from star.models.batching import Batch
 from star.models.encoding import TokenRow
-from star.models.traits import Traits
+from star.models.traits import Traits, text_config
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,22 @@ class Model(Protocol):
     def lay_out(self, rows: Sequence[TokenRow], *, whole: bool = True) -> Batch: ...
 
 
-@torch.inference_mode()
 def packs(model: Model) -> bool:
+    """Return whether rows stay apart; without the kernel, for good, where they do without alone."""
+    if _packs(model):
+        return True
+    if varlen.kernel() is None:
+        return False
+    with varlen.using(None):
+        alone = _packs(model)
+    if alone:
+        logger.warning("attention to packed rows by one kernel fails here; it takes a call a run")
+        varlen.give_up()
+    return alone
+
+
+@torch.inference_mode()
+def _packs(model: Model) -> bool:
     """Return whether rows laid end to end stay apart, in a forward pass and in a cached step.
 
     A change of one row must not move any other by a bit, and each must have the hidden states it
@@ -69,6 +83,26 @@ def packs(model: Model) -> bool:
     # By the norm: hidden states of some tokens are hundreds of times larger than others'.
     together, apart = torch.cat([before[i] for i in kept]).float(), torch.cat(alone).float()
     return bool((together - apart).norm() <= _tolerance(apart, alone[0].dtype))
+
+
+@torch.inference_mode()
+def tells_windows(model: Model) -> bool:
+    """Return whether each layer tells the kernel the window that the configuration gives it.
+
+    Then rows that a window cuts can be packed too. ``model`` packs rows.
+    """
+    words, window = text_config(model.causal).to_dict(), model.traits.window
+    kinds = words.get("layer_types") or ["sliding_attention"] * words["num_hidden_layers"]
+    if varlen.kernel() is None or window is None or words.get("sliding_window") != window:
+        return False
+    if model.traits.chunked or not set(kinds) <= {"full_attention", "sliding_attention"}:
+        return False
+    rows = [TokenRow(0, row[:1], row[1:]) for row in _rows(model, min(4, window))[-1:]]
+    batch = model.lay_out(rows, whole=False)
+    cache = packing.Cache(batch, batch.ids.shape[1] + 1)
+    model.predict(batch, cache)
+    wanted = {i: window if kind == "sliding_attention" else None for i, kind in enumerate(kinds)}
+    return cache.static and cache.windows == wanted
 
 
 @torch.inference_mode()

@@ -41,6 +41,7 @@ class LanguageModel:
         traits: How far its layers look.
         packable: Whether rows that fit its window may be laid end to end (``packing``), or have to
             be padded.
+        windows: Whether rows that a window cuts may be, too: the kernel is told of every window.
         batching: What goes through it at once.
         chat: The template that it is asked by; ``None``: prompts are bare text.
     """
@@ -54,6 +55,7 @@ class LanguageModel:
     pad_id: int
     traits: Traits = Traits()
     packable: bool = False
+    windows: bool = False
     batching: Batching = Batching()
     chat: Chat | None = None
 
@@ -125,9 +127,9 @@ class LanguageModel:
         return next(getattr(self.causal, name) for name in names if hasattr(self.causal, name))
 
     def packs(self, length: int) -> bool:
-        """Return whether a row of so many tokens is packed: where no window cuts it."""
+        """Return whether a row of so many tokens is packed: where no window cuts it unseen."""
         window = self.traits.window
-        return self.packable and (window is None or length <= window)
+        return self.packable and (self.windows or window is None or length <= window)
 
     @cached_property
     def answers_together(self) -> str:

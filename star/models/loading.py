@@ -19,11 +19,11 @@ from transformers.utils import logging as transformers_logging
 from star.cache import digest
 from star.config import ModelConfig
 from star.errors import InputError, one_line
-from star.models import identity, isolation
+from star.models import identity, isolation, varlen
 from star.models.batching import Batching
 from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
-from star.models.reading import device_of, pad_of, read
+from star.models.reading import DTYPES, device_of, pad_of, read
 from star.models.sources import cache_root, resolve
 from star.models.traits import most_positions, traits_of
 
@@ -80,7 +80,10 @@ def load(
         _compile(causal)
     _try_out(model, config)
     model.info["computation"] = identity.computation(
-        config, device=device_name(model.device), packed=model.packable
+        config,
+        device=device_name(model.device),
+        packed=model.packable,
+        varlen=model.packable and varlen.serves(model.device, DTYPES[config.dtype]),
     )
     name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
     asked = ["chat template"] if chat else []
@@ -114,6 +117,7 @@ def _try_out(model: LanguageModel, config: ModelConfig) -> None:
     if config.attn_implementation == "sdpa":
         model.packable = True  # while it is tried
         model.packable = isolation.packs(model)
+        model.windows = model.packable and isolation.tells_windows(model)
     if not model.packable:
         isolation.require_causal(model)
 

@@ -3,13 +3,17 @@
 Given to transformers as an attention function. It is told of the rows by a keyword that the model
 hands down to its attention layers unseen; a model that does not hand it down, or whose attention
 needs more than a causal mask (soft caps, sinks), is found out when it is loaded (``isolation``) and
-takes padded batches instead, as do rows that a sliding window cuts.
+takes padded batches instead, as do rows that a sliding window cuts unless the kernel is told of it.
+
+One kernel attends to all rows where there is one (``varlen``); else a call of SDPA does for each
+run of rows equally long, which is what the kernel is tested against.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig
 
-from star.models.batching import Batch
+from star.models import varlen
+from star.models.batching import Batch, to_device
 
 NAME = "star_packed"
 
@@ -28,9 +33,26 @@ class Layout:
     def __init__(self, batch: Batch) -> None:
         self.runs = batch.runs
         self.longest = max(length for _, length in batch.runs)
+        self._device = batch.ids.device
 
-    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    @cached_property
+    def ends(self) -> Tensor:
+        """(B + 1,) int32 places where rows begin and end."""
+        lengths = [length for count, length in self.runs for _ in range(count)]
+        places = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        return to_device(places, self._device)
+
+    def attend(
+        self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
+    ) -> Tensor:
         """Return (1, T, heads, D); q: (1, heads, T, D), k and v with as many heads or fewer."""
+        kernel = varlen.kernel()
+        if kernel is not None and kernel.takes(q, v):
+            line = (x[0].transpose(0, 1) for x in (q, k, v))  # (T, heads, D)
+            longest = (self.longest, self.longest)
+            ends = (self.ends, self.ends)
+            return kernel.attend(*line, ends, longest, scale=scale, window=window).unsqueeze(0)
+        _refuse_cut(self.longest, window)
         out, start = [], 0
         for count, length in self.runs:
             end = start + count * length
@@ -57,24 +79,54 @@ class Cache:
         batch: The rows to begin with, packed; the first forward pass is theirs, each later one the
             (1, B) next tokens of those that are left, at ``lengths``.
         capacity: Tokens that fit in a row.
+
+    Attributes:
+        windows: Each layer's window as its attention says it in the first forward pass.
     """
 
     def __init__(self, batch: Batch, capacity: int) -> None:
         self._first: Layout | None = Layout(batch)
         self._size = (sum(count for count, _ in batch.runs), capacity)
         self.longest = capacity
-        self._stored: dict[int, list[Tensor]] = {}  # layer to keys, values: (B, heads, capacity, D)
+        # Layer to keys, values: (B, heads, capacity, D); for a kernel (B, capacity, heads, D).
+        self._stored: dict[int, list[Tensor]] = {}
+        self._kernel: varlen.Kernel | None = None
         lengths = [length for count, length in batch.runs for _ in range(count)]
         self.lengths = torch.tensor(lengths, device=batch.ids.device)  # (B,) tokens stored
         self._mask: Tensor | None = None
+        self._used: Tensor | None = None
+        self._rows: tuple[Tensor, Tensor, Tensor] | None = None
+        self.windows: dict[int, int | None] = {}
 
-    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    @property
+    def static(self) -> bool:
+        """Whether a step's tensors have the same shapes as long as no row leaves."""
+        return self._kernel is not None
+
+    def attend(
+        self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
+    ) -> Tensor:
         """Store k and v, and return (1, T, heads, D) attention over what each row has stored."""
         if self._first is not None:
+            kernel = varlen.kernel()
+            self._kernel = kernel if kernel and kernel.takes(q, v, cached=True) else None
             self._store_first(module, k, v)
-            return self._first.attend(module, q, k, v, scale)
-        rows, heads = len(self.lengths), k.shape[1]
+            self.windows[_layer(module)] = window
+            return self._first.attend(module, q, k, v, scale, window)
         keys, values = self._stored[_layer(module)]
+        if self._kernel is not None:
+            every, *ends = self._places()
+            keys[every, self.lengths] = k[0].transpose(0, 1)
+            values[every, self.lengths] = v[0].transpose(0, 1)
+            line = (q[0].transpose(0, 1), keys.flatten(0, 1), values.flatten(0, 1))
+            if self._used is None:
+                self._used = (self.lengths + 1).to(torch.int32)
+            return self._kernel.attend(
+                *line, (ends[0], ends[1]), (1, keys.shape[1]),
+                scale=scale, window=window, stored=self._used,
+            ).unsqueeze(0)  # fmt: skip
+        _refuse_cut(self.longest, window)
+        rows, heads = len(self.lengths), k.shape[1]
         every = torch.arange(rows, device=q.device)
         keys[every, :, self.lengths] = k[0].transpose(0, 1)
         values[every, :, self.lengths] = v[0].transpose(0, 1)
@@ -93,15 +145,15 @@ class Cache:
     def advance(self) -> None:
         """Say that a forward pass has ended: each row is a token longer, but for the first time."""
         if self._first is None:
-            self.lengths = self.lengths + 1
-        self._first, self._mask = None, None
+            self.lengths.add_(1)  # in place: a graph of a step reads it where it was
+        self._first, self._mask, self._used = None, None, None
 
     def join(self, other: Cache) -> None:
         """Take over another one's rows behind these; both have had their first forward pass."""
         for layer, pair in self._stored.items():
             more = other._stored.pop(layer)  # layer by layer, so that memory holds little twice
             self._stored[layer] = [torch.cat(two) for two in zip(pair, more, strict=True)]
-        self.lengths = torch.cat([self.lengths, other.lengths])
+        self.lengths, self._rows = torch.cat([self.lengths, other.lengths]), None
 
     def keep(self, places: list[int]) -> list[int]:
         """Drop all rows but these; return the row that now is at each place.
@@ -119,7 +171,7 @@ class Cache:
         for layer, pair in self._stored.items():
             self._stored[layer] = [table[: len(kept)] for table in pair]
         rows = rows[: len(kept)]
-        self.lengths = self.lengths[rows]
+        self.lengths, self._rows = self.lengths[rows], None
         return rows
 
     def _seen(self) -> Tensor:
@@ -129,13 +181,27 @@ class Cache:
             self._mask = (places <= self.lengths[:, None])[:, None, None]
         return self._mask
 
+    def _places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (B,) rows; (B + 1,) ends of their queries, one token each, and of their keys."""
+        if self._rows is None:
+            every = torch.arange(len(self.lengths) + 1, device=self.lengths.device)
+            ends = every.to(torch.int32)
+            self._rows = every[:-1], ends, ends * self._size[1]
+        return self._rows
+
     def _store_first(self, module: nn.Module, k: Tensor, v: Tensor) -> None:
         rows, capacity = self._size
         # Zeros: a place that is masked out still takes part with weight 0, and 0 · NaN is NaN.
-        tables = [x.new_zeros(rows, x.shape[1], capacity, x.shape[3]) for x in (k, v)]
+        tables = [
+            x.new_zeros(rows, capacity, x.shape[1], x.shape[3]).transpose(1, 2)
+            if self._kernel is not None
+            else x.new_zeros(rows, x.shape[1], capacity, x.shape[3])
+            for x in (k, v)
+        ]
         if _layer(module) in self._stored:
             raise NotPackable(f"{type(module).__name__} attends more than once a layer")
-        self._stored[_layer(module)] = tables
+        stored = [t.transpose(1, 2) for t in tables] if self._kernel is not None else tables
+        self._stored[_layer(module)] = stored
         assert self._first is not None
         for table, new in zip(tables, (k, v), strict=True):
             row = start = 0
@@ -149,6 +215,11 @@ class Cache:
 def _layer(module: nn.Module) -> int:
     layer: int = module.layer_idx  # type: ignore[assignment]
     return layer
+
+
+def _refuse_cut(longest: int, window: int | None) -> None:
+    if window is not None and longest > window:
+        raise NotPackable(f"rows of {longest} tokens are cut by a window of {window}")
 
 
 def _grouped(q: Tensor, k: Tensor) -> bool:
@@ -171,13 +242,11 @@ def _attention(
     more = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if star_rows is None or attention_mask is not None or dropout or more:
         raise NotPackable(f"attention of {type(module).__name__} needs {more or 'its own masks'}")
-    window = others.get("sliding_window")
-    if window is not None and star_rows.longest > window:
-        raise NotPackable(f"rows of {star_rows.longest} tokens are cut by a window of {window}")
     if others.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise NotPackable(f"attention of {type(module).__name__} is not causal")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return star_rows.attend(module, query, key, value, scale), None
+    window = others.get("sliding_window")
+    return star_rows.attend(module, query, key, value, scale, window), None
 
 
 class NotPackable(RuntimeError):
