@@ -86,12 +86,27 @@ class Products:
         rate: FLOP/s of the fastest call that was timed.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        sizes: Sequence[int] = (),
+        least: float | None = None,
+    ) -> None:
+        """Find the fastest size.
+
+        Args:
+            device: Where.
+            dtype: Of the matrices.
+            sizes: Tried; none: by the kind of device.
+            least: FLOPs of a call, long enough to time; ``None``: by the kind of device.
+        """
         gpu = device.type == "cuda"
+        least = least or (2e14 if gpu else 1e11)
         self.size, self.flops, self.rate, self._device = 0, 0.0, 0.0, device
-        for size in (4096, 8192, 16384) if gpu else (1024, 2048, 4096):
+        for size in sizes or ((4096, 8192, 16384) if gpu else (1024, 2048, 4096)):
             one, two = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-            times = max(1, round((2e14 if gpu else 1e11) / (2 * size**3)))  # long enough to time
+            times = max(1, round(least / (2 * size**3)))
             work, flops = partial(_multiply, one, two, times), 2.0 * size**3 * times
             work()
             rate = flops / min(seconds_of(work, device)[0] for _ in range(3))

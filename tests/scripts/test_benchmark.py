@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from benchmark import __main__ as command
 from benchmark import baselines as slow
 from benchmark import memory, models, quantization, timing, training
+from benchmark import ratios as command
 from benchmark.lines import Line, Side
 from benchmark.timing import Ratio, in_turn, ratio, seconds_of
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from peft import PeftModel
@@ -17,7 +18,6 @@ from star.acquisition.uncertainty import from_logits
 from star.data.task import Example
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Work
-from star.experiments.estimate.workload import Workload
 from star.models import adapter, mc_dropout, training
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
@@ -26,6 +26,9 @@ from star.models.language_model import LanguageModel
 from star.models.likelihood import token_scores
 from star.models.passes import Passes
 from star.models.truncation import encode_rows
+
+if TYPE_CHECKING:
+    from star.experiments.estimate.workload import Workload
 
 SECONDS = 2.0  # that one measurement shall take at least
 SAMPLE = 256  # pool examples that are measured on

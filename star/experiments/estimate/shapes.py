@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,13 +14,15 @@ from star.config import AdapterConfig, Config
 from star.errors import InputError
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Shape
-from star.experiments.estimate.workload import Workload
 from star.models import generation, likelihood, sources, targets
 from star.models import loading as models
 from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
 from star.models.reading import DTYPES
 from star.models.traits import most_positions, text_config
+
+if TYPE_CHECKING:
+    from star.experiments.estimate.workload import Workload
 
 LIBRARIES = 0.5e9  # bytes of Python with torch and transformers loaded, on a CPU
 
