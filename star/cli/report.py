@@ -25,10 +25,12 @@ examples:
   star report runs/arithmetic/random/seed0-1a2b3c4d runs/arithmetic/star-max_entropy/seed0-5e6f7a8b
 
 --output writes everything into a folder: the record results.json, from which all of it can be had
-again, table.md, table.tex, table.csv, table.json, and the figures.
+again, table.md, table.tex, table.csv, table.json, and the figures; and stopping.md, what rules
+of stopping would have saved and cost, which --format stopping prints.
 """
 
-FORMATS = ("md", "latex", "csv", "json")
+FORMATS = ("md", "latex", "csv", "json", "stopping")
+STOPPING = "stopping.md"
 
 
 def add(verbs: Any) -> None:
@@ -57,6 +59,7 @@ def execute(options: argparse.Namespace) -> int:
     """Print the tables, or write all into a folder and print that."""
     from star.experiments.report import formats, probe_record, results
     from star.experiments.report.record import write_record
+    from star.experiments.report.stopping import stopping_sheet
     from star.experiments.report.summary import summary
 
     if options.figures is not None and options.output is None:
@@ -74,7 +77,7 @@ def execute(options: argparse.Namespace) -> int:
         from star.experiments.report.figures import draw
 
         folder = Path(options.output).expanduser()
-        names = [f"table.{ending}" for ending in formats.ENDINGS.values()]
+        names = [STOPPING, *(f"table.{ending}" for ending in formats.ENDINGS.values())]
         results.refuse_others(folder, records[0], names, options.force)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,9 @@ def execute(options: argparse.Namespace) -> int:
             for kind, ending in formats.ENDINGS.items():
                 text = formats.FORMATS[kind](whole)
                 (folder / f"table.{ending}").write_text(text, encoding="utf-8")
+            if stopping_sheet(records[0]) is not None:  # records made before know no answers
+                text = formats.stopping_rules(whole)
+                (folder / STOPPING).write_text(text, encoding="utf-8")
             draw(records[0], folder, ending=options.figures or "png")
         except OSError as error:
             raise InputError(f"cannot write {options.output}: {error.strerror}") from None
@@ -90,7 +96,7 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if len(records) > 1 and options.format in ("csv", "json"):
         raise InputError(f"--format {options.format} is for one table, got {len(records)}")
-    form = formats.FORMATS[options.format]
+    form = (formats.FORMATS | {"stopping": formats.stopping_rules})[options.format]
     sys.stdout.write("\n".join(form(summary(record)) for record in records))
     return 0
 

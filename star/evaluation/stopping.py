@@ -30,8 +30,8 @@ class History:
         accuracy: (R,) fraction right; of validation rows where the rule is to be used for real.
         uncertainty: (R,) mean uncertainty of the unlabelled pool, or of fixed rows, such as
             1 − confidence; any unit, the threshold has the same. ``None``: not recorded.
-        predictions: R times (N,) answers to the same rows; ``None`` is an answer none could read.
-            They need no labels. Empty: not recorded.
+        kappas: (R − 1,) Cohen's kappa between the answers of rounds t and t + 1 to the same rows,
+            which need no labels; ``None`` where it is undefined. Empty: not recorded.
 
     Raises:
         ValueError: Lengths that differ, no round, values that are not finite, or label counts
@@ -41,7 +41,7 @@ class History:
     labels: Sequence[int]
     accuracy: Sequence[float]
     uncertainty: Sequence[float] | None = None
-    predictions: Sequence[Sequence[Hashable]] = ()
+    kappas: Sequence[float | None] = ()
 
     def __post_init__(self) -> None:
         size = len(self.labels)
@@ -50,9 +50,8 @@ class History:
                 raise ValueError(f"expected {size} finite values a round, got {list(values)}")
         if not size or not (np.diff(self.labels) > 0).all():
             raise ValueError(f"label counts must increase strictly, got {list(self.labels)}")
-        lengths = {len(answers) for answers in self.predictions}
-        if self.predictions and (len(self.predictions) != size or len(lengths) != 1):
-            raise ValueError("predictions must be as many in each round, for all rounds")
+        if self.kappas and len(self.kappas) != size - 1:
+            raise ValueError(f"expected {size - 1} kappas between rounds, got {len(self.kappas)}")
 
 
 def budget(history: History, limit: int) -> int | None:
@@ -67,7 +66,7 @@ def rounds(history: History, count: int) -> int | None:
     return count - 1 if count <= len(history.labels) else None
 
 
-def no_gain(history: History, threshold: float, patience: int) -> int | None:
+def no_gain(history: History, threshold: float = 0.01, patience: int = 2) -> int | None:
     """Stop once the best accuracy has risen by less than ``threshold`` over ``patience`` rounds.
 
     The first t ≥ ``patience`` with ``max(a_0 … a_t) − max(a_0 … a_{t−patience}) < threshold``. The
@@ -81,7 +80,7 @@ def no_gain(history: History, threshold: float, patience: int) -> int | None:
     return None if t is None else t + patience
 
 
-def low_uncertainty(history: History, threshold: float) -> int | None:
+def low_uncertainty(history: History, threshold: float = 0.1) -> int | None:
     """Stop at the first round whose mean uncertainty is below ``threshold``.
 
     Source: Zhu et al. 2010, "Confidence-based stopping criteria for active learning for data
@@ -104,16 +103,22 @@ def stable(history: History, threshold: float = 0.99, window: int = 3) -> int | 
     """
     if window < 1:
         raise ValueError(f"window must be 1 or more, got {window}")
-    kappas = consecutive_kappa(history.predictions)
-    for t in range(window, len(kappas) + 1):
-        last = [kappa for kappa in kappas[t - window : t] if kappa is not None]
+    for t in range(window, len(history.kappas) + 1):
+        last = [kappa for kappa in history.kappas[t - window : t] if kappa is not None]
         if len(last) == window and np.mean(last) >= threshold:
             return t
     return None
 
 
 def consecutive_kappa(predictions: Sequence[Sequence[Hashable]]) -> list[float | None]:
-    """Return (R − 1,) kappas: between rounds t and t + 1, ``None`` where undefined."""
+    """Return (R − 1,) kappas: between rounds t and t + 1, ``None`` where undefined.
+
+    Args:
+        predictions: R times (N,) answers to the same rows; ``None`` is an answer none could read.
+
+    Raises:
+        ValueError: Rounds that answer another number of rows, or none.
+    """
     return [cohen_kappa(a, b) for a, b in pairwise(predictions)]
 
 

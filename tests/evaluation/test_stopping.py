@@ -11,7 +11,7 @@ CURVE = History(
     labels=[10, 20, 30, 40, 50],
     accuracy=[0.5, 0.7, 0.68, 0.7, 0.705],
     uncertainty=[0.9, 0.4, 0.45, 0.2, 0.1],
-    predictions=[list("aabb"), list("abab"), list("abab"), list("abab"), list("abab")],
+    kappas=consecutive_kappa([list("aabb"), *[list("abab")] * 4]),
 )
 
 
@@ -29,14 +29,14 @@ def test_each_rule_stops_where_its_definition_says() -> None:
     assert stopping.no_gain(even, 0.05, patience=1) is None
     assert stopping.low_uncertainty(CURVE, 0.5) == 1
     assert stopping.low_uncertainty(CURVE, 0.1) is None
-    assert consecutive_kappa(CURVE.predictions) == [0, 1, 1, 1]
+    assert CURVE.kappas == [0, 1, 1, 1]
     assert stopping.stable(CURVE) == 4 and stopping.stable(CURVE, window=1) == 2
     assert stopping.stable(CURVE, window=5) is None
 
 
 def test_a_model_that_collapsed_is_not_called_stable() -> None:
-    same = History([1, 2, 3, 4], [0.5] * 4, predictions=[["a", "a"]] * 4)
-    assert consecutive_kappa(same.predictions) == [None] * 3
+    same = History([1, 2, 3, 4], [0.5] * 4, kappas=consecutive_kappa([["a", "a"]] * 4))
+    assert same.kappas == [None] * 3
     assert stopping.stable(same, window=1) is None
 
 
@@ -49,12 +49,12 @@ def test_what_was_not_recorded_stops_nothing() -> None:
 def test_a_rule_looks_at_no_later_round(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, 7))
     values = st.lists(st.floats(0, 1), min_size=size, max_size=size)
-    answers = st.lists(st.sampled_from("ab"), min_size=4, max_size=4)
+    kappas = st.lists(st.none() | st.floats(-1, 1), min_size=size - 1, max_size=size - 1)
     whole = History(
         range(1, size + 1),
         data.draw(values),
         data.draw(values),
-        data.draw(st.lists(answers, min_size=size, max_size=size)),
+        data.draw(kappas),
     )
     settings = {
         "budget": {"limit": 3},
@@ -71,7 +71,7 @@ def test_a_rule_looks_at_no_later_round(data: st.DataObject) -> None:
                 whole.labels[:cut],
                 whole.accuracy[:cut],
                 whole.uncertainty[:cut],  # type: ignore[index]
-                whole.predictions[:cut],
+                whole.kappas[: cut - 1],
             )
             assert rule(part, **settings[name]) == (
                 told if told is not None and told < cut else None
@@ -93,23 +93,23 @@ def test_what_stopping_saves_and_costs() -> None:
 
 
 def test_what_is_no_history_is_refused() -> None:
-    for labels, accuracy, uncertainty, predictions in (
+    for labels, accuracy, uncertainty, kappas in (
         ([], [], None, ()),
         ([1, 1], [0.1, 0.2], None, ()),
         ([1, 2], [0.1], None, ()),
         ([1, 2], [0.1, float("nan")], None, ()),
         ([1, 2], [0.1, 0.2], [0.1], ()),
-        ([1, 2], [0.1, 0.2], None, [["a"]]),
-        ([1, 2], [0.1, 0.2], None, [["a"], ["a", "b"]]),
+        ([1, 2], [0.1, 0.2], None, [0.5, 0.5]),
     ):
         with pytest.raises(ValueError):
-            History(labels, accuracy, uncertainty, predictions)
+            History(labels, accuracy, uncertainty, kappas)
     for call in (
         lambda: stopping.no_gain(CURVE, 0.1, 0),
         lambda: stopping.stable(CURVE, window=0),
         lambda: stopping.rounds(CURVE, 0),
         lambda: outcome(CURVE, 5, (), served=1),
         lambda: total_costs([1], [0.5], -1, 1),
+        lambda: consecutive_kappa([["a"], ["a", "b"]]),
     ):
         with pytest.raises(ValueError):
             call()

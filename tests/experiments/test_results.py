@@ -27,7 +27,7 @@ from star.errors import InputError
 from star.experiments import table as grid
 from star.experiments import table_file as table_files
 from star.experiments.report import formats, series
-from star.experiments.report.formats import ENDINGS, FORMATS
+from star.experiments.report.formats import ENDINGS, FORMATS, stopping_rules
 from star.experiments.report.gathering import gather, rounded
 from star.experiments.report.record import (
     Cell,
@@ -38,6 +38,7 @@ from star.experiments.report.record import (
 )
 from star.experiments.report.results import find, find_all, load_results
 from star.experiments.report.single_runs import of_runs
+from star.experiments.report.stopping import stopping_sheet
 from star.experiments.report.summary import summary
 from star.experiments.sweep.cell_run import write_failure
 
@@ -195,7 +196,7 @@ def test_a_cell_says_what_its_run_wrote(row: str, seed: int, gathered: Record, r
     assert cell.rounds[-1].selected is None
     for point, wanted in zip(cell.rounds, result["rounds"], strict=True):
         known = {k: v for k, v in vars(point).items() if v is not None}
-        rest = {k: v for k, v in known.items() if k not in ("gap", "selected")}
+        rest = {k: v for k, v in known.items() if k not in ("gap", "selected", "answers")}
         assert same(rest, {k: v for k, v in wanted.items() if k != "round"})
 
 
@@ -699,6 +700,10 @@ def test_what_is_committed_is_what_a_report_says_now(place: Path, tmp_path: Path
     for kind, write in FORMATS.items():
         committed = (place.parent / f"table.{ENDINGS[kind]}").read_text(encoding="utf-8")
         assert write(table) == committed, f"star report {place.parent} --output {place.parent}"
+    stopping = place.parent / "stopping.md"
+    assert stopping.is_file() == (stopping_sheet(record) is not None)
+    if stopping.is_file():
+        assert stopping_rules(table) == stopping.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from star.experiments.report.made_by import provenance, provenance_line
 from star.experiments.report.notes import legend
 from star.experiments.report.record import CellResult, Point, Record
 from star.experiments.report.single_runs import RUNS
+from star.experiments.report.stopping import checked_sheet
 from star.experiments.report.summary import AREAS, BASE, Summary
 
 FIELDS = {
@@ -38,9 +39,7 @@ def markdown(summary: Summary) -> str:
     if record.since:
         parts.append("\n".join(f"> {_text(sentence)}" for sentence in record.since))
     for sheet in [*sheets_of(summary), *gain_sheets(record), *balance_sheets(record)]:
-        parts += [f"## {_text(sheet.title)}", *([_text(sheet.about)] if sheet.about else [])]
-        parts.append(_grid(sheet))
-        parts += ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
+        parts += [f"## {_text(sheet.title)}", *_section(sheet)]
     if record.table == RUNS:
         for column in record.columns:
             parts += [f"## {_text(column.name)}: round by round"]
@@ -50,6 +49,24 @@ def markdown(summary: Summary) -> str:
         parts += ["## Rows", _rows(record)]
     parts += ["## How to read this", "\n".join(f"* {_text(said)}" for said in legend(summary))]
     return "\n\n".join([*parts, _text(provenance_line(record))]) + "\n"
+
+
+def stopping_rules(summary: Summary) -> str:
+    """Return as Markdown what rules of stopping would have saved and cost; see ``stopping``.
+
+    Raises:
+        InputError: The record does not hold what they look at.
+    """
+    sheet, record = checked_sheet(summary.record), summary.record
+    head = f"# {_text(record.title)}: {_text(sheet.title[0].lower() + sheet.title[1:])}"
+    return "\n\n".join([head, *_section(sheet), _text(provenance_line(record))]) + "\n"
+
+
+def _section(sheet: Sheet) -> list[str]:
+    """Return what stands below a sheet's title."""
+    about = [_text(sheet.about)] if sheet.about else []
+    notes = ["\n".join(f"* {_text(note)}" for note in sheet.notes)] if sheet.notes else []
+    return [*about, _grid(sheet), *notes]
 
 
 def _grid(sheet: Sheet) -> str:

@@ -23,6 +23,7 @@ from star.active_learning.run_reader import RunReader
 from star.config import NOT_IN_HASH, Config, config_hash
 from star.errors import InputError
 from star.experiments import table as grid
+from star.experiments.report.answers import answers_of
 from star.experiments.report.prompting import prompts_of, task_of
 from star.experiments.report.record import VIEWS, Environment, Point, Record, Row, parse
 from star.experiments.table import Cell, Table
@@ -133,6 +134,8 @@ def _result(folder: Path) -> dict[str, Any]:
     try:
         points = result["rounds"]
         rounds = [_round(run, point) for point in points]
+        for point, answers in zip(rounds, answers_of(run, points), strict=True):
+            point |= {} if answers is None else {"answers": answers}
         last = points[-1]["round"]
         kept_rounds = run.round_folder(last).is_dir()
         views = run.metrics(last).get("calibration", {}) if kept_rounds else {}

@@ -76,6 +76,9 @@ class Point:
             likewise.
         gap: The two views' mean scores, ``base`` and ``full``, and their ``rank_correlation``.
         selected: Pool indices that were queried after it.
+        answers: To the test rows: ``even`` and ``odd``, accuracy on every second one of them from
+            the first and from the second, as ``predictions.jsonl`` has them; ``kappa`` of the
+            answers with those of the round before, ``None`` where it is undefined.
     """
 
     labeled: Whole
@@ -96,6 +99,7 @@ class Point:
     tokens: Numbers | None = None
     gap: Numbers | None = None
     selected: tuple[Whole, ...] | None = None
+    answers: Numbers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,7 +157,8 @@ def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas
     accuracy_stderr, ece, overconfidence, ece_token_mean, overconfidence_token_mean, nll, brier``
     (older records lack some), ``accuracy_strict`` of generated answers, seconds and tokens
     as ``seconds_train``, ``tokens_score`` and so on, ``gap_base, gap_full, gap_rank_correlation``
-    of rounds with scores. What a run has no number for is NaN. Cells without a result have no
+    of rounds with scores, ``answers_even, answers_odd, answers_kappa`` (see ``Point``). What a run
+    has no number for is NaN. Cells without a result have no
     line: ``frame.attrs["missing"]`` names them, ``table/column/row/seed3``; look there first.
 
     Args:
