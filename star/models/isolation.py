@@ -91,11 +91,16 @@ def tells_windows(model: Model) -> bool:
 
     Then rows that a window cuts can be packed too. ``model`` packs rows.
     """
-    words, window = text_config(model.causal).to_dict(), model.traits.window
-    kinds = words.get("layer_types") or ["sliding_attention"] * words["num_hidden_layers"]
-    if varlen.kernel() is None or window is None or words.get("sliding_window") != window:
+    window, config = model.traits.window, text_config(model.causal)
+    if varlen.kernel() is None or window is None or model.traits.chunked:
         return False
-    if model.traits.chunked or not set(kinds) <= {"full_attention", "sliding_attention"}:
+    kinds = getattr(config, "layer_types", None)
+    kinds = (
+        kinds or ["sliding_attention"] * config.num_hidden_layers
+    )  # an alias where it is n_layer
+    if getattr(config, "sliding_window", None) != window:
+        return False
+    if not set(kinds) <= {"full_attention", "sliding_attention"}:
         return False
     rows = [TokenRow(0, row[:1], row[1:]) for row in _rows(model, min(4, window))[-1:]]
     batch = model.lay_out(rows, whole=False)

@@ -116,7 +116,7 @@ def test_gradients_go_through_the_kernel(tiny_llama: Path) -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "cohere2", "gemma3", "granite", "qwen3"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "cohere2", "gemma3", "granite"])
 def test_rows_that_a_window_cuts_are_packed_where_the_kernel_knows_it(
     name: str, tmp_path: Path
 ) -> None:
