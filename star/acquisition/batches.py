@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from star.acquisition import diversity, gradients, information, representative, stochastic, trust
+from star.acquisition import (
+    diversity,
+    energy,
+    gradients,
+    information,
+    representative,
+    stochastic,
+    trust,
+)
 from star.acquisition.components import Components
 
 logger = logging.getLogger(__name__)
@@ -90,6 +98,11 @@ def typiclust(pool: Components) -> Indices:
 def maxherding(pool: Components) -> Indices:
     """Return those that cover the pool best."""
     return _herding(pool, lambda labelled: 1.0, np.ones(len(pool.index)))
+
+
+def minimum_energy(pool: Components) -> Indices:
+    """Return those that are least like all that is labelled."""
+    return _at(pool, energy.minimum_energy(*_embeddings(pool), pool.query_size, pool.random))
 
 
 def uherding(pool: Components) -> Indices:

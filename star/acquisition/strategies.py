@@ -82,6 +82,7 @@ STRATEGIES: dict[str, Strategy] = {
     "badge": Strategy(batches.badge, needs("log_probs", "embeddings")),
     "typiclust": Strategy(batches.typiclust, needs("embeddings")),
     "maxherding": Strategy(batches.maxherding, needs("embeddings")),
+    "minimum_energy": Strategy(batches.minimum_energy, needs("embeddings")),
     "uherding": Strategy(batches.uherding, needs("scores", "embeddings")),
     "uherding_calibrated": Strategy(
         batches.uherding_calibrated, needs("log_probs", "history", "embeddings")

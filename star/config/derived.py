@@ -15,7 +15,7 @@ from star.config.schema import Config
 
 NOT_IN_HASH = ("output_dir", "run_name", "tracking", "annotation")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
-NEEDS_NO_SCORES = ("random", "k_center", "typiclust", "maxherding")
+NEEDS_NO_SCORES = ("random", "k_center", "typiclust", "maxherding", "minimum_energy")
 
 
 def own_strategy(acquisition: AcquisitionConfig) -> str | None:
