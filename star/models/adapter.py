@@ -165,16 +165,15 @@ def constraint(adapted: nn.Module, config: RegularizerConfig) -> Tensor | None:
     return 0.5 * beta_of(config) * torch.stack(terms).sum()
 
 
-def norms(adapted: nn.Module) -> dict[str, float]:
-    """Return ‖A‖ and ‖B‖: Frobenius norms over all adapted modules together."""
+def norms(adapted: nn.Module) -> dict[str, Tensor]:
+    """Return ‖A‖ and ‖B‖: Frobenius norms over all adapted modules together, on their device."""
     found = [layer for _, layer in layers(adapted)]
     weights = {
         part: [getattr(layer, part)[NAME].weight.detach() for layer in found]
         for part in ("lora_A", "lora_B")
     }
     return {
-        f"norm_{part[-1]}": float(torch.nn.utils.get_total_norm(parts))
-        for part, parts in weights.items()
+        f"norm_{part[-1]}": torch.nn.utils.get_total_norm(parts) for part, parts in weights.items()
     }
 
 

@@ -9,7 +9,7 @@ draws for itself. Gradients of the adapter alone are summed between processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ from star.models.distributed import is_main
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.learning_mode import learning, set_learning
+from star.models.update_log import UNREAD, UpdateLog, Values
 
 
 @dataclass
@@ -90,17 +91,18 @@ def fit(
     bar = tqdm(total=total, desc=f"train {round_}", unit="update", leave=False, disable=not shown)
     # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
     with seeding.forked(seed, "train", round_, state.process_index), learning(adapted, config):
+        log = UpdateLog(result.log, round_, every=UNREAD if model.device.type == "cuda" else 1)
         for epoch in range(epochs):
             stream = seeding.generator(seed, "order", round_, epoch)
-            for update in _shuffled(rows, batch_size, stream)[: total - len(result.log)]:
-                entry = {"step": len(result.log), "epoch": epoch}
-                entry |= _update(model, adapted, update, optimizer, config, regularizer)
-                _refuse_infinite(entry, round_, update)
+            for update in _shuffled(rows, batch_size, stream)[: total - log.count]:
+                values = _update(model, adapted, update, optimizer, config, regularizer)
+                log.add(epoch, values, update)
                 scheduler.step()
-                result.log.append(entry)
                 result.tokens += sum(len(r) for r in update)
                 bar.update()
-                bar.set_postfix(loss=f"{entry['loss']:.3f}")
+                if result.log:
+                    bar.set_postfix(loss=f"{result.log[-1]['loss']:.3f}")
+            log.read()
             result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
             if validation:
                 value = validation_loss(model, adapted, validation)
@@ -121,8 +123,8 @@ def _update(
     optimizer: Optimizer,
     config: TrainConfig,
     regularizer: RegularizerConfig,
-) -> dict[str, float]:
-    """Do one update, B <- B - γ(g + βB) and A <- A - γg; return its entry of the log.
+) -> Values:
+    """Do one update, B <- B - γ(g + βB) and A <- A - γg; return what its entry of the log is of.
 
     γ is the learning rate, g what Adam makes of the gradient. Where the constraint is part of the
     loss, βB goes into the gradient, and so through Adam.
@@ -137,16 +139,12 @@ def _update(
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    added = 0.0 if term is None else float(term.detach())
-    return {
-        "loss": loss,
-        "learning_rate": gamma,
-        "grad_norm": float(norm),
-        **adapter.norms(adapted),
-        "constraint": added,
-        "constraint_share": added / (loss + added or 1.0),
-        "decay": gamma * beta,
-    }
+    return Values(
+        {"loss": loss, "grad_norm": norm, **adapter.norms(adapted)},
+        None if term is None else term.detach(),
+        learning_rate=gamma,
+        decay=gamma * beta,
+    )
 
 
 def _shuffled(
@@ -156,19 +154,6 @@ def _shuffled(
     order = torch.randperm(len(rows), generator=stream).tolist()
     starts = range(0, len(rows), batch_size)
     return [[rows[i] for i in order[start : start + batch_size]] for start in starts]
-
-
-def _refuse_infinite(update: Mapping[str, float], round_: int, rows: Sequence[TokenRow]) -> None:
-    """Raise ``InputError`` if an update's log, which is written, holds what is no number."""
-    for name, value in update.items():
-        if not math.isfinite(value):
-            what = "the loss" if name == "loss" else name
-            constraint = update["constraint"] and name != "loss"
-            key = "regularizer.beta" if constraint else "train.learning_rate"
-            raise InputError(
-                f"round {round_}, update {update['step']}: {what} is {value} on rows "
-                f"{[r.index for r in rows]}; lower {key}"
-            )
 
 
 def _refuse_unmoved(result: TrainingResult, round_: int, config: TrainConfig) -> None:
@@ -198,22 +183,22 @@ def _length(rows: int, batch_size: int, config: TrainConfig) -> tuple[int, int]:
 
 def _accumulate(
     model: LanguageModel, parameters: list[Tensor], update: list[TokenRow], config: TrainConfig
-) -> float:
+) -> Tensor:
     """Leave the update's gradient in ``parameters``; return its loss in nats an answer token."""
     state = distributed.state()
     answer_tokens = sum(len(r.continuation) for r in update)
     # Like lengths together, dealt out in turn: little padding, and an even share for each process.
     mine = sorted(update, key=len, reverse=True)[state.process_index :: state.num_processes]
-    nll = torch.zeros((), dtype=torch.float64)
+    nll = torch.zeros((), dtype=torch.float64, device=model.device)
     size, cuts = config.per_device_train_batch_size, model.traits.cuts
     for places in length_batches([len(r) for r in mine], size, cuts=cuts):
         batch = model.lay_out([mine[i] for i in places])
         with model.packing(batch):
             loss = answer_nll(model, batch) / answer_tokens
             loss.backward()
-        nll += loss.detach().double().cpu()
+        nll += loss.detach().double()
     if state.num_processes == 1:
-        return float(nll)
+        return nll
     for parameter in parameters:  # a process may have had no rows in a short last update
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -221,7 +206,8 @@ def _accumulate(
     summed = reduce(flat, "sum").split([p.numel() for p in parameters])
     for parameter, gradient in zip(parameters, summed, strict=True):
         parameter.grad = gradient.view_as(parameter).clone()
-    return float(reduce(nll.to(model.device), "sum"))
+    summed_nll: Tensor = reduce(nll, "sum")
+    return summed_nll
 
 
 def answer_nll(model: LanguageModel, batch: Batch) -> Tensor:

@@ -287,7 +287,7 @@ def test_a_training_at_rate_0_is_refused(model: LanguageModel, steps: int, ratio
 def test_all_that_is_written_is_finite(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.adapter, "norms", lambda adapted: {"norm_B": math.inf})
+    monkeypatch.setattr(training.adapter, "norms", lambda _: {"norm_B": torch.tensor(math.inf)})
     with pytest.raises(InputError, match=r"update 0: norm_B is inf on rows \[.*\]; lower train"):
         train(model)
 
