@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -57,6 +58,29 @@ def _recompute(layer: nn.Module) -> None:
 
 
 @contextmanager
+def thin_products(adapted: PeftModel) -> Iterator[None]:
+    """Multiply with A and B in the base model's 16 bits, if it has 16; they stay float32.
+
+    So are their gradients, and what the optimiser keeps. A GPU multiplies float32 matrices at a
+    fifteenth of the rate, and the branch would take half as long as the model.
+    """
+    base: Any = adapted.get_base_model()
+    weight = base.get_input_embeddings().weight
+    if weight.dtype not in (torch.bfloat16, torch.float16):
+        yield
+        return
+    layers = [layer for _, layer in adapter.layers(adapted)]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False  # to float32, and back
+    try:
+        with torch.autocast(weight.device.type, dtype=weight.dtype):
+            yield
+    finally:
+        for layer in layers:
+            del layer.cast_input_dtype_enabled
+
+
+@contextmanager
 def learning(adapted: PeftModel, config: TrainConfig) -> Iterator[None]:
     """Learning mode and, if asked for, gradient checkpointing, for as long as the context lasts."""
     if config.gradient_checkpointing:
@@ -69,8 +93,10 @@ def learning(adapted: PeftModel, config: TrainConfig) -> Iterator[None]:
         for layer in layers:
             _recompute(layer)
     set_learning(adapted)
+    device = next(adapted.parameters()).device
     try:
-        yield
+        with thin_products(adapted) if device.type == "cuda" else nullcontext():
+            yield
     finally:
         for layer in _recomputed(adapted):
             del layer.gradient_checkpointing, layer._gradient_checkpointing_func

@@ -68,11 +68,10 @@ class Passes:
         self._parameters = dict(self._adapted.named_parameters())
         self._own: dict[str, Tensor] = {}
         self._pass: int | None = None
-        merged = merging.Merged(self._adapted)
-        self._merged = merged if self._masks is None and merged.possible else None
+        self._way = merging.way_of(self._adapted.get_base_model(), masked=self._masks is not None)
         try:
             masks = self._masks.installed() if self._masks else nullcontext()
-            with masks, self._merged or nullcontext():
+            with masks, self._way or nullcontext():
                 yield self
         finally:
             for name, values in self._own.items():
@@ -87,8 +86,8 @@ class Passes:
             parameter = self._parameters[name]
             self._own.setdefault(name, parameter.data)
             parameter.data = values
-        if self._merged is not None:
-            self._merged.set()
+        if self._way is not None:
+            self._way.set()
 
     def set_batch(self, batch: Batch) -> None:
         """Say which rows the next forward pass sees; masks per token are functions of that."""
