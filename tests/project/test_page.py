@@ -218,6 +218,7 @@ def test_a_conflict_is_shown_counted_and_settled(page: Page, project: Path) -> N
     assert told["agreement"]["alpha"]["value"] == pytest.approx(1 - 0.2 / (42 / 90))
     handed = page.next("eve", "settle")
     assert handed["answers"] == {"ann": "false", "bob": "true"} and handed["own"] is None
+    assert page.next("zoe", "settle") == handed  # who is first settles it
     page.decide("m0", "false", annotator="eve", final=True)
     after = page.get("/api/overview", annotator="eve")
     assert after["conflicts"] == 0 and after["by_class"] == {"false": 4, "true": 1}

@@ -137,7 +137,7 @@ class Desk:
         return {name: [row for row in named[name] if row in items] for name in QUEUES}
 
     def hand(self, annotator: str, queue: str = NEW, row: str | None = None) -> Handed:
-        """Return the next row for an annotator, which is held for him, and no other.
+        """Return the next row for an annotator; one of ``NEW`` is held, so that no other gets it.
 
         Args:
             annotator: Who asks.
@@ -157,16 +157,18 @@ class Desk:
         with self._lock:
             until = self._clock()
             held = {r: h for r, h in self._held.items() if h[1] > until and h[0] != annotator}
-            free = [r for r in waiting if r not in held] if row is None else [row]
+            taken = held if queue == NEW else {}  # elsewhere two may look at the same row
+            free = [r for r in waiting if r not in taken] if row is None else [row]
             self._held = held
             if not free:
                 return Handed(None, len(waiting), len(waiting))
-            self._held[free[0]] = (annotator, until + HELD_SECONDS)
+            if queue == NEW:
+                self._held[free[0]] = (annotator, until + HELD_SECONDS)
         answers = at.state.conflicts().get(free[0]) if queue == SETTLE else None
         return Handed(
             self.project.items[free[0]],
             len(waiting),
-            sum(r in held for r in waiting),
+            sum(r in taken for r in waiting),
             at.state.rows.get(free[0], {}).get(annotator),
             None if answers is None else self._shown(answers),
         )
