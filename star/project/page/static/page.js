@@ -1,28 +1,19 @@
 // The page: one example, what is decided about it, and the next one.
 
 import { Refused, about, get, post } from "./api.js";
-import { apart, element, show, training } from "./side.js";
-import { fill, moveByWords, selected, withMark } from "./text.js";
+import { highlight, mark, screen, showEmpty, showExample } from "./example.js";
+import { apart, show, training } from "./side.js";
+import { moveByWords, selected } from "./text.js";
 
 const at = (id) => document.getElementById(id);
-const EMPTY = {
-  new: ["Nothing new is open", "All that was asked for is decided. Train now, or look at another list."],
-  second: ["Nothing to compare", "You have seen all that others decided."],
-  aside: ["Nothing is set aside", "Skipped and unsure rows come here."],
-  settle: ["No disagreements", "Rows on which annotators differ come here, to be settled."],
-};
-
 let annotator = "";
 let queue = "new";
-let handed = null; // what /api/next gave
-let marks = [];
-let chosen = null; // selected when the button was pressed, which may take the selection away
-let begun = 0;
 let busy = false;
 let retry = null; // what "try again" does
 let last = null; // number of the decision that undo takes back
 let overview = null;
 let polling = false;
+let turns = 0; // of overviews that were asked for: an older one does not replace a newer one
 
 const kept = {
   get: (name) => { try { return localStorage.getItem(name); } catch { return null; } },
@@ -45,9 +36,10 @@ async function attempt(work, again, prefix = "") {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     const overtaken = error.status === 409;
-    retry = overtaken ? () => reload(handed.item.id) : again;
+    say();
+    retry = overtaken ? () => reload() : again;
     at("fault-text").textContent = `${prefix}${error.message}`;
-    at("retry").textContent = overtaken ? "Show what stands" : "Try again";
+    at("retry").textContent = overtaken ? "Go on" : "Try again";
     at("fault").hidden = false;
     return false;
   } finally {
@@ -56,119 +48,62 @@ async function attempt(work, again, prefix = "") {
   }
 }
 
-function mark(pairs) {
-  marks = pairs;
-  fill(at("text"), handed.item.text, marks);
-  at("clear-highlights").hidden = marks.length === 0;
-  at("highlight-count").textContent = marks.length ? `${marks.length} highlighted` : "";
-}
-
-function options(names) {
-  const own = handed.own && handed.own.answer;
-  at("options").replaceChildren(
-    ...names.map((name, k) => {
-      const button = element("button", undefined, { type: "button", class: "option" });
-      if (k < 9) {
-        button.append(element("kbd", String(k + 1)));
-        button.setAttribute("aria-keyshortcuts", String(k + 1));
-      }
-      button.append(apart(name));
-      if (name === own) button.setAttribute("aria-current", "true");
-      button.addEventListener("click", () => decide("answer", { answer: name }));
-      return button;
-    }),
-  );
-  at("filter-line").hidden = names.length < 13;
-  at("filter").value = "";
-}
-
-// What annotators said of a row to be settled; a free answer can be taken over.
-function answers() {
-  const given = Object.entries(handed.answers || {});
-  at("answers").hidden = given.length === 0;
-  at("answers-list").replaceChildren(
-    ...given.map(([name, said]) => {
-      const line = element("li");
-      line.append(apart(name), element("span", ": "), element("strong", undefined));
-      line.lastChild.append(apart(said));
-      if (!handed.item.options && said !== "no such label") {
-        const take = element("button", "Take this answer", { type: "button" });
-        take.addEventListener("click", () => decide("answer", { answer: said, like: name }));
-        line.append(" ", take);
-      }
-      return line;
-    }),
-  );
-}
-
-function showExample(focus) {
-  const { item, own, left, held } = handed;
-  at("example").hidden = item === null;
-  at("empty").hidden = item !== null;
-  if (item === null) {
-    const [title, text] = EMPTY[queue];
-    const waiting = held === 1 ? "The last row is" : `The last ${held} rows are`;
-    at("empty-title").textContent = left ? "Others are at it" : title;
-    at("empty-text").textContent = left ? `${waiting} on other annotators’ screens.` : text;
-    if (focus) at("empty").focus();
-    return;
-  }
-  at("example-title").replaceChildren("Example ", apart(item.id));
-  at("left").textContent = left > 1 ? `${left} left in this list` : left ? "the last of this list" : "";
-  at("comment").value = own ? own.comment : "";
-  mark(own ? own.highlights : []);
-  at("text").scrollTop = 0;
-  at("choice").hidden = item.options === null;
-  at("free").hidden = item.options !== null;
-  at("choice-title").textContent = handed.answers ? "Settle it: the label is" : "Label";
-  if (item.options) options(item.options);
-  else at("answer").value = (own && own.answer) || "";
-  for (const button of document.querySelectorAll("[data-outcome]")) {
-    // A conflict is settled by an answer, or by saying that there is none.
-    button.hidden = Boolean(handed.answers) && button.dataset.outcome !== "no such label";
-  }
-  answers();
-  begun = performance.now();
-  if (focus) at("example-title").focus();
-}
-
-async function load(row = null, focus = true) {
+async function load(row, focus) {
   const words = { annotator, queue };
   if (row !== null) words.row = row;
-  handed = await get("/api/next", words);
-  showExample(focus);
-  await refresh();
+  const handed = await get("/api/next", words);
+  if (handed.item === null) await refresh(handed);
+  screen.handed = handed;
+  showExample(focus, decide);
 }
 
-const reload = (row = null, focus = true) => attempt(() => load(row, focus), () => reload(row, focus));
+// What stands beside the example comes behind it: the next decision need not wait.
+async function reload(row = null, focus = true) {
+  const go = () => reload(row, focus);
+  if (!(await attempt(() => load(row, focus), go))) return;
+  try {
+    if (screen.handed.item !== null) await refresh();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error; // the next decision says what is wrong
+  }
+}
 
-async function refresh() {
-  overview = await get("/api/overview", { annotator });
+async function refresh(handed = screen.handed) {
+  const turn = (turns += 1);
+  const told = await get("/api/overview", { annotator });
+  if (turn !== turns) return; // something was decided since
+  overview = told;
   last = overview.last;
   at("undo").disabled = last === null;
-  if (overview.fault) {
-    at("empty-text").textContent = overview.fault;
-  }
+  if (handed.item === null) showEmpty(handed, queue, overview);
   show(overview);
   if (overview.training.state === "running") poll();
 }
 
+// What undo takes back, until the overview says it too.
+function expect(number) {
+  turns += 1;
+  last = number;
+  at("undo").disabled = last === null;
+}
+
 async function decide(outcome, more = {}) {
-  if (!handed || !handed.item) return;
-  const { item, own } = handed;
+  if (!screen.handed || !screen.handed.item) return;
+  const { item, own } = screen.handed;
   const body = {
     annotator,
     id: item.id,
     outcome,
     comment: at("comment").value,
-    highlights: marks,
-    seconds: Math.round(performance.now() - begun) / 1000,
+    highlights: screen.marks,
+    seconds: Math.round(performance.now() - screen.begun) / 1000,
     replaces: own ? own.number : null,
-    final: Boolean(handed.answers),
+    final: Boolean(screen.handed.answers),
     ...more,
   };
   const go = async () => {
-    if (!(await attempt(() => post("/api/decisions", body), go, "Not saved: "))) return;
+    const work = async () => expect((await post("/api/decisions", body)).saved);
+    if (!(await attempt(work, go, "Not saved: "))) return;
     say("Saved: ", apart(more.answer || outcome), ".");
     await reload();
   };
@@ -182,6 +117,7 @@ async function undo() {
   const go = async () => {
     const work = async () => { row = (await post("/api/undo", { annotator, number })).id; };
     if (!(await attempt(work, go, "Not undone: "))) return;
+    expect(null);
     say("Undone: example ", apart(row), " is here again.");
     await reload(row);
   };
@@ -203,8 +139,8 @@ async function poll() {
       training(told, overview);
       if (told.state !== "running") break;
     }
-    await refresh();
-    if (!handed.item) await load(null, false);
+    if (screen.handed.item) await refresh();
+    else await reload(null, false);
   } catch (error) {
     at("training-said").textContent = error.message;
   } finally {
@@ -233,33 +169,20 @@ async function begin(name) {
   await reload();
 }
 
-function highlight() {
-  if (!handed || !handed.item) return;
-  const pair = chosen || selected(at("text"), handed.item.text);
-  chosen = null;
-  if (pair === null) {
-    say("Select some of the text first: with the mouse, or in the text with Shift and the arrows.");
-    return;
-  }
-  mark(withMark(marks, pair));
-  document.getSelection().removeAllRanges();
-  say("Highlighted; it is saved with the decision.");
-}
-
 const KEYS = {
   s: () => decide("skip"),
   u: () => decide("unsure"),
   n: () => decide("no such label"),
   z: undo,
   c: () => at("comment").focus(),
-  h: highlight,
+  h: () => highlight(say),
   "?": () => at("help").showModal(),
 };
 
 function pressed(event) {
   if (document.querySelector("dialog[open]")) return;
   const typing = event.target.closest("textarea, input:not([type=radio]):not([type=checkbox])");
-  const item = handed && handed.item;
+  const item = screen.handed && screen.handed.item;
   if (typing && event.key === "Escape") at("example-title").focus();
   if (event.ctrlKey && event.key === "Enter" && item && !item.options) at("free").requestSubmit();
   const held = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
@@ -294,9 +217,9 @@ function listen() {
   });
   at("undo").addEventListener("click", undo);
   at("retry").addEventListener("click", () => retry());
-  at("highlight").addEventListener("click", highlight);
+  at("highlight").addEventListener("click", () => highlight(say));
   at("highlight").addEventListener("pointerdown", () => {
-    chosen = handed && handed.item ? selected(at("text"), handed.item.text) : null;
+    screen.chosen = screen.handed && screen.handed.item ? selected(at("text"), screen.handed.item.text) : null;
   });
   at("clear-highlights").addEventListener("click", () => mark([]));
   at("train").addEventListener("click", () => train(false));
@@ -310,6 +233,7 @@ function listen() {
     event.preventDefault();
     begin(at("name").value);
   });
+  setInterval(look, 15000);
   at("name-dialog").addEventListener("cancel", (event) => annotator || event.preventDefault());
 }
 
@@ -323,6 +247,17 @@ async function open() {
   const name = kept.get("annotator");
   if (name) await begin(name);
   else askName();
+}
+
+// What others do meanwhile, and rows that a training has chosen.
+async function look() {
+  if (busy || !annotator || document.hidden) return;
+  try {
+    await refresh();
+    if (screen.handed.item === null && overview.queues[queue] > 0) await reload(null, false);
+  } catch {
+    // The next decision says so.
+  }
 }
 
 // The token is in a cookie by now: out of the address, and of what is copied from it.

@@ -118,13 +118,15 @@ export function training(told, overview) {
   at("train").disabled = running || overview.finished || short > 0 || Boolean(overview.fault);
   at("train-less").hidden = running || !overview.enough_by_force;
   const need = short === 1 ? "1 more decision is" : `${short} more decisions are`;
+  const purpose = overview.for.startsWith("round") ? `before ${overview.for}` : `for the ${overview.for}`;
+  const settle = overview.queues.new === 0 && overview.conflicts ? " Settle the disagreements." : "";
   at("training-need").textContent = overview.finished
     ? "All rounds are done."
     : running
       ? "What is labelled meanwhile counts in the next round."
       : short > 0
-        ? `${need} needed before ${overview.for}.`
-        : `All that ${overview.for} needs is decided.`;
+        ? `${need} needed ${purpose}.${settle}`
+        : "All that is needed is decided.";
 }
 
 export function show(told) {
