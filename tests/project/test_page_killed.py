@@ -50,6 +50,12 @@ class Window:
         self.headers = {"content-type": "application/json", "origin": f"http://{at.netloc}"}
         self.headers["x-star-page"] = self.send("GET", "/api/project")["secret"]
 
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
     def send(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body)
         self.connection.request(method, path, content, self.headers)
@@ -61,8 +67,7 @@ class Window:
 
 def label(address: str, annotator: str, confirmed: list[tuple[int, str, str, str]]) -> None:
     """Label rows over and over, noting what is confirmed, until the server is gone."""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        window = Window(address)
+    with contextlib.suppress(OSError, http.client.HTTPException), Window(address) as window:
         for k in range(10**6):
             row = f"m{k % 30}"
             own = window.send("GET", f"/api/next?annotator={annotator}&row={row}")["own"]
@@ -96,8 +101,8 @@ def test_what_was_confirmed_is_there_after_ten_kills(project: Path) -> None:
     assert {*confirmed} <= {*kept}
     assert len({*confirmed}) == len(confirmed)  # nothing was confirmed twice
     assert len(kept) <= len(confirmed) + 2 * 10  # of each kill and annotator one without a reply
-    with served(project) as (_, address):
-        told = Window(address).send("GET", "/api/overview")
+    with served(project) as (_, address), Window(address) as window:
+        told = window.send("GET", "/api/overview")
     assert told["annotators"] == {
         who: len({row for _, row, name, _ in kept if name == who}) for who in ("ann", "bob")
     }
@@ -105,9 +110,8 @@ def test_what_was_confirmed_is_there_after_ten_kills(project: Path) -> None:
 
 @pytest.mark.slow
 def test_a_server_reads_no_more_than_it_takes(project: Path) -> None:
-    with served(project) as (_, address):
-        headers = Window(address).headers
-        at = urlsplit(address)
+    with served(project) as (_, address), Window(address) as window:
+        headers, at = window.headers, urlsplit(address)
         with socket.create_connection((at.hostname, at.port), timeout=30) as line:
             lines = [f"{name}: {value}" for name, value in headers.items()]
             head = ["POST /api/decisions HTTP/1.1", f"host: {at.netloc}", *lines]
@@ -120,7 +124,7 @@ def test_a_server_reads_no_more_than_it_takes(project: Path) -> None:
             with contextlib.suppress(ConnectionError):
                 assert line.recv(4096).startswith(b"HTTP/1.1 413")
         assert sent < 20_000_000  # what lay in buffers
-        assert Window(address).send("GET", "/api/overview")["labelled"] == 0
+        assert window.send("GET", "/api/overview")["labelled"] == 0
 
 
 @pytest.mark.slow
@@ -131,5 +135,6 @@ def test_a_token_is_in_the_address_and_the_end_is_clean(project: Path) -> None:
         connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=30)
         connection.request("GET", "/api/project")
         assert connection.getresponse().status == 401
+        connection.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
