@@ -61,7 +61,8 @@ function classes(told) {
 
 function coefficient(value) {
   if (value.value === null) return `undefined: ${value.why}`;
-  return `${value.value.toFixed(2)} (${value.rows} rows, ${Math.round(100 * value.observed)} % equal)`;
+  const rows = value.rows === 1 ? "1 row" : `${value.rows} rows`;
+  return `${value.value.toFixed(2)} (${rows}, ${Math.round(100 * value.observed)} % equal)`;
 }
 
 function agreement(told) {
