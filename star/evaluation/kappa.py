@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
-
-from sklearn.metrics import cohen_kappa_score
 
 
 def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
@@ -21,12 +20,14 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float 
     Raises:
         ValueError: No rows, or not as many of both.
 
-    Source: Cohen 1960, "A coefficient of agreement for nominal scales"; computed by scikit-learn.
+    Source: Cohen 1960, "A coefficient of agreement for nominal scales". Not scikit-learn's, which
+    a report would wait for: it loads pandas.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"expected as many labels of both, got {len(first)} and {len(second)}")
-    codes = {label: code for code, label in enumerate(dict.fromkeys([*first, *second]))}
-    if len(codes) == 1:
+    if len({*first, *second}) == 1:
         return None
-    a, b = ([codes[label] for label in labels] for labels in (first, second))
-    return float(cohen_kappa_score(a, b))
+    size, one, other = len(first), Counter(first), Counter(second)
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / size
+    chance = sum(count * other[label] for label, count in one.items()) / size**2
+    return (observed - chance) / (1 - chance)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
 
 from star.annotation.agreement import disagreements, krippendorff_alpha, pairwise_kappa
 from star.annotation.suspects import ranked_suspects
@@ -55,6 +57,14 @@ def test_kappa_is_that_of_the_textbook() -> None:
     assert pair == ("anna", "ben") and not none
     assert (kappa.value, kappa.rows, kappa.observed) == (pytest.approx(0.4), 50, 0.7)
     assert set(pairwise_kappa(PAPER)) == {(a, b) for a in "abcd" for b in "abcd" if a < b}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kappa_is_scikit_learn_s(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    first, second = random.integers(0, seed + 2, size=(2, 30)).tolist()
+    expected = cohen_kappa_score(first, second)
+    assert cohen_kappa(first, second) == pytest.approx(expected, abs=1e-12)
 
 
 def test_what_is_undefined_says_why() -> None:

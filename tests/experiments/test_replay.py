@@ -434,7 +434,7 @@ def test_the_keys_are_the_schema_s() -> None:
     keys = {key for key, _ in fields_of(Config) if key.startswith("acquisition.")}
     # What decides the scores, the embeddings or the first labels: they would have to be made anew.
     closed = {"continuation", "entropy_floor", "mc_dropout.masks", "passes", "tfb_tolerance"}
-    closed |= {"embeddings", "initial", "name"}
+    closed |= {"embeddings", "pooling", "initial", "name"}
     assert set(replay.REPLAYABLE) - {"pool.query_size"} == keys - {
         f"acquisition.{name}" for name in closed
     }
