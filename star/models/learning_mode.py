@@ -73,7 +73,8 @@ def thin_products(adapted: PeftModel) -> Iterator[None]:
     for layer in layers:
         layer.cast_input_dtype_enabled = False  # to float32, and back
     try:
-        with torch.autocast(weight.device.type, dtype=weight.dtype):
+        # Its cache would keep what A and B were in the first update for all that follow.
+        with torch.autocast(weight.device.type, dtype=weight.dtype, cache_enabled=False):
             yield
     finally:
         for layer in layers:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,31 @@ def test_in_training_the_weights_and_gradients_stay_float32(half: LanguageModel)
         for one, other in zip(gradients(True), gradients(False), strict=True)
     ]
     assert 0 < max(apart) < 0.2 and np.mean(apart) < 0.05
+
+
+def test_each_update_multiplies_with_the_weights_that_the_last_one_left(
+    half: LanguageModel,
+) -> None:
+    config = TrainConfig(
+        max_steps=12, per_device_train_batch_size=4, learning_rate=1e-2,
+        lr_scheduler_type="constant",
+    )  # fmt: skip
+
+    def trained(thin: bool) -> list[dict[str, float]]:
+        still = replace(tiny.ADAPTER, lora_dropout=0.0)
+        with (
+            adapter.fresh(half, still, seed=0, round_=0) as adapted,
+            thin_products(adapted) if thin else nullcontext(),
+        ):
+            return training.fit(
+                half, adapted, ROWS, config=config, regularizer=RegularizerConfig(kind="none"),
+                seed=0, round_=0,
+            ).log  # fmt: skip
+
+    thin, wide = trained(True), trained(False)
+    assert thin[-1]["norm_A"] > 1.05 * thin[0]["norm_A"]  # no gradient comes to A while B is 0
+    for name in ("loss", "norm_A", "norm_B"):
+        np.testing.assert_allclose([u[name] for u in thin], [u[name] for u in wide], rtol=5e-2)
 
 
 class Reads(TorchDispatchMode):
