@@ -35,16 +35,14 @@ def add(verbs: Any) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from star.errors import InputError
+    from star.listening import LOOPBACK, bound
     from star.project.project import Project
 
-    if not 0 <= options.port <= 65535:
-        raise InputError(f"--port must be 0 to 65535, got {options.port}")
     project = Project.of(options.folder)
     try:
         import uvicorn
 
         from star.project.page.app import application
-        from star.project.page.guard import LOOPBACK
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "starlette", "pydantic"):
             raise
@@ -54,7 +52,8 @@ def execute(options: argparse.Namespace) -> int:
     token = secrets.token_urlsafe(24)
     shown = token if options.token or options.host not in LOOPBACK else None
     app = application(project, host=options.host, token=shown)
-    with _listening(options.host, options.port) as listener:
+    with bound(options.host, options.port) as listener:
+        listener.listen()
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -69,26 +68,10 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        InputError: The port is taken, or there is no such address here.
-    """
-    from star.errors import InputError
-
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        raise InputError(
-            f"cannot serve at {host}, port {port}: {error.strerror or error}; set --port (0: any "
-            "that is free) or --host"
-        ) from None
-
-
 def _address(host: str, port: int, token: str | None) -> str:
     """Return what is opened in a browser."""
+    from star.listening import address
+
     everywhere = host in ("0.0.0.0", "::", "")
-    name = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + ("" if token is None else f"?token={token}")
+    opened = address(socket.gethostname() if everywhere else host, port)
+    return f"{opened}/" + ("" if token is None else f"?token={token}")

@@ -58,7 +58,6 @@ def load(
     if config.quantization == "none":
         causal.to(device_of(config))
     causal.eval().requires_grad_(False)
-
     stop_ids = _stop_ids(causal, tokenizer) | ({template.end} if template else set())
     # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
     # here an answer is the plain greedy one, the same that is scored.

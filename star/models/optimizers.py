@@ -55,12 +55,13 @@ def adamw(groups: list[dict[str, Any]], config: TrainConfig, device: torch.devic
 
 
 def schedule(
-    optimizer: Optimizer, config: TrainConfig, length: int, *, warmup: int
+    optimizer: Optimizer, config: TrainConfig, length: int, *, updates: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return the learning rate's schedule over ``length`` updates."""
+    """Return the rate's schedule over ``length`` updates; warm-up is a share of ``updates``."""
     # transformers' plain "constant" ignores the warm-up.
     names = {"constant": "constant_with_warmup"}
     name = names.get(config.lr_scheduler_type, config.lr_scheduler_type)
+    warmup = round(config.warmup_ratio * updates)
     return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=length)
 
 

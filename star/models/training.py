@@ -84,8 +84,7 @@ def fit(
         length = optimizers.released_length(schedule_rows, batch_size, config)
     groups = adapter.parameter_groups(adapted, regularizer)
     optimizer = optimizers.adamw(groups, config, model.device)
-    warmup = round(config.warmup_ratio * total)
-    scheduler = optimizers.schedule(optimizer, config, length, warmup=warmup)
+    scheduler = optimizers.schedule(optimizer, config, length, updates=total)
     result, best = TrainingResult(), None
     shown = model.batching.progress and is_main()
     bar = tqdm(total=total, desc=f"train {round_}", unit="update", leave=False, disable=not shown)

@@ -6,9 +6,10 @@ import secrets
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from star.service.limits import HOME
+from star.listening import LOOPBACK, name_of, whole_body
 
 
 class Guard:
@@ -34,16 +35,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
         refusal = self._refusal(Request(scope))
-        body = b""
-        while refusal is None:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            if len(body) > self.most:
-                refusal = self._too_large()
-            elif not message.get("more_body", False):
-                break
+        try:
+            body = b"" if refusal else await whole_body(receive, self.most)
+        except ClientDisconnect:
+            return  # half a request is none
+        if body is None:
+            refusal = self._too_large()
         if refusal is not None:
             await refusal(scope, receive, send)
             return
@@ -57,10 +54,9 @@ class Guard:
     def _refusal(self, request: Request) -> JSONResponse | None:
         """Return what is wrong with a request before its body is read."""
         if self.token is None:
-            named = request.headers.get("host", "").rpartition(":")
-            host = named[0] if named[2].isdigit() else named[2]
-            if host not in HOME:
-                return error(403, f"the host must be {' or '.join(HOME)}, got {host!a}")
+            host = request.headers.get("host", "")
+            if name_of(host) not in LOOPBACK:
+                return error(403, f"the host must be {' or '.join(LOOPBACK)}, got {host!a:.60}")
         else:
             given = request.headers.get("authorization", "")
             kind, _, word = given.partition(" ")

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from star.errors import InputError
+from star.listening import LOOPBACK
 
-HOME = ("127.0.0.1", "localhost")  # addresses that this machine alone can reach
 TOKEN = re.compile(r"[!-~]{16,}")  # what a header can hold, and nobody guesses
 
 
@@ -40,7 +40,7 @@ def check_token(host: str, token: str | None) -> None:
     Raises:
         InputError: Either.
     """
-    if token is None and host not in HOME:
+    if token is None and host not in LOOPBACK:
         raise InputError(f"--host {host} opens the model to others, which needs a token")
     if token is not None and not TOKEN.fullmatch(token):
         raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,9 @@ from fastapi import FastAPI
 
 from star.active_learning.predictor import Predictor
 from star.active_learning.trained_run import TrainedRun
-from star.errors import InputError
+from star.listening import LOOPBACK, address, bound
 from star.service.app import app
-from star.service.limits import HOME, Limits, check_token
+from star.service.limits import Limits, check_token
 
 WAITING = 100  # requests; those beyond are answered with 503
 PATIENCE = 60  # seconds for what is being answered when the service is ended
@@ -44,7 +43,7 @@ def serve(
     Raises:
         InputError: The address cannot be had, the token can be guessed, the model cannot be loaded.
     """
-    if token is None and host not in HOME:
+    if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     check_token(host, token)
     with (
@@ -52,15 +51,13 @@ def serve(
         Predictor.of(trained) as predictor,
         ThreadPoolExecutor(1) as worker,
     ):
-        name = f"[{host}]" if ":" in host else host
-        address = f"http://{name}:{place.getsockname()[1]}"
         server = server_of(app(predictor, worker, limits=limits, token=token))
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 # uvicorn takes them over, ends, and raises them again: which then is no news.
                 signal.signal(number, lambda *_: None)
         place.listen()
-        ready(address, token)
+        ready(address(host, place.getsockname()[1]), token)
         server.run(sockets=[place])
 
 
@@ -79,30 +76,3 @@ def server_of(service: FastAPI) -> uvicorn.Server:
             timeout_graceful_shutdown=PATIENCE,
         )
     )
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """Return a socket of an address, which nobody can connect to yet.
-
-    Raises:
-        InputError: No such address here, or the port is taken, or not to be had.
-    """
-    if not 0 <= port <= 65535:
-        raise InputError(f"--port must be from 0 to 65535, got {port}")
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        place = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"--host {host}: no address of this machine ({error})") from None
-    try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(where)
-    except OSError as error:
-        place.close()
-        raise InputError(
-            f"cannot listen at {host}, port {port}: {error.strerror}; give another --host or "
-            "--port (0: one that is free)"
-        ) from None
-    return place

@@ -22,8 +22,8 @@ STAR = ROOT / "star"
 # folder without a circle. What stands beside `__init__` is a folder or a file.
 FLOORS = (
     (
-        *("__init__", "cache", "checksums", "errors", "files", "outputs", "provenance"),
-        *("run_files", "seeding"),
+        *("__init__", "cache", "checksums", "errors", "files", "listening", "outputs"),
+        *("provenance", "run_files", "seeding"),
     ),
     ("config",),
     ("data",),
@@ -46,6 +46,7 @@ PURE = (
     "acquisition.points",
     "acquisition.stochastic",
     "acquisition.diversity",
+    "acquisition.energy",
     "acquisition.representative",
     "acquisition.gradients",
     "acquisition.information",

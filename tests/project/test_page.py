@@ -478,8 +478,8 @@ def test_train_now_trains_and_respects_the_lock(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--port", "70000"), "--port must be 0 to 65535"),
-        (("--host", "192.0.2.1", "--port", "0"), "cannot serve at 192.0.2.1"),
+        (("--port", "70000"), "--port must be from 0 to 65535"),
+        (("--host", "192.0.2.1", "--port", "0"), "cannot listen at 192.0.2.1"),
     ],
 )
 def test_where_it_cannot_be_served(

@@ -31,9 +31,10 @@ pytest.importorskip("uvicorn", reason="the extra web")
 
 from star.active_learning.predictor import Predictor
 from star.active_learning.trained_run import TrainedRun
+from star.listening import bound
 from star.service.app import app
 from star.service.limits import Limits, check_token
-from star.service.serve import bound, server_of
+from star.service.serve import server_of
 
 SETTINGS = (
     *("pool.rounds=1", "acquisition.select=random", "evaluation.views=[full]"),

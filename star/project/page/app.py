@@ -21,8 +21,9 @@ from starlette.types import ASGIApp
 
 from star.annotation.records import Decision, as_pairs, now
 from star.errors import InputError, one_line
-from star.project.page.desk import NEW, Desk, Handed, Overtaken
+from star.project.page.desk import NEW, Desk, Overtaken
 from star.project.page.guard import Guard
+from star.project.page.moment import Handed
 from star.project.page.overview import overview
 from star.project.page.training import Training
 from star.project.project import Project

@@ -11,14 +11,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from star.active_learning.open_query import Query
-from star.active_learning.people import Decided
 from star.annotation.journal import Entry
-from star.annotation.records import ANSWER, RETRACTED, Decision, Item, now
+from star.annotation.records import ANSWER, RETRACTED, Decision, now
 from star.annotation.state import Standing, standing, undo
 from star.errors import InputError, unified
+from star.project.page.moment import Handed, Moment
 from star.project.project import DATA_ANNOTATOR, Project
 
 NEW, SECOND, ASIDE, SETTLE = "new", "second", "aside", "settle"
@@ -31,48 +31,6 @@ HELD_SECONDS = 300.0
 
 class Overtaken(Exception):
     """What was decided does not go with what stands by now; the message says what that is."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What the journal and the rounds come to at one moment.
-
-    Attributes:
-        entries: Of the journal, oldest first.
-        state: The decisions that stand.
-        query: What people are asked.
-        decided: What is trained on.
-        rounds: How many are complete.
-        forced: Whether training can begin with fewer labels than it waits for.
-        fault: Why nothing can be asked; empty: something can.
-    """
-
-    entries: list[Entry]
-    state: Standing
-    query: Query
-    decided: Decided
-    rounds: int
-    forced: bool
-    fault: str
-
-
-@dataclass(frozen=True)
-class Handed:
-    """A row on somebody's screen.
-
-    Attributes:
-        item: As people see it.
-        left: How many rows the queue has, this one included.
-        held: How many of them are with others.
-        own: The annotator's decision that stands about it; ``None``: none.
-        answers: Annotator to what was said, of a conflict alone: what is to be settled.
-    """
-
-    item: Item | None
-    left: int
-    held: int
-    own: Entry | None = None
-    answers: dict[str, str] | None = None
 
 
 class Desk:

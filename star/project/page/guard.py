@@ -23,11 +23,12 @@ from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from star.listening import LOOPBACK, name_of, whole_body
+
 LIMIT_BYTES = 1_000_000
 """Of a request's body."""
 
 SECRET_HEADER = "x-star-page"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -93,7 +94,8 @@ class Guard:
 
         refused = self._refusal(scope, headers, first_visit)
         try:
-            body = b"" if refused or scope["method"] in ("GET", "HEAD") else await _body(receive)
+            bare = refused or scope["method"] in ("GET", "HEAD")
+            body = b"" if bare else await whole_body(receive, LIMIT_BYTES)
         except ClientDisconnect:
             return None  # half a request is none
         if body is None:
@@ -136,10 +138,7 @@ class Guard:
         return None
 
     def _is_here(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
+        name = name_of(host)
         if name in self._names:
             return True
         try:
@@ -151,23 +150,3 @@ class Guard:
     @staticmethod
     def _is(given: str | None, known: str) -> bool:
         return given is not None and secrets.compare_digest(given.encode(), known.encode())
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """Return a request's body; ``None``: it is too large, and the rest is left where it is.
-
-    Raises:
-        ClientDisconnect: The client has gone before its end.
-    """
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LIMIT_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(parts)

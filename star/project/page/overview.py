@@ -7,7 +7,8 @@ from typing import Any
 
 from star.annotation.agreement import Agreement, krippendorff_alpha, pairwise_kappa
 from star.annotation.state import standing
-from star.project.page.desk import Desk, Moment, last
+from star.project.page.desk import Desk, last
+from star.project.page.moment import Moment
 from star.project.status import status
 
 TOLD = (
