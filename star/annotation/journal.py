@@ -75,8 +75,7 @@ class Journal:
                 with self._opened("rb", shared=True) as file:
                     self._catch_up(file)
             except FileNotFoundError:
-                if self._file is not None:
-                    raise InputError(f"{self.path} was there and is gone; put it back") from None
+                self._refuse_gone()
             except OSError as error:
                 raise InputError(f"cannot read {self.path}: {error.strerror or error}") from None
             return list(self._entries)
@@ -103,6 +102,8 @@ class Journal:
         """
         with self._threads, writing(self.path, _MEND):
             made = not self.path.exists()
+            if made:
+                self._refuse_gone()
             with self._opened("ab+", shared=False) as file:
                 torn = self._catch_up(file)
                 decisions = choose([*self._entries])
@@ -120,6 +121,11 @@ class Journal:
                 sync(self.path.parent)
             at = {entry.decision: entry for entry in self._entries}
             return [at[decision] for decision in decisions]
+
+    def _refuse_gone(self) -> None:
+        """Refuse to go on without a file that was read: a new one would begin at nothing."""
+        if self._file is not None:
+            raise InputError(f"{self.path} was there and is gone; put it back")
 
     def _write(self, file: IO[bytes], decisions: Sequence[Decision]) -> None:
         """Write one line, on the disk when this returns; the file is as it was if it raises."""
