@@ -20,6 +20,7 @@ from page import ORIGIN, Page
 from projects import GOLD, LABELS, make, rows
 
 from star.active_learning.locking import lock, unlock
+from star.annotation.masking import mask
 from star.cli.main import main
 from star.project.page.app import application
 from star.project.page.training import Training
@@ -447,6 +448,18 @@ def test_why_a_training_failed_is_said_in_a_line(source: str, message: str, proj
     told = waited(page)
     assert told["state"] == "failed" and message in told["error"]
     assert "\n" not in told["error"] and told["said"] == ""
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_a_training_says_is_masked_before_it_is_cut(status: int, project: Path) -> None:
+    line = f"{'error: ' if status else ''}{'x' * 490} jane.doe@example.org and more"
+    source = f"import sys; print({line!r}); sys.exit({status})"
+    command = [sys.executable, "-c", source]
+    page = Page(project, training=Training(project, lambda text: mask(text).text, command))
+    page.post("/api/training", 202)
+    told = waited(page)
+    assert "jane" not in json.dumps(told)
+    assert "x" * 490 in told["error" if status else "said"]
 
 
 def test_the_page_ends_its_training(project: Path) -> None:

@@ -109,8 +109,8 @@ class Training:
             "stage": bar["stage"].strip() if bar else None,
             "percent": min(100, int(bar["percent"])) if bar else None,
             "seconds": round(seconds, 1),
-            "said": self._mask(_short(plain[-1])) if plain and not status else "",
-            "error": self._mask(_why(plain, status)) if status else "",
+            "said": _short(self._mask(plain[-1])) if plain and not status else "",
+            "error": _why([self._mask(line) for line in plain], status) if status else "",
         }
 
     def stop(self) -> None:
