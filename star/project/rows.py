@@ -173,7 +173,7 @@ def _counted(ids: Sequence[str]) -> str:
 
 
 def _named(ids: Sequence[str]) -> str:
-    return f"id {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}"
+    return f"id {listed(ids[:5])}{', …' if len(ids) > 5 else ''}"
 
 
 def _column(option: str, given: str | None, usual: Sequence[str], names: Sequence[str]) -> str:

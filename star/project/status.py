@@ -8,6 +8,7 @@ from typing import Any
 
 from star.active_learning.open_query import Query
 from star.active_learning.people import Decided
+from star.errors import listed
 from star.project.project import Project
 from star.run_files import JOURNAL
 
@@ -89,7 +90,7 @@ def text(told: dict[str, Any]) -> str:
         f"labelled    {told['labelled']} ({told['of_them_test']} of the test)",
         f"set aside   {told['set_aside']} (skipped, unsure, no such label)",
         f"conflicts   {len(told['conflicts'])}"
-        + (f" (id {', '.join(told['conflicts'][:5])})" if told["conflicts"] else ""),
+        + (f" (id {listed(told['conflicts'][:5])})" if told["conflicts"] else ""),
         f"open        {told['open']}, {told['needed']} of them needed before {told['for']}",
     ]
     if told["by_class"] is not None:

@@ -222,6 +222,24 @@ def test_two_annotators_in_conflict(project: Path, capsys: pytest.CaptureFixture
     assert voted.query().short == 0 and not voted.decided().conflicts
 
 
+def test_ids_cannot_steer_the_terminal(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = ("red \x1b[31m\nrounds 9", "again \x1b[2J")
+    named = [row | {"id": name} for row, name in zip(rows(), odd, strict=False)] + rows()[2:]
+    named[1] |= {"text": named[2]["text"]}
+    data = write(tmp_path / "rows.csv", named, "id", "text")
+    words = ["--data", str(data), "--labels", ",".join(LABELS), "--model", str(tiny_llama)]
+    folder = tmp_path / "project"
+    assert main(["init", str(folder), *words, *SIZES]) == 0
+    said = capsys.readouterr().out
+    for label, who in zip(LABELS, ("ann", "bob"), strict=True):
+        assert give(folder, [{"id": odd[0], "label": label}], "--annotator", who) == 0
+    assert main(["status", str(folder)]) == 0
+    said += capsys.readouterr().out
+    assert ascii(odd[0]) in said and "\x1b" not in said and "\nrounds 9" not in said
+
+
 def asked_all(project: Path) -> list[str]:
     opened = Project.of(project)
     return [opened.ids[i] for i in opened.query().indices] or list(opened.items)
