@@ -86,9 +86,11 @@ def execute(options: argparse.Namespace) -> int:
             for kind, ending in formats.ENDINGS.items():
                 text = formats.FORMATS[kind](whole)
                 (folder / f"table.{ending}").write_text(text, encoding="utf-8")
-            if stopping_sheet(records[0]) is not None:  # records made before know no answers
+            if stopping_sheet(records[0]) is not None:
                 text = formats.stopping_rules(whole)
                 (folder / STOPPING).write_text(text, encoding="utf-8")
+            else:  # records made before know no answers; what stands there is of other runs
+                (folder / STOPPING).unlink(missing_ok=True)
             draw(records[0], folder, ending=options.figures or "png")
         except OSError as error:
             raise InputError(f"cannot write {options.output}: {error.strerror}") from None

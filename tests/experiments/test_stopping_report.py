@@ -101,6 +101,20 @@ def test_a_run_is_reported_with_its_rules(
     assert capsys.readouterr().out == written and "| half the budget |" in written
 
 
+def test_a_record_without_answers_leaves_no_rules_of_another_beside_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report"
+    assert main(["report", str(folder), "--output", str(report)]) == 0
+    old = runs.read(report / "results.json")
+    for point in old["cells"][0]["rounds"]:
+        del point["answers"]
+    earlier = tmp_path / "results.json"
+    earlier.write_text(json.dumps(old), encoding="utf-8")
+    assert main(["report", str(earlier), "--output", str(report)]) == 0
+    assert not (report / "stopping.md").exists()
+
+
 def test_rounds_of_other_rows_are_told(folder: Path, tmp_path: Path) -> None:
     run = shutil.copytree(folder, tmp_path / "run")
     points = runs.read(run / "result.json")["rounds"]
