@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import chatting
 import pytest
 import runs
 
@@ -47,6 +48,13 @@ KINDS: dict[str, tuple[str, ...]] = {
         *("task.name=classification", "task.prompt={text} so it is", "task.classify_by=words"),
         *("task.columns=text:question,label:answer", "task.choices=[false,true]"),
     ),
+    "head": (
+        *("task.name=classification", "task.prompt={text}", "task.classify_by=head"),
+        *("task.columns=text:question,label:answer", "task.choices=[false,true]"),
+        "acquisition.combine=none",
+    ),
+    "shots": (runs.CHOICES[0], "task.num_fewshot=2"),
+    "chat": (runs.CHOICES[0], "task.chat_template=true"),
 }
 TEXTS = [f"tom has {i} eggs so is 3 more ?" for i in range(6)]
 LIMITS = Limits(bytes=20_000, texts=8, characters=2_000)
@@ -108,6 +116,8 @@ def run(
     request: pytest.FixtureRequest, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     words = KINDS[request.param]
+    if request.param == "chat":
+        tiny_llama = chatting.write_model(tmp_path_factory.mktemp("model"))
     data = runs.write_data(tmp_path_factory.mktemp("data"), choices=bool(words))
     return runs.go(tiny_llama, data, tmp_path_factory.mktemp("out"), *SETTINGS, *words)
 
@@ -128,9 +138,12 @@ def test_answers_are_those_of_star_predict(run: Path) -> None:
         first = star.predict(run, TEXTS[:1])
         assert service.ask({"texts": TEXTS[0]}) == (200, {"answers": first})
         if "label" in rows[0]:
-            unsure = star.predict(run, TEXTS, abstain=0.99)
-            assert service.ask({"texts": TEXTS, "abstain": 0.99}) == (200, {"answers": unsure})
-            assert all(row["abstained"] and row["label"] is None for row in unsure)
+            bar = max(row["probability"] for row in rows)
+            unsure = star.predict(run, TEXTS, abstain=bar)
+            assert service.ask({"texts": TEXTS, "abstain": bar}) == (200, {"answers": unsure})
+            low = [row["probability"] < bar for row in rows]
+            assert [row["abstained"] for row in unsure] == low
+            assert [row["label"] is None for row in unsure] == low
         else:
             status, told = service.ask({"texts": TEXTS, "abstain": 0.9})
             assert status == 422 and "abstaining is for labels" in told["error"]
