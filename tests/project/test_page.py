@@ -238,6 +238,17 @@ def test_a_conflict_can_be_settled_by_no_label(page: Page, project: Path) -> Non
     assert (told["conflicts"], told["set_aside"], told["labelled"]) == (0, 1, 0)
 
 
+def test_an_answer_that_was_undone_counts_in_no_agreement(page: Page) -> None:
+    page.decide("m0", "true")
+    page.decide("m0", "false", annotator="bob")
+    settled = page.decide("m0", outcome="no such label", annotator="eve", final=True)["saved"]
+    told = page.get("/api/overview")["agreement"]
+    changed = page.decide("m0", "true", annotator="eve", replaces=settled)["saved"]
+    assert page.get("/api/overview")["agreement"] != told
+    page.post("/api/undo", annotator="eve", number=changed)
+    assert page.get("/api/overview")["agreement"] == told
+
+
 def test_annotators_at_once_lose_and_double_nothing(project: Path) -> None:
     page, confirmed, errors = Page(project), [], []
 

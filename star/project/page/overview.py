@@ -54,9 +54,11 @@ def agreement(desk: Desk, at: Moment) -> dict[str, Any]:
     """Return how far annotators agree on what each said of himself.
 
     What settles a conflict was said in knowledge of the others' answers, and counts as no answer
-    here: else every conflict that is settled would look like agreement.
+    here: else every conflict that is settled would look like agreement. Nor does what was undone,
+    though what is said again in its place may be such a decision.
     """
-    alone = [entry for entry in at.entries if not entry.decision.final]
+    undone = {entry.decision.undoes for entry in at.entries}
+    alone = [e for e in at.entries if not e.decision.final and e.number not in undone]
     answers = standing(alone, desk.project.data.task.reading).answers()
     pairs = pairwise_kappa(answers)
     return {
