@@ -1,9 +1,9 @@
 """Cached steps that the host does not watch: static shapes, replayed from a CUDA graph.
 
-A step of a large model takes a GPU less time than Python needs to ask for its hundreds of kernels.
-So its tensors stay where they are, a graph of its kernels is replayed, and the host looks at the
+Python has to ask for the hundreds of kernels of a step, and the GPU waits for it where they are
+short. So tensors stay where they are, a graph of the kernels is replayed, and the host looks at the
 tokens every few steps: a row that has met its stop token meanwhile runs on, and what it made behind
-it is thrown away.
+it is thrown away. What that saves nobody has measured; on a CPU the same steps run without a graph.
 """
 
 from __future__ import annotations
