@@ -315,6 +315,19 @@ def test_masked_texts_and_no_original(tiny_llama: Path, tmp_path: Path) -> None:
     assert "example.org" not in json.dumps(page.get("/api/overview", annotator="ann"))
 
 
+def test_first_examples_that_a_training_has_chosen_are_asked(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    page = Page(make(tmp_path, tiny_llama, "acquisition.initial=typiclust"))
+    while (item := page.next()["item"]) is not None:
+        page.decide(item["id"], GOLD[item["id"]])
+    assert main(["train", str(page.folder)]) == 0
+    fresh = Project.of(page.folder).query()
+    told = page.get("/api/overview")
+    assert (told["open"], told["needed"]) == (len(fresh.missing), fresh.short) == (6, 6)
+    assert page.next()["item"] is not None
+
+
 # Who may not speak to it.
 
 GOOD = {"annotator": "ann", "id": "m1", "outcome": "answer", "answer": "true"}

@@ -20,6 +20,7 @@ from star.annotation.state import Standing, standing, undo
 from star.errors import InputError, unified
 from star.project.page.moment import Handed, Moment
 from star.project.project import DATA_ANNOTATOR, Project
+from star.run_files import INITIAL
 
 NEW, SECOND, ASIDE, SETTLE = "new", "second", "aside", "settle"
 QUEUES = (NEW, SECOND, ASIDE, SETTLE)
@@ -65,9 +66,11 @@ class Desk:
         """
         project = self.project
         with self._lock:
-            entries, rounds = project.entries(), project.run.complete_rounds()
+            entries = project.entries()
+            # A training chooses the first examples before its round is complete.
+            trained = project.run.complete_rounds(), (project.path / INITIAL).exists()
             at = self._latest
-            if at is None or (len(at.entries), at.rounds) != (len(entries), rounds):
+            if at is None or (at.entries, at.trained) != (entries, trained):
                 state = standing(entries, project.data.task.reading)
                 decided, query, fault = project.fold(entries), Query([], [], 0, ""), ""
                 forced = False
@@ -76,7 +79,7 @@ class Desk:
                     forced = query.short > 0 and not project.query(decided, force=True).short
                 except InputError as error:  # all test rows were skipped, say; an undo mends it
                     fault = str(error)
-                at = Moment(entries, state, query, decided, rounds, forced, fault)
+                at = Moment(entries, state, query, decided, trained, forced, fault)
                 self._latest = at
             return at
 

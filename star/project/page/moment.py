@@ -20,7 +20,7 @@ class Moment:
         state: The decisions that stand.
         query: What people are asked.
         decided: What is trained on.
-        rounds: How many are complete.
+        trained: How many rounds are complete, and whether the first examples are chosen.
         forced: Whether training can begin with fewer labels than it waits for.
         fault: Why nothing can be asked; empty: something can.
     """
@@ -29,7 +29,7 @@ class Moment:
     state: Standing
     query: Query
     decided: Decided
-    rounds: int
+    trained: tuple[int, bool]
     forced: bool
     fault: str
 
