@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 
 from fastapi.testclient import TestClient
 from page import ORIGIN, Page
-from projects import GOLD, LABELS, make, rows
+from projects import GOLD, LABELS, SIZES, make, rows
 
 from star.active_learning.locking import lock, unlock
 from star.annotation.masking import mask
@@ -313,6 +313,30 @@ def test_masked_texts_and_no_original(tiny_llama: Path, tmp_path: Path) -> None:
         assert "example.org" not in json.dumps(handed)
         page.decide(handed["item"]["id"], "true")
     assert "example.org" not in json.dumps(page.get("/api/overview", annotator="ann"))
+
+
+def test_an_answer_that_came_with_the_rows_is_masked_whoever_takes_it_over(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    said = "ask jane@example.org"
+    content = [{"id": r["id"], "question": r["text"]} for r in rows()]
+    content[0]["answer"] = said
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in content))
+    folder = tmp_path / "project"
+    words = ["--data", str(data), "--model", str(tiny_llama), "annotation.masking=patterns"]
+    assert main(["init", str(folder), *words, *SIZES, f"tracking.cache_dir={tmp_path}"]) == 0
+    page = Page(folder)
+    page.decide("m0", "no idea")
+    shown = page.next("eve", "settle")["answers"]["data"]
+    number = page.decide("m0", shown, annotator="eve", final=True, like="data")["saved"]
+    assert decisions(folder)[-1].answer == said  # what the model learns
+    own = page.next("eve", row="m0")["own"]
+    assert own["answer"] == shown == "ask <EMAIL>"
+    assert "jane" not in page.decide("m0", "x", 409, annotator="eve")["error"]
+    # Sent back as it was shown, with a comment: the answer is still the one that came.
+    page.decide("m0", shown, annotator="eve", comment="so", replaces=number)
+    assert (decisions(folder)[-1].answer, decisions(folder)[-1].comment) == (said, "so")
 
 
 def test_first_examples_that_a_training_has_chosen_are_asked(

@@ -130,16 +130,26 @@ class Desk:
             self.project.items[free[0]],
             len(waiting),
             sum(r in taken for r in waiting),
-            at.state.rows.get(free[0], {}).get(annotator),
-            None if answers is None else self._shown(answers),
+            self._own(at.state, free[0], annotator),
+            None
+            if answers is None
+            else {who: self._shown(at.state, free[0], said) for who, said in answers.items()},
         )
 
-    def _shown(self, answers: dict[str, str]) -> dict[str, str]:
-        """Return what annotators said; free texts that came with the rows are masked as these."""
-        if self.project.data.task.labels is not None:
-            return answers
-        mask = self.project.masked
-        return {who: mask(said) if who == DATA_ANNOTATOR else said for who, said in answers.items()}
+    def _own(self, state: Standing, row: str, annotator: str) -> Entry | None:
+        """Return an annotator's decision that stands, as it is shown."""
+        entry = state.rows.get(row, {}).get(annotator)
+        if entry is None or entry.decision.answer is None:
+            return entry
+        answer = self._shown(state, row, entry.decision.answer)
+        return replace(entry, decision=replace(entry.decision, answer=answer))
+
+    def _shown(self, state: Standing, row: str, said: str) -> str:
+        """Return what was said; a free text that came with the row is masked, whoever took it."""
+        came = state.rows.get(row, {}).get(DATA_ANNOTATOR)
+        if self.project.data.task.labels is not None or came is None:
+            return said
+        return self.project.masked(said) if said == came.decision.answer else said
 
     def said_by(self, row: str, annotator: str, shown: str | None) -> str:
         """Return an annotator's answer, letter for letter, to settle a conflict by.
@@ -152,9 +162,10 @@ class Desk:
         Raises:
             Overtaken: There stands another answer by now, or none.
         """
-        entry = self.moment().state.rows.get(row, {}).get(annotator)
+        state = self.moment().state
+        entry = state.rows.get(row, {}).get(annotator)
         answer = None if entry is None else entry.decision.answer
-        if answer is None or self._shown({annotator: answer})[annotator] != shown:
+        if answer is None or self._shown(state, row, answer) != shown:
             raise Overtaken(f"{annotator} says something else about id {row!r:.60} by now")
         return answer
 
@@ -177,17 +188,21 @@ class Desk:
         def choose(entries: list[Entry]) -> list[Decision]:
             state = standing(entries, self.project.data.task.reading)
             old = state.rows.get(decision.id, {}).get(decision.annotator)
-            if old is not None and _same(old.decision, decision):
+            seen = self._own(state, decision.id, decision.annotator)
+            said = decision
+            if old is not None and seen is not None and seen.decision.answer == said.answer:
+                said = replace(said, answer=old.decision.answer)  # it came back as it was shown
+            if old is not None and _same(old.decision, said):
                 return [old.decision]
             if decision.final and decision.id not in state.conflicts():
                 raise Overtaken(f"id {decision.id!r:.60} is in conflict no more")
             if (None if old is None else old.number) != replaces:
-                said = "nothing" if old is None else _words(old.decision)
+                stands = "nothing" if seen is None else _words(seen.decision)
                 raise Overtaken(
-                    f"of {decision.annotator} there stands {said} about id {decision.id!r:.60}, "
+                    f"of {decision.annotator} there stands {stands} about id {decision.id!r:.60}, "
                     "said in another window perhaps; nothing was changed"
                 )
-            return [decision]
+            return [said]
 
         [entry] = self.project.journal.decide(choose)
         with self._lock:
