@@ -146,7 +146,12 @@ class Cache:
         """Say that a forward pass has ended: each row is a token longer, but for the first time."""
         if self._first is None:
             self.lengths.add_(1)  # in place: a graph of a step reads it where it was
-        self._first, self._mask, self._used = None, None, None
+        self._first = None
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Forget what layers share in a forward pass: it has ended, or failed on its way."""
+        self._mask, self._used = None, None
 
     def join(self, other: Cache) -> None:
         """Take over another one's rows behind these; both have had their first forward pass."""

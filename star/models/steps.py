@@ -45,7 +45,7 @@ class Steps:
         self._model, self._cache, self._fed = model, cache, tokens.clone()
         self._scored = torch.zeros(len(tokens), device=tokens.device)
         self._graph: Callable[[], object] | None = None
-        self._tried = tokens.device.type != "cuda"
+        self._tried = False
 
     def run(self, count: int) -> tuple[list[list[int]], NDArray[np.float64]]:
         """Return (B, count) new tokens, and their log-probabilities in nats."""
@@ -55,7 +55,8 @@ class Steps:
             tokens.append(self._fed.clone())
             scored.append(self._scored.clone())
         if not self._tried:  # by now libraries have what they set up in their first call
-            self._tried, self._graph = True, self._captured()
+            self._tried, self._graph = True, graph_of(self._step, self._fed.device)
+            self._cache.break_off()  # what a capture noted was not computed
         made: list[list[int]] = torch.stack(tokens, 1).tolist()
         return made, torch.stack(scored, 1).double().cpu().numpy()
 
@@ -66,13 +67,16 @@ class Steps:
         self._fed.copy_(tokens)
         self._scored.copy_(scored)
 
-    def _captured(self) -> Callable[[], object] | None:
-        """Return a graph of a step, or ``None`` where it asks the host for something."""
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._step()
-        except RuntimeError as error:  # of code that is not ours
-            logger.info("steps of this model are not replayed from a graph: %s", one_line(error))
-            return None
-        return graph.replay
+
+def graph_of(step: Callable[[], None], device: torch.device) -> Callable[[], object] | None:
+    """Return what replays a step; ``None`` on a CPU, or where it asks the host for something."""
+    if device.type != "cuda":
+        return None
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    except RuntimeError as error:  # of code that is not ours
+        logger.info("steps of this model are not replayed from a graph: %s", one_line(error))
+        return None
+    return graph.replay

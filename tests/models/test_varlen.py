@@ -6,7 +6,7 @@ On a CPU the kernel is stood in for by its definition, row by row; torch's own i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from star.config import ModelConfig
-from star.models import likelihood, packing, varlen
+from star.models import likelihood, packing, steps, varlen
 from star.models import loading as models
 from star.models.batching import Batching
 from star.models.encoding import TokenRow
@@ -210,6 +210,44 @@ def test_the_shapes_of_a_step_stay(tiny_llama: Path, kernel: varlen.Kernel) -> N
         cache.advance()
     # What a graph of the step would read again is where it was.
     assert cache.lengths.data_ptr() == where
+
+
+@torch.inference_mode()
+def test_a_step_that_fails_while_it_is_captured_changes_no_answer(
+    tiny_llama: Path, kernel: varlen.Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.load(tiny_llama)
+    rows = [TokenRow(i, row.prompt, (0,)) for i, row in enumerate(ROWS)]
+    batch = model.lay_out(rows)
+
+    def made() -> list[list[int]]:
+        cache = packing.Cache(batch, 40)
+        model.predict(batch, cache)
+        cache.advance()
+
+        def failing(step: Callable[[], None], _: torch.device) -> None:
+            def fail(*_: Any) -> None:
+                raise RuntimeError("operation not permitted when stream is capturing")
+
+            # A capture computes nothing: what it leaves is whatever memory held.
+            right = cache.lengths.clone()
+            cache.lengths.fill_(39)
+            last = list(model.causal.model.layers)[-1]
+            hook = last.mlp.register_forward_pre_hook(fail)
+            with pytest.raises(RuntimeError, match="capturing"):
+                step()
+            hook.remove()
+            cache.lengths.copy_(right)
+
+        if broken:
+            monkeypatch.setattr(steps, "graph_of", failing)
+        unwatched = steps.Steps(model, cache, torch.full((len(rows),), 5))
+        return [a + b for a, b in zip(unwatched.run(2)[0], unwatched.run(6)[0], strict=True)]
+
+    broken = False
+    wanted = made()
+    broken = True
+    assert made() == wanted
 
 
 # ---- on a GPU -----------------------------------------------------------------------------------
