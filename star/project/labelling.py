@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from star.annotation.formats.exchange import FORMATS, take
@@ -10,8 +10,8 @@ from star.annotation.formats.sheet import Stamp
 from star.annotation.journal import Entry
 from star.annotation.records import ANSWER, NO_SUCH_LABEL, SKIP, UNSURE, Decision, now
 from star.annotation.state import Standing, standing
-from star.errors import InputError, nearest
-from star.project.project import Project
+from star.errors import InputError, nearest, unified
+from star.project.project import Project, annotator_of
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ def add(
     Raises:
         InputError: Nothing was taken, and why.
     """
-    stamp = Stamp(annotator, now())
+    stamp = Stamp(annotator_of(annotator), now())
     decisions, waiting = take(path, form_of(path, form), project.items, stamp)
+    decisions = [replace(d, annotator=unified(d.annotator)) for d in decisions]
     for decision in decisions:
         if decision.answer is not None:
             project.data.task.labelled(decision.answer)

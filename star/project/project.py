@@ -25,12 +25,26 @@ from star.config import Config, load
 from star.data import loading as tasks
 from star.data.loading import TaskData
 from star.data.task import Example
-from star.errors import InputError
+from star.errors import InputError, unified
 from star.files import read_npz
 from star.run_files import CONFIG, DATA, JOURNAL
 
 DATA_ANNOTATOR = "data"
 """Whose decisions the labels are that the rows came with."""
+
+
+def annotator_of(name: str) -> str:
+    """Return an annotator's name in one form, so that nobody counts as two.
+
+    Raises:
+        InputError: It is empty, long, not printable, or that of the rows' own labels.
+    """
+    whole = unified(name)
+    if not whole or len(whole) > 80 or not whole.isprintable():
+        raise InputError(f"a name must have 1 to 80 printable characters, got {name!a:.60}")
+    if whole == DATA_ANNOTATOR:
+        raise InputError(f"{whole!r} is who the labels are by that the rows came with")
+    return whole
 
 
 @dataclass(frozen=True)

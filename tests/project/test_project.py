@@ -470,6 +470,22 @@ def test_what_an_annotator_adds_to_the_same_label_is_kept(
     assert Project.of(project).entries()[-1].decision.comment == "asked the author"
 
 
+def test_nobody_counts_as_two_nor_as_who_the_data_s_labels_are_by(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = asked(project)[0]["id"]
+    path = project.parent / "labels.csv"
+    path.write_text(f"id,label\n{row},true\n")
+    for spelt in ("ann lee", " ann  lee "):
+        assert main(["label", str(project), str(path), "--annotator", spelt]) == 0
+    assert give(project, [{"id": row, "label": "true", "annotator": "ann lee "}]) == 0
+    assert [e.decision.annotator for e in Project.of(project).entries()] == ["ann lee"]
+    capsys.readouterr()
+    for name in ("data", "x" * 81, "a\x1bb"):
+        assert main(["label", str(project), str(path), "--annotator", name]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_other_rows_are_asked_where_all_of_the_first_were_set_aside(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,9 +17,9 @@ from star.active_learning.open_query import Query
 from star.annotation.journal import Entry
 from star.annotation.records import ANSWER, RETRACTED, Decision, now
 from star.annotation.state import Standing, standing, undo
-from star.errors import InputError, unified
+from star.errors import InputError
 from star.project.page.moment import Handed, Moment
-from star.project.project import DATA_ANNOTATOR, Project
+from star.project.project import DATA_ANNOTATOR, Project, annotator_of
 from star.run_files import INITIAL
 
 NEW, SECOND, ASIDE, SETTLE = "new", "second", "aside", "settle"
@@ -108,7 +108,7 @@ class Desk:
         Raises:
             InputError: No such queue or row, or a name that is none.
         """
-        annotator = self.name(annotator)
+        annotator = annotator_of(annotator)
         if queue not in QUEUES:
             raise InputError(f"queue must be {', '.join(QUEUES)}, got {queue!r:.40}")
         if row is not None and row not in self.project.items:
@@ -221,7 +221,7 @@ class Desk:
         length = len(items[decision.id].text)
         if any(end > length for _, end in decision.highlights):
             raise InputError(f"highlights must end within the text's {length} characters")
-        return replace(decision, annotator=self.name(decision.annotator), time=now())
+        return replace(decision, annotator=annotator_of(decision.annotator), time=now())
 
     def undo(self, annotator: str, number: int) -> Entry:
         """Take back an annotator's last decision; what it said stays in the journal.
@@ -234,7 +234,7 @@ class Desk:
         Raises:
             Overtaken: It is not the last one any more.
         """
-        annotator = self.name(annotator)
+        annotator = annotator_of(annotator)
 
         def choose(entries: list[Entry]) -> list[Decision]:
             own = [e.decision for e in entries if e.decision.annotator == annotator]
@@ -246,21 +246,6 @@ class Desk:
 
         [entry] = self.project.journal.decide(choose)
         return entry
-
-    def name(self, annotator: str) -> str:
-        """Return an annotator's name in one form.
-
-        Raises:
-            InputError: It is empty, long, not printable, or that of the rows' own labels.
-        """
-        name = unified(annotator)
-        if not name or len(name) > 80 or not name.isprintable():
-            raise InputError(
-                f"a name must have 1 to 80 printable characters, got {annotator!a:.60}"
-            )
-        if name == DATA_ANNOTATOR:
-            raise InputError(f"{name!r} is who the labels are by that the rows came with")
-        return name
 
 
 def last(entries: list[Entry], annotator: str) -> int | None:

@@ -9,6 +9,7 @@ from star.annotation.agreement import Agreement, krippendorff_alpha, pairwise_ka
 from star.annotation.state import standing
 from star.project.page.desk import Desk, last
 from star.project.page.moment import Moment
+from star.project.project import annotator_of
 from star.project.status import status
 
 TOLD = (
@@ -32,7 +33,7 @@ def overview(desk: Desk, annotator: str | None = None) -> dict[str, Any]:
     stands = status(desk.project, at.decided, at.query)
     personal: dict[str, Any] = {}
     if annotator is not None:
-        name = desk.name(annotator)
+        name = annotator_of(annotator)
         waiting = desk.queues(name, at)
         personal = {
             "annotator": name,
