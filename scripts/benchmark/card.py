@@ -1,11 +1,11 @@
-"""python scripts/benchmark --gpu: what a GPU gives, within eight minutes and without downloads.
+"""python scripts/benchmark --gpu: what a GPU gives, without downloads, planned for eight minutes.
 
 Llama-2-7B's shape with random weights, made on the device; part by part: (i) the card's own peaks,
 (ii) scoring, (vi) generation, (iii) MC passes, (iv) training, (vii) invariance, (viii) what ``star
 estimate`` expects beside what was measured, (vi-t) generation by transformers, (v) four bits. Each
-part is alone: one that fails is reported with its error, and each has its seconds. --smoke runs all
-of it with a tiny shape, on any machine. Prints one Markdown table; --json FILE is written after
-each part.
+part is alone: one that fails is reported with its error, and is stopped at 1.5 times its seconds.
+--smoke runs all of it with a tiny shape, on any machine. Prints one Markdown table; --json FILE is
+written after each part.
 
 It needs torch, transformers, peft and accelerate; bitsandbytes for (v).
 """

@@ -32,7 +32,7 @@ def minimum_energy(
 
     Returns:
         Positions 0 … N − 1, best first; of equal ones the smaller position. 2·N·(L + K)·d FLOP and
-        memory for one block of distances.
+        memory for two copies of the rows and one block of distances.
 
     Raises:
         ValueError: See :func:`star.acquisition.points.points`.

@@ -27,6 +27,11 @@ def check_embeddings(a: AcquisitionConfig) -> None:
             "acquisition.select=badge takes gradients in the last layer, whose input is the full "
             f"model's; set acquisition.embeddings=auto or full, got {named}"
         )
+    if a.select == "badge" and a.pooling == "mean_last":
+        raise InputError(
+            "acquisition.select=badge takes gradients in the last layer, whose input is a state of "
+            "the model; set acquisition.pooling=last or mean, got mean_last"
+        )
     if starts_cold(a) and named == "full":
         raise InputError(
             f"acquisition.initial={a.initial} chooses before anything is trained; set "

@@ -173,3 +173,10 @@ def test_a_sentence_encoder_pools_as_it_was_trained_to(encoder: Path) -> None:
     words = ("acquisition.select=k_center", f"acquisition.embeddings={encoder}")
     with pytest.raises(InputError, match=r"acquisition\.pooling=mean or acquisition\.embeddings"):
         load(None, [*words, "acquisition.pooling=last"])
+
+
+def test_gradients_of_badge_are_of_a_state_of_the_model() -> None:
+    words = ["acquisition.select=badge", "acquisition.combine=none"]
+    load(None, [*words, "acquisition.pooling=last"])
+    with pytest.raises(InputError, match=r"set acquisition\.pooling=last or mean, got mean_last"):
+        load(None, [*words, "acquisition.pooling=mean_last"])
