@@ -1,4 +1,4 @@
-"""One process or two: the same scores, answers and training."""
+"""One process, two or three: the same scores, answers and training."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ def close(one: Any, two: Any) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(tiny_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_give_what_one_gives(
+    count: int, tiny_llama: Path, tmp_path: Path
+) -> None:
     here, out = Path(__file__).parents[1] / "support", tmp_path / "out.json"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += [f"--nproc_per_node={count}", str(here / "distributed_worker.py")]
     done = subprocess.run(
-        [*launch, str(here / "distributed_worker.py"), str(tiny_llama), str(out), "2"],
+        [*launch, str(tiny_llama), str(out), str(count)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -44,8 +48,9 @@ def test_two_processes_give_what_one_gives(tiny_llama: Path, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     expected = json.loads(json.dumps(results(str(tiny_llama), processes=1)))
-    first, second = json.loads(out.read_text())
-    for found in (first, second):
+    every = json.loads(out.read_text())
+    assert len(every) == count
+    for found in every:
         assert found.pop("answers") == expected["answers"]
         for name, values in found.items():
             close(values, expected[name])

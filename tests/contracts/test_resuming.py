@@ -366,20 +366,28 @@ def test_a_killed_process(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("select", ["random", "top_k"])
-def test_two_processes(select: str, tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("select, count", [("random", 2), ("top_k", 2), ("top_k", 3)])
+def test_several_processes(
+    select: str, count: int, tiny_llama: Path, data: Path, tmp_path: Path
+) -> None:
     words = [f"acquisition.select={select}", "adapter.lora_dropout=0"]
-    words += ["acquisition.mc_dropout.passes=0"]
-    one = runs.go(tiny_llama, data, tmp_path / "one", *words)
-    # 2 × 4 examples an update, as 1 × 8: the same optimisation under another configuration.
-    words = runs.words(tiny_llama, data, tmp_path / "two", *words)
+    words += ["acquisition.mc_dropout.passes=0", "tracking.save_adapters=last"]
+    size = "train.per_device_train_batch_size={}".format
+    one = runs.go(tiny_llama, data, tmp_path / "one", *words, size(6))
+    # 2 × 3 or 3 × 2 examples an update, as 1 × 6: the same optimisation, configured otherwise.
+    words = runs.words(tiny_llama, data, tmp_path / "several", *words, size(6 // count))
     done = subprocess.run(
-        command([*words, "train.per_device_train_batch_size=4"], processes=2),
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+        command(words, processes=count), env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    two = Path(done.stdout.splitlines()[-1])
-    assert done.stdout.splitlines().count(str(two)) == 1  # one of them talks
-    np.testing.assert_allclose(runs.losses(two), runs.losses(one), atol=1e-5)
-    assert runs.queries(two) == runs.queries(one)
-    load(two / "config.yaml")
+    several = Path(done.stdout.splitlines()[-1])
+    assert done.stdout.splitlines().count(str(several)) == 1  # one of them talks
+    np.testing.assert_allclose(runs.losses(several), runs.losses(one), atol=1e-5)
+    assert runs.queries(several) == runs.queries(one)
+    assert files(several) == files(one)
+    load(several / "config.yaml")
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}

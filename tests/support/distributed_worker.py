@@ -17,7 +17,7 @@ from star.models.distributed import collect, is_main, leave, share, state
 from star.models.generation import generate
 from star.models.likelihood import choice_log_probs, token_scores
 
-# Seven: no even split, and the last update has rows for one process of two alone.
+# Seven: no even split, and the last update has rows for one process alone.
 ROWS = tiny.random_rows(7, seed=6)
 
 
