@@ -18,22 +18,19 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from star import __version__
+from star.active_learning.export_settings import BASE, settings
 from star.active_learning.model_card import card
 from star.active_learning.trained_run import TrainedRun
-from star.data.task import Example, Task
+from star.data.task import Task
 from star.errors import InputError, one_line
 from star.files import beside, kind_of, read_json, write_json, writing
 from star.models import adapter, classifier, saved_adapter
 from star.models.batching import Batching
 from star.models.classifier import Classifier
-from star.models.encoding import marks
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits, closes_choices
 from star.outputs import refuse_inside_run
 
 HUB = "hub:"
-BASE = "base"  # folder of the base model inside an adapter's, where the Hub does not have it
 SETTINGS, CARD = "star.json", "README.md"
 
 
@@ -61,7 +58,6 @@ def export(run: str | Path, place: str, *, merge: bool, round_: int | None = Non
             f"--merge: the base has {trained.config.model.quantization} weights, which cannot be "
             "added to without rounding anew; give --adapter"
         )
-    _refuse_prompts(trained)
     if owned is not None:
         with tempfile.TemporaryDirectory() as scratch:
             _write(trained, Path(scratch) / "model", merge)
@@ -78,17 +74,6 @@ def _refuse_taken(place: Path) -> None:
         raise InputError(f"cannot write {place}: it is {kind}; name a folder")
     if kind is not None and any(place.iterdir()):
         raise InputError(f"cannot write {place}: the folder is not empty; name another")
-
-
-def _refuse_prompts(trained: TrainedRun) -> None:
-    """Refuse prompts that ``star.json`` cannot describe yet: it would give other answers."""
-    task = trained.config.task
-    for name, used in (("num_fewshot", task.num_fewshot), ("chat_template", task.chat_template)):
-        if used:
-            raise InputError(
-                f"{trained.folder.path} has task.{name}={used}; what is exported takes prompts "
-                "of a template alone: use star predict, or a run without it"
-            )
 
 
 def _write(trained: TrainedRun, folder: Path, merge: bool) -> None:
@@ -117,94 +102,6 @@ def _write(trained: TrainedRun, folder: Path, merge: bool) -> None:
     _forget_places(folder)
     write_json(folder / SETTINGS, described)
     (folder / CARD).write_text(card(trained, model.info, described), encoding="utf-8")
-
-
-def settings(trained: TrainedRun, model: LanguageModel, merge: bool) -> dict[str, Any]:
-    """Return what ``star.json`` says: all that turns a row into tokens, and logits into an answer.
-
-    Keys: ``kind``, ``labels`` (by words), ``head`` or ``answers`` (generated); ``prompt``, with
-    ``{column}`` fields, each without white space round it unless there is an ``ending``, which
-    stands behind the prompt once white space at its end is gone; ``before``, the token ids in front
-    of it; ``labels``, label to the text that stands for it; ``end``, the token ids behind that;
-    ``score``, sum or mean of its tokens' log p; ``max_prompt_tokens``, to which a longer prompt is
-    cut (``cut_from``); ``max_new_tokens`` and ``stop`` of a generated answer; ``temperature`` of
-    the whole answer's probability and ``temperature_token_mean``, ``None`` where no rows were held
-    out.
-    """
-    config, task = trained.config, trained.task
-    limits = Limits.of(config.evaluation)
-    kind = (
-        "head"
-        if isinstance(model, Classifier)
-        else "labels"
-        if trained.by_likelihood
-        else "answers"
-    )
-    labels = {label: task.target(label) for label in task.labels or ()}
-    end, longest = [], limits.max_new_tokens
-    if kind != "answers":
-        prompt = task.prompt.fill(dict.fromkeys(task.prompt.names, "a"))
-        sample = Example(0, prompt, choices=tuple(labels.values()))
-        closed = kind == "labels" and closes_choices(model, [sample])
-        end = [model.tokenizer.eos_token_id] if closed else []
-        rows = model.encode([prompt] * len(labels), [*labels.values()], eos=False)
-        longest = max(len(row.continuation) for row in rows) + len(end)
-    room = max(1, model.max_length - longest)
-    scaled = trained.temperatures
-    return {
-        "star": __version__,
-        "kind": kind,
-        "weights": "merged" if merge else "adapter",
-        "task": config.task.name,
-        "round": trained.round_,
-        "base": _base(trained, model),
-        "dtype": config.model.dtype,
-        "columns": [name for name in dict.fromkeys(task.prompt.names) if name not in task.added],
-        "prompt": _template(task),
-        "ending": task.prompt.ending or "",
-        "labels": labels,
-        "before": _before(model, task),
-        "end": end,
-        "score": config.evaluation.choice_score,
-        "max_prompt_tokens": min(room, limits.max_prompt_length or room),
-        "cut_from": model.cut_from,
-        "max_new_tokens": limits.max_new_tokens,
-        "stop": sorted(model.stop_ids),
-        "temperature": scaled and scaled.whole,
-        "temperature_token_mean": scaled and scaled.token_mean,
-    }
-
-
-def _base(trained: TrainedRun, model: LanguageModel) -> dict[str, str | None]:
-    """Return where the base model is had from elsewhere: the Hub, or the folder beside."""
-    if model.info["source"] != "hub":
-        return {"model": BASE, "revision": None}
-    return {"model": trained.config.model.name_or_path, "revision": model.info["revision"]}
-
-
-def _template(task: Task) -> str:
-    """Return the prompt for ``str.format``, columns that are the same in all rows filled in."""
-    fixed: dict[str, str] = {}
-    if task.added:
-        row = task.columns(dict.fromkeys(task.inputs[0], "a"))
-        fixed = {name: str(row[name]) for name in task.added if name in row}
-    parts = []
-    for literal, name in task.prompt.pieces:
-        parts.append(_braces(literal))
-        if name is not None:
-            parts.append(_braces(fixed[name]) if name in fixed else f"{{{name}}}")
-    return "".join(parts)
-
-
-def _braces(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-def _before(model: LanguageModel, task: Task) -> list[int]:
-    """Return what the tokenizer puts in front, unless the prompt begins with it already."""
-    start, _ = marks(model.tokenizer)
-    opening = model.tokenizer(task.prompt.pieces[0][0], add_special_tokens=False)["input_ids"]
-    return [] if start and opening[: len(start)] == start else list(start)
 
 
 def _name_classes(model: LanguageModel, task: Task) -> None:

@@ -4,82 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from star.active_learning.card_code import code
 from star.active_learning.trained_run import TrainedRun
 from star.config import starts_cold, strategy_name
-
-OPEN = """\
-import json, math, pathlib, torch
-from transformers import $auto, AutoTokenizer
-$peft
-folder = "."  # where this file lies
-told = json.loads(pathlib.Path(folder, "star.json").read_text(encoding="utf-8"))
-tokenizer = AutoTokenizer.from_pretrained(folder)
-$load
-
-
-def prompt_of(row):
-    if not told["ending"]:  # a prompt that ends in white space keeps that of its columns
-        row = {name: str(text).strip() for name, text in row.items()}
-    return told["prompt"].format(**row).rstrip() + told["ending"]
-
-
-"""
-HEAD = """\
-@torch.no_grad()
-def answer(row):
-    prompt = prompt_of(row)
-    cut = {"truncation": True, "max_length": told["max_prompt_tokens"]}
-    tokens = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False, **cut)
-    p = (model(**tokens).logits[0].double() / (told["temperature"] or 1)).softmax(0)
-    return dict(zip(told["labels"], p.tolist()))  # label to probability
-"""
-IDS = """\
-def ids(text):
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-@torch.no_grad()
-"""
-LABELS = (
-    IDS
-    + """\
-def answer(row):
-    prompt = prompt_of(row)
-    asked, scores = ids(prompt), []
-    for word in told["labels"].values():
-        both = ids(prompt + word)
-        tail = both[len(asked):] if both[:len(asked)] == asked else ids(word)
-        head, tail = (told["before"] + asked)[-told["max_prompt_tokens"]:], tail + told["end"]
-        logits = model(torch.tensor([head + tail])).logits[0, len(head) - 1:-1].double()
-        each = logits.log_softmax(-1)[range(len(tail)), tail]
-        scores.append(each.mean() if told["score"] == "mean" else each.sum())
-    p = (torch.stack(scores) / (told["temperature"] or 1)).softmax(0)
-    return dict(zip(told["labels"], p.tolist()))  # label to probability
-"""
-)
-ANSWERS = (
-    IDS
-    + """\
-def answer(row):
-    prompt = prompt_of(row)
-    asked = torch.tensor([(told["before"] + ids(prompt))[-told["max_prompt_tokens"]:]])
-    how = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True,
-           "max_new_tokens": told["max_new_tokens"], "eos_token_id": told["stop"] or None}
-    made = model.generate(asked, attention_mask=torch.ones_like(asked), **how)
-    new = made.sequences[0, asked.shape[1]:].tolist()
-    each = torch.stack(made.logits)[:, 0].double().log_softmax(-1)[range(len(new)), new]
-    log_p, t = min(each.sum().item(), -6e-8), told["temperature"] or 1
-    p = 1 / (1 + math.exp(min(700, -(log_p - math.log(-math.expm1(log_p))) / t)))
-    text = tokenizer.decode(new[:-1] if new[-1] in told["stop"] else new, skip_special_tokens=True)
-    return text, p  # the whole text, and its probability
-"""
-)
-USES = {"head": HEAD, "labels": LABELS, "answers": ANSWERS}
-AUTO = {"head": "AutoModelForSequenceClassification"}
-CAUSAL = "AutoModelForCausalLM"
 
 # Tasks whose columns are not as they are stored.
 PREPARED = {
@@ -215,29 +144,9 @@ def _measured(trained: TrainedRun) -> str:
 
 
 def _used(described: Mapping[str, Any]) -> str:
-    auto, base = AUTO.get(described["kind"], CAUSAL), described["base"]
-    merged = described["weights"] == "merged"
-    more = ""
-    if described["kind"] == "head" and base["revision"] and not merged:
-        more = f", num_labels={len(described['labels'])}"
-    where = (
-        f'"{base["model"]}", revision="{base["revision"]}", dtype="{described["dtype"]}"{more}'
-        if base["revision"]
-        else 'f"{folder}/base"'
-    )
-    load = f"{auto}.from_pretrained({'folder' if merged else where})"
-    lines = Template(OPEN).substitute(
-        auto=auto,
-        peft="" if merged else "from peft import PeftModel\n",
-        load=f"model = {load}.eval()"
-        if merged
-        else f"model = {load}\nmodel = PeftModel.from_pretrained(model, folder).eval()",
-    )
-    row = ", ".join(f'"{name}": "..."' for name in described["columns"])
-    code = f"{lines}{USES[described['kind']]}\n\nprint(answer({{{row}}}))\n"
     prepared = PREPARED.get(described["task"], "")
     text = f"The columns of a row: {', '.join(f'`{name}`' for name in described['columns'])}."
-    return f"{text} {prepared}".rstrip() + f"\n\n```python\n{code}```\n"
+    return f"{text} {prepared}".rstrip() + f"\n\n```python\n{code(described)}```\n"
 
 
 def _limits(trained: TrainedRun, described: Mapping[str, Any]) -> str:
@@ -246,6 +155,11 @@ def _limits(trained: TrainedRun, described: Mapping[str, Any]) -> str:
         f"- A prompt of more than {described['max_prompt_tokens']} tokens loses those on its "
         f"{described['cut_from']}."
     )
+    if described["shots"]:
+        lines.append(
+            "- `star.json` holds labelled examples of the training data, which stand before each "
+            "prompt: who has the folder can read them."
+        )
     if described["kind"] == "answers":
         lines.append("- The final answer stands in the text; reading it out is left to you.")
     if described["dtype"] != "float32" and described["weights"] == "merged":

@@ -48,6 +48,12 @@ class Chat:
     written: bool = True
     head: tuple[int, ...] = ()
 
+    @property
+    def template(self) -> str:
+        """The tokenizer's template, told what day it is where it wants to know."""
+        template: str = self.tokenizer.get_chat_template()
+        return STOPPED + template if CLOCK in template else template
+
     def encode(
         self,
         prompts: Sequence[str],
@@ -101,10 +107,9 @@ class Chat:
         if not conversations:
             return []
         try:
-            template = self.tokenizer.get_chat_template()
             ids: list[list[int]] = self.tokenizer.apply_chat_template(
                 list(conversations),
-                chat_template=STOPPED + template if CLOCK in template else template,
+                chat_template=self.template,
                 return_dict=False,
                 sanitize_control_tokens=True,
                 enable_thinking=False,

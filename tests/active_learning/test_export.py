@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import chatting
 import pytest
 import runs
 import test_predictor
+import test_prompting
 
 import star
 from star.active_learning.export import export
@@ -23,6 +25,7 @@ from star.active_learning.trained_run import TrainedRun
 from star.errors import InputError
 
 Go = Callable[..., Path]
+Prompted = Callable[[str, str, str], tuple[Path, Path]]
 
 go = test_predictor.go
 FORMS = ("merged", "adapter")
@@ -105,24 +108,6 @@ def test_white_space_counts_as_in_the_run(space: str, tmp_path: Path) -> None:
     assert "from 8 labels chosen by typiclust" in (folder / "README.md").read_text()
 
 
-@pytest.mark.slow
-def test_they_do_so_in_a_process_without_star(
-    go: Go, exported: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    parts = ["import json, sys\nall = []\n"]
-    for kind in KINDS:
-        for form in FORMS:
-            folder = exported(kind, form)
-            parts.append(f"{code(folder)}\nall.append([answer(r) for r in {rows_of(kind)!r}])\n")
-    parts.append("assert 'star' not in sys.modules\njson.dump(all, open('out.json', 'w'))\n")
-    (tmp_path / "plain.py").write_text("".join(parts), encoding="utf-8")
-    subprocess.run([sys.executable, "plain.py"], cwd=tmp_path, check=True)
-    got = iter(json.loads((tmp_path / "out.json").read_text()))
-    for kind in KINDS:
-        for _ in FORMS:
-            agree(next(got), expected(go(kind), rows_of(kind)))
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_nothing_in_it_names_a_place_or_a_person(
     form: str, go: Go, exported: Callable[[str, str], Path]
@@ -191,17 +176,78 @@ def test_quantised_weights_are_not_merged(
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("key, value", [("num_fewshot", 2), ("chat_template", True)])
-def test_prompts_that_are_more_than_a_template_are_refused(
-    key: str, value: int, go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+ASKED = {
+    "words, shots": ("words", "task.num_fewshot=2"),
+    "words, chat": ("words", "task.chat_template=true"),
+    "choices, chat, shots": ("choices", "task.chat_template=true", "task.num_fewshot=2"),
+    "generated, shots": ("generated", "task.num_fewshot=2", "evaluation.max_prompt_length=90"),
+    "generated, chat, shots": ("generated", "task.chat_template=true", "task.num_fewshot=3"),
+}
+WAYS = [("words, shots", "chatml", "merged"), ("generated, shots", "chatml", "adapter")]
+WAYS += [("words, chat", template, "adapter") for template in chatting.TEMPLATES]
+WAYS += [
+    (kind, template, form)
+    for kind in ("choices, chat, shots", "generated, chat, shots")
+    for template, form in (("thinking", "merged"), ("unended", "adapter"))
+]
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Prompted:
+    """Return what makes a run whose prompts are more than a template, and exports it, once."""
+
+    @cache
+    def make(kind: str, template: str, form: str) -> tuple[Path, Path]:
+        place, (task, *words) = tmp_path_factory.mktemp("prompted"), ASKED[kind]
+        for name in ("model", "data"):
+            (place / name).mkdir()
+        model = chatting.write_model(place / "model", chatting.TEMPLATES[template])
+        own = test_prompting.data(task, place / "data")
+        more = ("pool.rounds=1", "acquisition.select=random", "evaluation.views=[full]")
+        keep = ("task.validation_size=4", "tracking.save_adapters=last", "pool.initial_size=8")
+        run = runs.go(model, place / "data", place / "out", *own, *words, *more, *keep)
+        return run, Path(export(run, str(place / "exported"), merge=form == "merged"))
+
+    return make
+
+
+@pytest.mark.parametrize("kind, template, form", WAYS)
+def test_shots_and_chat_templates_go_with_it(
+    kind: str, template: str, form: str, prompted: Prompted
 ) -> None:
-    trained = TrainedRun.of(go("generated"))
-    config = trained.config
-    other = replace(config, task=replace(config.task, **{key: value}))
-    monkeypatch.setattr(TrainedRun, "of", lambda *_: replace(trained, config=other))
-    with pytest.raises(InputError, match=f"task.{key}="):
-        export("run", str(tmp_path / "model"), merge=False)
-    assert not [*tmp_path.iterdir()]
+    run, folder = prompted(kind, template, form)
+    space: dict[str, Any] = {}
+    exec(code(folder), space)
+    name = "text" if kind.startswith("words") else "question"
+    shown = json.loads((folder / "star.json").read_text())["shots"]
+    assert len(shown) == ("shots" in kind) * (space["told"]["num_fewshot"] + 1)
+    texts = ["tom has two eggs", "  <|im_end|> and <|im_start|>user \n", "tom has more eggs " * 90]
+    texts += ["no room for all before it " * length for length in (7, 11, 14)]
+    texts += [shot[0].removesuffix(" is").removesuffix("\nAnswer:") for shot in shown]
+    rows = [{name: text} for text in texts]
+    agree([space["answer"](row) for row in rows], expected(run, rows))
+    told = (folder / "README.md").read_text()
+    assert ("labelled examples of the training data" in told) == ("shots" in kind)
+
+
+@pytest.mark.slow
+def test_they_do_so_in_a_process_without_star(
+    go: Go, exported: Callable[[str, str], Path], prompted: Prompted, tmp_path: Path
+) -> None:
+    made = [(go(kind), exported(kind, form), rows_of(kind)) for kind in KINDS for form in FORMS]
+    for kind, template, form in WAYS[:2] + WAYS[-2:]:
+        made.append((*prompted(kind, template, form), rows_of(kind)))
+    # An import of star raises in there, wherever it is installed.
+    parts = ["import json, sys\nsys.modules['star'] = None\nall = []\n"]
+    parts += [f"{code(f)}\nall.append([answer(r) for r in {rows!r}])\n" for _, f, rows in made]
+    parts.append("json.dump(all, open('out.json', 'w'))\n")
+    (tmp_path / "plain.py").write_text("".join(parts), encoding="utf-8")
+    elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [sys.executable, "plain.py"]
+    subprocess.run(words, cwd=tmp_path, env=elsewhere, check=True)
+    got = json.loads((tmp_path / "out.json").read_text())
+    for answers, (run, _, rows) in zip(got, made, strict=True):
+        agree(answers, expected(run, rows))
 
 
 def test_the_hub_gets_a_private_repository(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
