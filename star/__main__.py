@@ -13,11 +13,13 @@ import signal
 import sys
 from types import FrameType
 
+from star.signals import EXIT, Stopped, importing
+
 INTERRUPTED = "interrupted; start the same command again to go on"
 
 
 def main() -> int:
-    """Run the command line and return the exit status; 141 where nobody reads on."""
+    """Run the command line; return its exit status, 141 where nobody reads on, 75 for "go on"."""
     _take_utf_8_for_ascii()
     # Whoever was started in the background ignores interrupts, and goes on to.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -32,6 +34,9 @@ def main() -> int:
     except KeyboardInterrupt:
         _say(INTERRUPTED)
         status = 130
+    except Stopped as stop:
+        _say(str(stop))
+        status = EXIT
     except BrokenPipeError as error:
         status = _unwritten(error)
     for stream in (sys.stdout, sys.stderr):
@@ -67,13 +72,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
     What is being loaded may swallow the exception or turn it into another; nothing is lost yet.
     """
-    place = frame
-    while place is not None:
-        if place.f_code.co_filename.startswith("<frozen importlib"):
-            with contextlib.suppress(OSError):
-                os.write(2, f"{INTERRUPTED}\n".encode())
-            os._exit(130)
-        place = place.f_back
+    if importing(frame):
+        with contextlib.suppress(OSError):
+            os.write(2, f"{INTERRUPTED}\n".encode())
+        os._exit(130)
     signal.default_int_handler(number, frame)
 
 

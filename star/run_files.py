@@ -5,6 +5,7 @@ ENVIRONMENT = "environment.json"
 INITIAL = "initial.json"
 RESULT = "result.json"  # written last: its presence means done
 ROUNDS = "rounds"  # the folder of the rounds' folders, 00, 01, ...
+UNFINISHED = ".unfinished"  # among them: what the round under way has done so far
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.jsonl"

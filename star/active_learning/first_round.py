@@ -26,7 +26,7 @@ from star.data import loading as tasks
 from star.evaluation.evaluate import Evaluation
 from star.files import atomic_write, read_json, read_npz, write_json, write_npz
 from star.models import adapter, distributed
-from star.models.training import TrainingResult
+from star.models.checkpoint import TrainingResult
 
 VERSION = 2  # of the scores' meaning beside what decides the round
 

@@ -12,6 +12,7 @@ from star.config import Config
 from star.data.pool import Pool
 from star.data.task import Answer, Example
 from star.models import training
+from star.models.checkpoint import TrainingResult
 from star.models.encoding import TokenRow, Truncated
 from star.models.language_model import LanguageModel
 from star.models.truncation import encode_rows, released_mask
@@ -56,7 +57,7 @@ class Fitting:
             return released_mask(self._model, encoded.rows, self._labelled)
         return encoded.rows
 
-    def fit(self, adapted: PeftModel, seed: int) -> training.TrainingResult:
+    def fit(self, adapted: PeftModel, seed: int) -> TrainingResult:
         """Train a fresh adapter that is on the model; with another seed in another order."""
         config = self._config
         return training.fit(

@@ -34,7 +34,8 @@ from star.data.split import Split
 from star.data.task import Answer, Example, Shot, Task
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
-from star.models import adapter, sources, training
+from star.models import adapter, sources
+from star.models.checkpoint import TrainingResult
 from star.models.embedding import Encoder
 from star.models.language_model import LanguageModel
 from star.models.sentence_encoder import SentenceEncoder
@@ -124,7 +125,7 @@ class Learner:
             raise RuntimeError("no adapter is on the model: use the verbs inside fresh_adapter")
         return self._adapted
 
-    def train(self, pool: Pool[Answer], t: int) -> training.TrainingResult:
+    def train(self, pool: Pool[Answer], t: int) -> TrainingResult:
         """Train the adapter on all that is labelled: B ← B − γ·(g + βB), A likewise without β."""
         work = partial(self._fitting(pool, t).fit, self.adapted, self.config.seed)
         trained, seconds = self._first_round.train(self.adapted, work) if t == 0 else (work(), None)

@@ -32,9 +32,8 @@ def key_of_round_0(config: Config, content: Mapping[str, str] | None = None) -> 
         a = config.acquisition
         settings["mc_dropout"] = dataclasses.asdict(a.mc_dropout)
         settings |= {"passes": a.passes, "tfb_tolerance": a.tfb_tolerance}
-    libraries = {name: installed(name) for name in ("peft", "accelerate", "numpy")}
     told = None if content is None else dict(content)
-    return key(_source(), settings=settings, content=told, libraries=libraries)
+    return key(source(), settings=settings, content=told, libraries=libraries())
 
 
 def _embeddings(config: Config) -> list[str | None]:
@@ -42,8 +41,13 @@ def _embeddings(config: Config) -> list[str | None]:
     return [embedding_view(a), encoder_of(a), a.pooling]
 
 
+def libraries() -> dict[str, str | None]:
+    """Return the versions of what computes beside a model's own libraries."""
+    return {name: installed(name) for name in ("peft", "accelerate", "numpy")}
+
+
 @functools.cache
-def _source() -> str:
+def source() -> str:
     """Return the hash of this package's modules."""
     package, total = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

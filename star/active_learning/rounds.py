@@ -24,7 +24,7 @@ from star.evaluation import learning_curves
 from star.evaluation.classification import balance
 from star.evaluation.evaluate import Evaluation
 from star.files import write_json, write_jsonl, writing
-from star.models.training import TrainingResult
+from star.models.checkpoint import TrainingResult
 from star.run_files import (
     ADAPTER,
     CONFIG,

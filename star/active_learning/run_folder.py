@@ -5,6 +5,7 @@
     <output_dir>/<task>/<strategy>/seed<k>-<hash8>/      (or <output_dir>/<run_name>/)
       config.yaml  environment.json  initial.json  checksums.json
       rounds/00/  rounds/01/  ...      one folder a complete round, with its own checksums.json
+      rounds/.unfinished/              parts of a round under way, see ``star.models.unfinished``
       result.json                      written last: its presence means done
 
 A file or a round folder that exists is complete: both are written under another name, flushed to
@@ -35,7 +36,7 @@ from star.data.pool import Pool, first_labels
 from star.errors import InputError
 from star.files import as_json, atomic_write, sync, writing
 from star.provenance import environment
-from star.run_files import CONFIG, ENVIRONMENT, INITIAL, RESULT
+from star.run_files import CONFIG, ENVIRONMENT, INITIAL, RESULT, ROUNDS, UNFINISHED
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class RunFolder(RunReader):
     def open(cls, config: Config, processes: Processes | None = None) -> RunFolder:
         """Return the run's folder; in the main process made if new, locked, and written.
 
+        One that has finished is looked at alone.
+
         Args:
             config: Of the run.
             processes: That share it; ``None``: this one alone.
@@ -76,6 +79,11 @@ class RunFolder(RunReader):
         if not processes.is_main_process:
             processes.wait_for_everyone()
             return cls(path, processes=processes)
+        if cls(path).finished:  # nothing is written any more: no lock, and a disk to read is enough
+            refuse_foreign(path, config)
+            check_run(path, adapters=True)
+            processes.wait_for_everyone()
+            return cls(path, True, processes)
         made: list[Path] = []
         try:
             with writing(path, "set output_dir"):
@@ -118,6 +126,11 @@ class RunFolder(RunReader):
             with atomic_write(self.path / name) as file:
                 file.write(content)
             checksums.settle(self.path, name)
+
+    @property
+    def unfinished(self) -> Path:
+        """Where what a round has done so far is kept until the round is complete."""
+        return self.path / ROUNDS / UNFINISHED
 
     def close(self) -> None:
         """Give the lock back; the operating system does the same when the process dies."""
@@ -252,6 +265,7 @@ class RunFolder(RunReader):
             sync(partial)
             os.rename(partial, final)
             sync(final.parent)
+        shutil.rmtree(self.unfinished, ignore_errors=True)
         self.processes.wait_for_everyone()
 
     def stored_query(self, t: int, pool: Pool[Any]) -> list[int]:
@@ -276,6 +290,8 @@ class RunFolder(RunReader):
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, which declares the run finished."""
         if self.write:
+            # A kill may have come between the last round and this.
+            shutil.rmtree(self.unfinished, ignore_errors=True)
             self.put(RESULT, as_json(dict(result)))
             sync(self.path)
         self.processes.wait_for_everyone()

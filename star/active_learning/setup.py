@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from star.acquisition import skactiveml_pool
@@ -10,14 +11,14 @@ from star.acquisition.pool_scorer import PoolScorer, continuation_of
 from star.acquisition.strategies import strategy_of
 from star.acquisition.trial import trial
 from star.acquisition.user_function import fingerprint
-from star.active_learning import contents
+from star.active_learning import contents, round_0
 from star.active_learning.first_round import FirstRound
 from star.active_learning.learner import Learner
 from star.active_learning.people import People, Provenance, people
 from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
-from star.config import Config, encoder_of, own_strategy, starts_cold
+from star.config import Config, config_hash, encoder_of, own_strategy, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
 from star.data.split import Split
@@ -28,6 +29,7 @@ from star.models.batching import Batching
 from star.models.language_model import LanguageModel
 from star.models.sentence_encoder import SentenceEncoder
 from star.models.truncation import closes_choices, questions_that_fit
+from star.models.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +173,8 @@ def _load_model(
             "the processes of this job have read different data or models; give all of them the "
             "same files, and name a commit in model.revision"
         )
+    kept = _unfinished(config, folder, model, data)
+    model.batching = replace(model.batching, unfinished=kept)
     optimizers.refuse_elsewhere(config.train, model.device)
     modules = targets.resolve(model.causal, config.adapter)
     mc_dropout.check_modules(model.causal, modules, config.acquisition.mc_dropout)
@@ -190,6 +194,26 @@ def _load_model(
         more |= {} if sentences is None else {"encoder": sentences.info}
         folder.describe(model.info, told, **more)
     return model
+
+
+def _unfinished(
+    config: Config, folder: RunFolder, model: LanguageModel, data: tasks.TaskData
+) -> Unfinished:
+    """Return where the phases of the run are kept while they are under way."""
+    minutes = config.tracking.checkpoint_minutes
+    if minutes is None:
+        return Unfinished()
+    return Unfinished(
+        folder.unfinished,
+        seconds=60 * minutes,
+        content={
+            "config": config_hash(config),
+            "model": model.fingerprint,
+            "data": data.fingerprint,
+            "source": round_0.source(),
+            "libraries": round_0.libraries(),
+        },
+    )
 
 
 def _rounds(config: Config, folder: RunFolder, size: int) -> int:

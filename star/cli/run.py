@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from star import signals
 from star.cli import configuration
-from star.config import describe, to_yaml
+from star.config import Config, describe, to_yaml
 
 NOTES = """\
 examples:
@@ -18,7 +19,11 @@ examples:
   star run configs/quickstart.yaml acquisition.strategy=my_module:my_function --dry-run
   accelerate launch -m star run configs/quickstart.yaml
 
-A run that was interrupted goes on after its last complete round when it is started again.
+A run that was interrupted goes on when it is started again, with what its round has kept
+(tracking.checkpoint_minutes). SIGTERM and SIGUSR1 let it keep all that is done and end with exit
+status 75, by which a job queues itself again before its time limit:
+  #SBATCH --requeue --signal=USR1@120
+  srun star run CONFIG; [ $? -ne 75 ] || scontrol requeue $SLURM_JOB_ID
 
 keys, their defaults and meaning:
 """
@@ -57,6 +62,13 @@ def execute(options: argparse.Namespace) -> int:
 
         print(dry_run(config))
         return 0
+    with signals.heeded():
+        _run(config)
+    return 0
+
+
+def _run(config: Config) -> None:
+    """Run, or go on, and print the folder in the main process."""
     from star.active_learning import closing, starting
 
     folder, rows = None, None
@@ -66,7 +78,7 @@ def execute(options: argparse.Namespace) -> int:
     if folder is not None:
         closing.say(folder)
         print(folder)
-        return 0
+        return
     from star.active_learning.loop import run as active_learning  # late: all above needs no torch
     from star.models.distributed import is_main, leave
 
@@ -77,4 +89,3 @@ def execute(options: argparse.Namespace) -> int:
             print(folder)
     finally:
         leave()
-    return 0

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from star import signals
 from star.errors import InputError
 
 DESCRIPTION = """\
@@ -84,13 +85,14 @@ def execute(options: argparse.Namespace) -> int:
         print("".join(f"{line}\n" for line in sweep.commands(cells, root)), end="")
         return 0
     asked = ("partition", "minutes", "cpus", "gpus", "memory_gb", "parallel")
-    failed = sweep.sweep(
-        cells,
-        root,
-        executor=options.executor,
-        jobs=options.jobs,
-        options=Options(**{name: getattr(options, name) for name in asked}),
-    )
+    with signals.heeded():
+        failed = sweep.sweep(
+            cells,
+            root,
+            executor=options.executor,
+            jobs=options.jobs,
+            options=Options(**{name: getattr(options, name) for name in asked}),
+        )
     print(root / table.name)
     return 1 if failed else 0
 

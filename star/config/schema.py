@@ -249,6 +249,12 @@ class TrackingConfig:
     first_rounds: Optional[str] = key(
         None, "folder in which runs of a seed share their first round; null = not shared"
     )
+    checkpoint_minutes: Optional[float] = key(
+        5.0,
+        "minutes of work after which what a round has done so far is kept; 0 = after each update "
+        "and batch, null = never",
+        ge=0,
+    )
     log_with: Optional[list[str]] = key(
         None,
         "trackers to log to: tensorboard, trackio, wandb, mlflow, or module:Class, a "

@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,22 @@ def layers(adapted: nn.Module) -> Iterator[tuple[str, Any]]:
 def weights(adapted: nn.Module) -> dict[str, Tensor]:
     """Return what is trained: every A and B, and a classification head's; by parameter's name."""
     return {n: p.detach() for n, p in adapted.named_parameters() if p.requires_grad}
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) of weights with their names."""
+    total = hashlib.sha256()
+    for name, weight in weights.items():
+        total.update(f"{name}:{weight.dtype}:{list(weight.shape)}\0".encode())
+        total.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def in_view(causal: nn.Module) -> str:
+    """Return what tells the view that is on from all others of a base model, in words or digits."""
+    if any(layer.disable_adapters for _, layer in layers(causal)):
+        return "base"
+    return digest({n: p for n, p in causal.named_parameters() if f".{NAME}." in n})
 
 
 def is_variant(layer: Any) -> bool:

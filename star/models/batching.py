@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from star.config import Config, EvaluationConfig
 from star.errors import InputError
 from star.models.encoding import TokenRow, pad
+from star.models.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +30,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Batching:
-    """What goes through a model at once, but in training: of memory and speed, not of results.
+    """How rows go through a model: of memory, speed and what a kill costs, not of results.
 
     Attributes:
-        rows: In a forward pass at most.
+        rows: In a forward pass at most, but in training.
         tokens: Likewise, padding counted; a single row may have more.
         progress: Whether bars are shown.
+        unfinished: Where what is done so far is kept, of a training too; by default nowhere.
     """
 
     rows: int = EvaluationConfig.per_device_eval_batch_size
     tokens: int = EvaluationConfig.max_batch_tokens
     progress: bool = False
+    unfinished: Unfinished = field(default_factory=Unfinished, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config) -> Batching:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, reduce
 from numpy.typing import NDArray
 
 T = TypeVar("T")
@@ -64,6 +64,14 @@ def everyone(flag: bool) -> bool:
     if state().num_processes == 1:
         return flag
     return all(gather_object([flag]))
+
+
+def anyone(flag: bool) -> bool:
+    """Whether ``flag`` holds on some process; all must call it."""
+    here = state()
+    if here.num_processes == 1:
+        return flag
+    return bool(reduce(torch.tensor(int(flag), device=here.device), "sum"))
 
 
 def equal(value: object) -> bool:

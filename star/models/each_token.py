@@ -12,8 +12,9 @@ from star.models import likelihood
 from star.models.batching import Batch
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
-from star.models.likelihood import Array, Reduction, chunks, run_batches
+from star.models.likelihood import Array, Reduction, chunks
 from star.models.passes import Passes
+from star.models.row_batches import run_batches
 
 OF_TOKENS = {"token_nll": likelihood.NLL, "token_entropy": "max_entropy"}  # as _reduced calls them
 
@@ -47,7 +48,7 @@ def each_token(
                 table[owner[part], place[part]] = value.double().cpu().numpy()
         return tables
 
-    found = run_batches(model, rows, passes, spread, None, desc)
+    found = run_batches(model, rows, passes, spread, None, desc, what="each token")
     return {
         name: [values[:, : len(row.continuation)] for values, row in zip(table, rows, strict=True)]
         for name, table in found.items()

@@ -14,22 +14,23 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
-from tqdm import tqdm
 
 from star.cache import key
 from star.data.task import Example
 from star.errors import InputError
 from star.models import adapter, merging
 from star.models.batching import halving, length_batches
-from star.models.distributed import collect_arrays, is_main, share
+from star.models.distributed import collect_arrays, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
+from star.models.row_batches import content_of, progress_bar
 from star.models.sentence_encoder import SentenceEncoder
 from star.models.stored_rows import Rows, lengths_of
 from star.models.stored_vectors import kept
@@ -70,10 +71,9 @@ def embed(
     """
     mine, most = share(len(prompts)), model.batching
     lengths = lengths_of(prompts)[mine.start :: mine.step]
-    vectors: Vectors = np.empty((len(mine), 0), dtype=np.float32)
+    vectors = _Vectors(len(mine))
 
     def work(places: list[int]) -> int:
-        nonlocal vectors
         rows = [_all_predicting(prompts[mine[i]]) for i in places]
         batch = model.lay_out(rows, whole=False)
         states = model.states(batch).float().split(batch.counts)
@@ -84,21 +84,43 @@ def embed(
                 f"the embedding of row {rows[wrong[0]].index} is not finite (lower "
                 "train.learning_rate, or use float32 or bfloat16)"
             )
-        if not vectors.shape[1]:
-            vectors = np.empty((len(mine), made.shape[1]), dtype=np.float32)
-        vectors[places] = made
+        vectors.put(places, 0, {"vectors": made})
+        kept.add(places)
         return sum(batch.counts)
 
-    bar = tqdm(
-        total=int(lengths.sum()), desc=desc, unit="tok", unit_scale=True, leave=False,
-        disable=not most.progress or not is_main(),
-    )  # fmt: skip
-    with merging.merged(model.causal):
+    def content() -> dict[str, Any]:
+        return {"pooling": pooling} | content_of(model, prompts, mine)
+
+    bar = progress_bar(model, int(lengths.sum()), desc)
+    phase = most.unfinished.rows(
+        "vectors", content, shape=(1, len(mine)), take=vectors.take, put=vectors.put
+    )
+    with phase as kept, merging.merged(model.causal):
         batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
-        for count in halving(batches, work):
+        for count in halving(kept.left(batches), work):
             bar.update(count)
     bar.close()
-    return collect_arrays({"": vectors}, mine, len(prompts))[""]
+    return collect_arrays({"": vectors.table}, mine, len(prompts))[""]
+
+
+class _Vectors:
+    """Embeddings by place, as wide as the first that came.
+
+    Attributes:
+        table: (rows, H), or (rows, 0) before any came.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.table: Vectors = np.empty((rows, 0), dtype=np.float32)
+
+    def take(self, places: list[int], _: int) -> dict[str, Vectors]:
+        return {"vectors": self.table[places]}
+
+    def put(self, places: list[int], _: int, arrays: Mapping[str, Vectors]) -> None:
+        (values,) = arrays.values()
+        if not self.table.shape[1]:
+            self.table = np.empty((len(self.table), values.shape[1]), dtype=np.float32)
+        self.table[places] = values
 
 
 class Encoder:

@@ -17,9 +17,9 @@ from torch import Tensor
 from star import seeding
 from star.config import AdapterConfig
 from star.models import adapter
+from star.models.checkpoint import TrainingResult
 from star.models.language_model import LanguageModel
 from star.models.passes import Passes
-from star.models.training import TrainingResult
 
 KIND = "ensemble"
 
@@ -57,4 +57,5 @@ def train(
         with adapter.aside(model), adapter.fresh(model, config, seed=own, round_=round_) as member:
             tokens += fit(member, own).tokens
             members.append(deepcopy(adapter.weights(member)))
-    return Passes(adapted, count, members.__getitem__, kind=KIND), tokens
+    drawn = {"members": [adapter.digest(member) for member in members]}
+    return Passes(adapted, count, members.__getitem__, kind=KIND, drawn=drawn), tokens

@@ -6,7 +6,8 @@ has met its stop token leaves the batch: a step costs what the unfinished rows c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 from transformers import GenerationConfig
 
 from star.models import likelihood, merging, packing
 from star.models.batching import halving, length_batches
-from star.models.distributed import collect, is_main, share
+from star.models.distributed import collect, share
 from star.models.encoding import TokenRow, pad
 from star.models.language_model import LanguageModel
+from star.models.row_batches import content_of, progress_bar
 from star.models.steps import UNWATCHED, Steps, greedy
 
 # Prompt and answer tokens of a batch: what a cache holds costs memory, but little time.
@@ -95,23 +96,49 @@ def continue_greedily(
         rows = [mine[i] for i in places]
         made = _answers(model, [prompts[i] for i in rows], max_new_tokens, most.tokens)
         done.update(zip(rows, made, strict=True))
+        kept.add(places)
         return len(rows)
 
-    bar = tqdm(
-        total=len(mine),
-        desc=desc,
-        unit="row",
-        leave=False,
-        disable=not most.progress or not is_main(),
-    )
+    def take(places: list[int], _: int) -> dict[str, NDArray[Any]]:
+        return _as_arrays([done[mine[i]] for i in places])
+
+    def put(places: list[int], _: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        done.update(zip([mine[i] for i in places], _of_arrays(arrays), strict=True))
+
+    def content() -> dict[str, Any]:
+        asked = [TokenRow(0, tuple(prompt), ()) for prompt in prompts]
+        return {"new": max_new_tokens, "most": batch_tokens} | content_of(model, asked, mine)
+
+    bar = progress_bar(model, len(mine), desc, unit="row")
     lengths = [len(prompts[i]) + max_new_tokens for i in mine]
-    with merging.merged(model.causal):
+    phase = most.unfinished.rows("answers", content, shape=(1, len(mine)), take=take, put=put)
+    with phase as kept, merging.merged(model.causal):
         size = min(most.rows, max(1, most.tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
-        for count in halving(length_batches(lengths, size, batch_tokens, cuts), work):
+        batches = length_batches(lengths, size, batch_tokens, cuts)
+        for count in halving(kept.left(batches), work):
             bar.update(count)
     bar.close()
     return collect(done, len(prompts))
+
+
+def _as_arrays(made: Sequence[Generation]) -> dict[str, NDArray[Any]]:
+    """Return answers as arrays with an entry an answer, 0 behind an answer's end."""
+    counts = np.array([len(one.tokens) for one in made])
+    tokens = np.zeros((len(made), counts.max()), dtype=np.int64)
+    for row, one in zip(tokens, made, strict=True):
+        row[: len(one.tokens)] = one.tokens
+    unknown = math.nan  # of answers that came without it
+    log_probs = [unknown if one.log_prob is None else one.log_prob for one in made]
+    return {"tokens": tokens, "counts": counts, "log_probs": np.array(log_probs)}
+
+
+def _of_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[Generation]:
+    rows = zip(*(arrays[name].tolist() for name in ("tokens", "counts", "log_probs")), strict=True)
+    return [
+        Generation(tuple(tokens[:count]), None if math.isnan(log_prob) else log_prob)
+        for tokens, count, log_prob in rows
+    ]
 
 
 def _cuts(model: LanguageModel, lengths: Sequence[int], max_new_tokens: int) -> Sequence[int]:

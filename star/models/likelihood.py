@@ -10,7 +10,6 @@ tokens and S sums a measure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,18 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from star.errors import InputError
-from star.models import merging
-from star.models.batching import Batch, halving, length_batches
-from star.models.distributed import collect_arrays, is_main, share
+from star.cache import digest
+from star.models.batching import Batch
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.passes import Passes
-from star.models.stored_rows import lengths_of
-
-Array = NDArray[np.float64]
+from star.models.row_batches import Array, run_batches
 
 # Logits held at once, in elements: 2^23 float32 are 32 MiB, and still enough rows for a fast
 # matrix product.
@@ -81,7 +75,15 @@ def token_scores(
         return sums.totals
 
     together = all_passes if over_passes else None
-    return run_batches(model, rows, passes, one_pass, together, desc)
+    what = [_named(reduction), over_passes and _named(over_passes)]
+    return run_batches(model, rows, passes, one_pass, together, desc, what=what)
+
+
+def _named(function: Callable[..., Any]) -> list[Any]:
+    """Return what a reduction is called, and the settings that it has, as JSON."""
+    if isinstance(function, partial):
+        return [*_named(function.func), function.args, function.keywords]
+    return [function.__module__, function.__qualname__]
 
 
 def nll(model: LanguageModel, rows: Sequence[TokenRow], **options: Any) -> Array:
@@ -160,7 +162,8 @@ def choice_scores(
             mine = logits.gather(-1, wanted[batch.targets.cpu()].to(logits.device))
             return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
 
-        found = run_batches(model, heads, passes, candidates, None, desc)
+        asked = digest([[row.continuation[-1] for row in group] for group in rows])
+        found = run_batches(model, heads, passes, candidates, None, desc, what=["choices", asked])
         return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
     flat = [row for group in rows for row in group]
     lost = nll(model, flat, passes=passes, desc=desc)  # (N * C, S)
@@ -198,78 +201,3 @@ def chunks(model: LanguageModel, hidden: Tensor, passes: int = 1) -> Iterator[sl
     step = max(1, CHUNK_ELEMENTS // (model.vocabulary * passes))
     for start in range(0, len(hidden), step):
         yield slice(start, min(start + step, len(hidden)))
-
-
-Reduce = Callable[[Batch, Tensor], dict[str, Array]]
-
-
-@torch.inference_mode()
-def run_batches(
-    model: LanguageModel,
-    rows: Sequence[TokenRow],
-    passes: Passes | None,
-    reduce: Reduce,
-    together: Reduce | None,
-    desc: str,
-) -> dict[str, Array]:
-    """Run ``reduce`` on batches of like length, shared among processes; results in row order.
-
-    Args:
-        model: What computes.
-        rows: N rows.
-        passes: One after the other over all rows, so that a sub-network is made once.
-        reduce: A batch and its (P, H) hidden states under one pass to (B,) values, or (B, …).
-        together: A batch and its (S, P, H) hidden states under all passes to (B,) values; then all
-            passes over a batch come before the next batch.
-        desc: What the bar says.
-
-    Returns:
-        Name to (N, S) or (N, S, …), or (N, 1) for what ``together`` gives.
-    """
-    mine = share(len(rows))
-    lengths = lengths_of(rows)[mine.start :: mine.step]
-    count = passes.count if passes else 1
-    found: dict[str, Array] = {}
-
-    def work(places: list[int], columns: Sequence[int]) -> int:
-        batch = model.lay_out([rows[mine[i]] for i in places])
-        states = []
-        for s in columns:
-            if passes:
-                passes.select_pass(s)
-                passes.set_batch(batch)
-            hidden = model.predict(batch)
-            keep(places, s, count, reduce(batch, hidden))
-            states += [hidden] if together else []
-        if together:
-            keep(places, 0, 1, together(batch, torch.stack(states)))
-        return sum(int(lengths[i]) for i in places) * len(columns)
-
-    def keep(places: list[int], column: int, width: int, values: dict[str, Array]) -> None:
-        for name, value in values.items():
-            _require_finite(name, value, [mine[i] for i in places], rows)
-            table = found.setdefault(name, np.empty((len(mine), width, *value.shape[1:])))
-            table[places, column] = value
-
-    most = model.batching
-    bar = tqdm(
-        total=int(lengths.sum()) * count, desc=desc, unit="tok", unit_scale=True, leave=False,
-        disable=not most.progress or not is_main(),
-    )  # fmt: skip
-    with merging.merged(model.causal) if passes is None else nullcontext():
-        for columns in [range(count)] if together else [range(s, s + 1) for s in range(count)]:
-            batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
-            for done in halving(batches, partial(work, columns=columns)):
-                bar.update(done)
-    bar.close()
-    return collect_arrays(found, mine, len(rows))
-
-
-def _require_finite(name: str, values: Array, places: list[int], rows: Sequence[TokenRow]) -> None:
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        first = tuple(wrong[0])
-        raise InputError(
-            f"score {name} of row {rows[places[first[0]]].index} is {values[first]}; the "
-            "model's output is not finite (lower train.learning_rate, or use float32 or bfloat16)"
-        )

@@ -12,6 +12,7 @@ model stays in eval mode throughout, so the base model's own dropout stays off.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ def passes(adapted: PeftModel, config: McDropoutConfig, *, seed: int, round_: in
                 f"MC dropout needs adapter.lora_dropout > 0, but {name} has none: all passes "
                 "would be equal"
             )
+    drawn = {"settings": asdict(config), "seed": seed, "round": round_}
     if config.masks == "token":
         _refuse_for_tokens(adapted, layers)
 
@@ -68,7 +70,7 @@ def passes(adapted: PeftModel, config: McDropoutConfig, *, seed: int, round_: in
             return seeding.derive(seed, "mc_dropout", round_, pass_, name)
 
         masks = TokenMasks(layers, key)
-        return Passes(adapted, config.passes, lambda _: {}, kind=KIND, masks=masks)
+        return Passes(adapted, config.passes, lambda _: {}, kind=KIND, drawn=drawn, masks=masks)
     own = {name: layer.lora_A[adapter.NAME].weight.data for name, layer in layers.items()}
 
     def sub_network(pass_: int) -> dict[str, Tensor]:
@@ -81,7 +83,7 @@ def passes(adapted: PeftModel, config: McDropoutConfig, *, seed: int, round_: in
             masked[matrix_a(name)] = weight * scale
         return masked
 
-    return Passes(adapted, config.passes, sub_network, kind=KIND)
+    return Passes(adapted, config.passes, sub_network, kind=KIND, drawn=drawn)
 
 
 def _refuse_for_tokens(adapted: PeftModel, layers: Mapping[str, Any]) -> None:

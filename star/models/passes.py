@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 from peft import PeftModel
@@ -29,6 +30,7 @@ class Passes:
     Attributes:
         count: S.
         kind: What messages call them.
+        drawn: What decides their weights beside the adapter's, as JSON.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Passes:
         sub_network: SubNetwork,
         *,
         kind: str,
+        drawn: Mapping[str, Any],
         masks: TokenMasks | None = None,
     ) -> None:
         """Say what the passes are.
@@ -48,12 +51,13 @@ class Passes:
             sub_network: A pass, 0 … S − 1, to the weights that it has in the place of the
                 adapter's: name among ``adapted``'s parameters to values, the same names in all.
             kind: What messages call them.
+            drawn: What decides those weights beside the adapter's, as JSON.
             masks: That every token draws in each pass, beside its weights.
 
         Raises:
             InputError: No adapter, or one that is merged into the base weights already.
         """
-        self.count, self.kind = count, kind
+        self.count, self.kind, self.drawn = count, kind, dict(drawn)
         self._adapted, self._sub_network, self._masks = adapted, sub_network, masks
         layers = dict(adapter.layers(adapted))
         if not layers:

@@ -109,6 +109,11 @@ class Rows(Sequence[TokenRow]):
         return TokenRow(int(self.indices[place]), ids[:split], ids[split:])
 
 
+def digest_of(rows: Sequence[TokenRow]) -> str:
+    """Return the sha256 hex of rows, kept compactly or not."""
+    return (rows if isinstance(rows, Rows) else Rows(rows)).digest()
+
+
 def lengths_of(rows: Sequence[TokenRow]) -> NDArray[np.int64]:
     """Return (N,) tokens of each row."""
     if isinstance(rows, Rows):

@@ -83,7 +83,8 @@ class Posterior:
                 noisy[matrix_a(name)] = a + sigma * (root @ noise.to(a.device)).to(a.dtype)
             return noisy
 
-        return Passes(self._adapted, count, sub_network, kind=KIND)
+        drawn = {"sigma": sigma, "key": list(self._key)}
+        return Passes(self._adapted, count, sub_network, kind=KIND, drawn=drawn)
 
 
 def reached(b: Tensor) -> Tensor:

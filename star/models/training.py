@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate.utils import reduce
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim import Optimizer
 from tqdm import tqdm
 
 from star import seeding
@@ -26,31 +26,13 @@ from star.config import RegularizerConfig, TrainConfig
 from star.errors import InputError
 from star.models import adapter, distributed, likelihood, optimizers
 from star.models.batching import Batch, length_batches
-from star.models.distributed import is_main
+from star.models.checkpoint import Training, TrainingResult
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.learning_mode import learning, set_learning
+from star.models.row_batches import progress_bar
+from star.models.stored_rows import digest_of
 from star.models.update_log import UNREAD, UpdateLog, Values
-
-
-@dataclass
-class TrainingResult:
-    """What a training did.
-
-    Attributes:
-        log: One entry an update: ``step, epoch, loss`` (nats a token), ``learning_rate, grad_norm,
-            norm_A, norm_B`` (Frobenius), ``constraint`` (β/2·Σ‖B‖² where it is part of the loss,
-            else 0), ``constraint_share`` (of loss and constraint together), ``decay`` (fraction by
-            which decoupled decay shrinks B in this update).
-        tokens: Prompt and answer tokens seen, padding not counted.
-        validation: Mean validation loss in nats a token after each epoch; empty without one.
-        kept_epoch: The epoch whose adapter was kept, counted from 0.
-    """
-
-    log: list[dict[str, float]] = field(default_factory=list)
-    tokens: int = 0
-    validation: list[float] = field(default_factory=list)
-    kept_epoch: int = -1
 
 
 def fit(
@@ -75,51 +57,122 @@ def fit(
             moved: the rate was 0 in every update, or no gradient came to the adapter. Or the
             optimiser is not to be had here.
     """
-    state = distributed.state()
-    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    batch_size *= state.num_processes
-    epochs, total = _length(len(rows), batch_size, config)
-    length = total
-    if schedule_rows is not None:
-        length = optimizers.released_length(schedule_rows, batch_size, config)
-    groups = adapter.parameter_groups(adapted, regularizer)
-    optimizer = optimizers.adamw(groups, config, model.device)
-    scheduler = optimizers.schedule(optimizer, config, length, updates=total)
-    result, best = TrainingResult(), None
-    shown = model.batching.progress and is_main()
-    bar = tqdm(total=total, desc=f"train {round_}", unit="update", leave=False, disable=not shown)
+    plan = _plan(len(rows), config, schedule_rows)
+    under_way = _begin(model, adapted, plan, config, regularizer, round_)
+    log, result, updates = under_way.log, under_way.result, plan.updates
+    bar = progress_bar(model, updates, f"train {round_}", unit="update")
+
+    def content() -> dict[str, Any]:
+        return _content(adapted, [rows, validation], [seed, round_, plan.processes, schedule_rows])
+
     # LoRA dropout draws from torch's global stream; here it is a named one, apart per process.
-    with seeding.forked(seed, "train", round_, state.process_index), learning(adapted, config):
-        log = UpdateLog(result.log, round_, every=UNREAD if model.device.type == "cuda" else 1)
-        for epoch in range(epochs):
-            stream = seeding.generator(seed, "order", round_, epoch)
-            for update in _shuffled(rows, batch_size, stream)[: total - log.count]:
-                values = _update(model, adapted, update, optimizer, config, regularizer)
-                log.add(epoch, values, update)
-                scheduler.step()
-                result.tokens += sum(len(r) for r in update)
-                bar.update()
-                if result.log:
-                    bar.set_postfix(loss=f"{result.log[-1]['loss']:.3f}")
+    with (
+        seeding.forked(seed, "train", round_, distributed.state().process_index),
+        learning(adapted, config),
+        model.batching.unfinished.phase("training", content) as phase,
+    ):
+        under_way.restore(phase)
+        for epoch in range(plan.epochs):
+            order = seeding.generator(seed, "order", round_, epoch)
+            shuffled = _shuffled(rows, plan.batch_size, order)
+            begun = epoch * len(shuffled)  # updates of the epochs before
+            for update in shuffled[max(0, log.count - begun) : updates - begun]:
+                under_way.add(epoch, _update(model, under_way, update, config, regularizer), update)
+                _show(bar, log.count, result)
+                under_way.keep_if_due(phase)
             log.read()
             result.kept_epoch = epoch if config.keep == "last" else result.kept_epoch
-            if validation:
-                value = validation_loss(model, adapted, validation)
-                if config.keep == "best" and value < min(result.validation, default=math.inf):
-                    best, result.kept_epoch = deepcopy(adapter.weights(adapted)), epoch
-                result.validation.append(value)
+            if validation and len(result.validation) == epoch:
+                _validate(model, under_way, validation, best=config.keep == "best")
+        under_way.close(phase)
     bar.close()
     _refuse_unmoved(result, round_, config)
-    if best is not None:
-        adapted.load_state_dict(best, strict=False)
+    if under_way.best is not None:
+        adapted.load_state_dict(under_way.best, strict=False)
     return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How long a training is.
+
+    Attributes:
+        processes: That share an update.
+        batch_size: Rows of an update, on all of them together.
+        epochs: Begun.
+        updates: In all.
+        schedule: Updates until the rate's schedule is at its end.
+    """
+
+    processes: int
+    batch_size: int
+    epochs: int
+    updates: int
+    schedule: int
+
+
+def _plan(rows: int, config: TrainConfig, schedule_rows: int | None) -> _Plan:
+    """Return the length of a training: ``max_steps`` counts before ``num_train_epochs``."""
+    processes = distributed.state().num_processes
+    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps * processes
+    per_epoch = math.ceil(rows / batch_size)
+    epochs, updates = config.num_train_epochs, config.num_train_epochs * per_epoch
+    if config.max_steps is not None:
+        epochs, updates = math.ceil(config.max_steps / per_epoch), config.max_steps
+    schedule = updates
+    if schedule_rows is not None:
+        schedule = optimizers.released_length(schedule_rows, batch_size, config)
+    return _Plan(processes, batch_size, epochs, updates, schedule)
+
+
+def _begin(
+    model: LanguageModel,
+    adapted: PeftModel,
+    plan: _Plan,
+    config: TrainConfig,
+    regularizer: RegularizerConfig,
+    round_: int,
+) -> Training:
+    """Return the adapter before its first update, with what will move it."""
+    groups = adapter.parameter_groups(adapted, regularizer)
+    optimizer = optimizers.adamw(groups, config, model.device)
+    scheduler = optimizers.schedule(optimizer, config, plan.schedule, updates=plan.updates)
+    result = TrainingResult()
+    log = UpdateLog(result.log, round_, every=UNREAD if model.device.type == "cuda" else 1)
+    return Training(adapted, optimizer, scheduler, result, log)
+
+
+def _show(bar: tqdm[Any], updates: int, result: TrainingResult) -> None:
+    """Move the bar to so many updates, with the last loss that was read."""
+    bar.update(updates - bar.n)
+    if result.log:
+        bar.set_postfix(loss=f"{result.log[-1]['loss']:.3f}")
+
+
+def _content(
+    adapted: PeftModel, parts: Sequence[Sequence[TokenRow]], numbers: Sequence[int | None]
+) -> dict[str, Any]:
+    """Return what decides a training beside the run: its rows, where it starts, what it draws."""
+    start = adapter.digest(adapter.weights(adapted))
+    return {"start": start, "rows": [*map(digest_of, parts)], "numbers": list(numbers)}
+
+
+def _validate(
+    model: LanguageModel, under_way: Training, rows: Sequence[TokenRow], *, best: bool
+) -> None:
+    """Add an epoch's validation loss; keep its weights where they are the best and ``best``."""
+    result, adapted = under_way.result, under_way.adapted
+    value = validation_loss(model, adapted, rows)
+    if best and value < min(result.validation, default=math.inf):
+        under_way.best = deepcopy(adapter.weights(adapted))
+        result.kept_epoch = len(result.validation)
+    result.validation.append(value)
 
 
 def _update(
     model: LanguageModel,
-    adapted: PeftModel,
+    under_way: Training,
     rows: list[TokenRow],
-    optimizer: Optimizer,
     config: TrainConfig,
     regularizer: RegularizerConfig,
 ) -> Values:
@@ -128,6 +181,7 @@ def _update(
     γ is the learning rate, g what Adam makes of the gradient. Where the constraint is part of the
     loss, βB goes into the gradient, and so through Adam.
     """
+    adapted, optimizer = under_way.adapted, under_way.optimizer
     constrained, free = optimizer.param_groups
     parameters = [*constrained["params"], *free["params"]]
     gamma, beta = constrained["lr"], constrained["weight_decay"]  # β is 0 unless it is decoupled
@@ -170,14 +224,6 @@ def _refuse_unmoved(result: TrainingResult, round_: int, config: TrainConfig) ->
     else:
         why = "the rate was 0 in every update; lower train.warmup_ratio or train for more updates"
     raise InputError(f"round {round_}: {len(result.log)} updates moved nothing: {why}")
-
-
-def _length(rows: int, batch_size: int, config: TrainConfig) -> tuple[int, int]:
-    """Return (epochs, updates in all): ``max_steps`` counts before ``num_train_epochs``."""
-    per_epoch = math.ceil(rows / batch_size)
-    if config.max_steps is not None:
-        return math.ceil(config.max_steps / per_epoch), config.max_steps
-    return config.num_train_epochs, config.num_train_epochs * per_epoch
 
 
 def _accumulate(

@@ -230,7 +230,11 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_real_disk_that_is_full(
-    tiny_llama: Path, data: Path, tiny_disk: Path, capsys: pytest.CaptureFixture[str]
+    tiny_llama: Path,
+    data: Path,
+    tiny_disk: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     words = runs.words(tiny_llama, data, tiny_disk / "out", *ONCE, "tracking.save_adapters=all")
     filler = tiny_disk / "filler"
@@ -248,7 +252,16 @@ def test_a_real_disk_that_is_full(
         while True:  # to the last byte
             file.write(b"x" * 4096)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    refused(capsys, words, f"cannot write {folder}/.lock: No space left on device")
+    for command in (
+        ["run", "-", *words],
+        ["report", str(folder)],
+        ["replay", str(folder)],
+        ["predict", str(folder), "ann has 1 eggs plus 2 , how many ?"],
+    ):
+        assert main(command) == 0, command
+    assert "finished already" in caplog.text
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    assert main(["run", "-", *words]) == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

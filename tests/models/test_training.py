@@ -18,9 +18,9 @@ from star import seeding
 from star.config import RegularizerConfig, TrainConfig
 from star.errors import InputError
 from star.models import adapter, training
+from star.models.checkpoint import TrainingResult
 from star.models.encoding import TokenRow, encode
 from star.models.language_model import LanguageModel
-from star.models.training import TrainingResult
 
 ROWS = [replace(row, index=i) for i, row in enumerate(tiny.random_rows(19, seed=4))]
 DRY = replace(tiny.ADAPTER, lora_dropout=0.0)

@@ -130,7 +130,8 @@ def _drawn(load: Workload, adapted: PeftModel) -> Passes:
     settings = replace(load.config.acquisition.mc_dropout, passes=load.passes)
     if load.config.acquisition.passes == "dropout":
         return mc_dropout.passes(adapted, settings, seed=0, round_=0)
-    return Passes(adapted, load.passes, lambda _: {}, kind=load.config.acquisition.passes)
+    kind = load.config.acquisition.passes
+    return Passes(adapted, load.passes, lambda _: {}, kind=kind, drawn={})
 
 
 def _sample(

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star import signals
 from star.errors import InputError
 
 ARRAY_SIZE = 1000  # tasks in one array; SLURM's MaxArraySize is 1001 unless it is set
+PREEMPTED = "SUBMITIT_PREEMPT_SIGNAL"  # in which submitit is told of another signal than USR2
 WARNING_SECONDS = 60  # before its time limit a job is told, and puts itself into the queue again
 # A job in one of these (squeue's long names) has yet to end.
 ALIVE = {
@@ -49,15 +52,24 @@ class Options:
 class Again:
     """A function that a job calls, and calls again after its time limit or a preemption.
 
-    submitit asks for ``checkpoint`` then, and queues the job with what it returns. The same call is
-    right here: it goes on from where it stopped.
+    submitit asks for ``checkpoint`` when its signal comes, and queues the job with what it returns.
+    The same call is right here: it goes on from where it stopped. Before that, what is under way is
+    kept.
     """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
 
     def __call__(self, task: Any) -> Any:
-        return self.function(task)
+        number: signal.Signals = getattr(signal, f"SIG{os.environ.get(PREEMPTED, 'USR2')}")
+        try:
+            with signals.heeded(number):
+                return self.function(task)
+        except signals.Stopped:
+            queue_again = signal.getsignal(number)  # submitit's own, which ends the process
+            if callable(queue_again):
+                queue_again(number, None)
+            raise
 
     def checkpoint(self, task: Any) -> Any:
         from submitit.helpers import DelayedSubmission

@@ -24,6 +24,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from star import signals
+from star.signals import Stopped
+
 SECONDS_TO_END = 5.0  # for a process that was asked to; then it is killed
 
 
@@ -233,17 +236,20 @@ def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     faulthandler.enable()
     # Its own lock is one of the system's, which a process that is ended would leave behind.
     tqdm.set_lock(threading.RLock())
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_tried(function, task))
+    with contextlib.suppress(Stopped), signals.heeded():
+        while True:
+            try:
+                task = pipe.recv()
+            except EOFError:
+                return
+            pipe.send(_tried(function, task))
 
 
 def _tried(function: Callable[[Any], Any], task: Any) -> tuple[Any, str | None, str]:
     try:
         return function(task), None, ""
+    except Stopped:  # by whoever ends this process; what was done is kept
+        raise
     except BaseException as error:  # even SystemExit: a task does not decide on the process
         return None, one_line(error), traceback.format_exc()
 
