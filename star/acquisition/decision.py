@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star import seeding
-from star.acquisition import blending
+from star.acquisition import blending, random_share
 from star.acquisition.components import Components, Context
 from star.acquisition.scores import Scores
 from star.acquisition.strategies import picked, strategy_of
@@ -39,6 +39,7 @@ class Decision:
             :func:`star.acquisition.blending.effective_weights`. ``None`` each: no score decided.
         near_ties: Scores that rounding could swap with the K-th; ``None``: no score decided.
         batch: Whether the strategy picked them itself; else its scores did.
+        drawn: Those of ``indices`` that were drawn at random (``random_share``), in their order.
     """
 
     indices: list[int]
@@ -51,6 +52,7 @@ class Decision:
     )
     near_ties: int | None = None
     batch: bool = False
+    drawn: list[int] = field(default_factory=list)
 
     def arrays(self) -> dict[str, Any]:
         """Return (N,) arrays for ``scores.npz``, a missing base as NaN, where there was scored."""
@@ -114,7 +116,9 @@ def decide(
 ) -> Decision:
     """Return the query after round t: what the configured strategy picks of the unlabelled pool.
 
-    By default the K highest of λ(t)·base + (1 − λ(t))·full, both on a common scale.
+    By default the K highest of λ(t)·base + (1 − λ(t))·full, both on a common scale. With
+    ``random_share`` that share of the K is drawn from the whole unlabelled pool, whatever the
+    strategy thinks of it, and stands at random places among the best of the others.
 
     Args:
         scores: Of the unlabelled pool; of its ``index`` alone where the strategy needs no scores.
@@ -147,11 +151,18 @@ def decide(
         context=context,
     )
     indices, decided = picked(strategy, pool)
-    return _explained(Decision(indices, batch=decided is None), decided, views, a, dtype)
+    indices, drawn = random_share.mixed(indices, scores.index, a.random_share, seed=seed, t=t)
+    made = Decision(indices, batch=decided is None, drawn=drawn)
+    return _explained(made, decided, views, scores.index, a, dtype)
 
 
 def _explained(
-    made: Decision, decided: Array | None, views: Views, a: AcquisitionConfig, dtype: str
+    made: Decision,
+    decided: Array | None,
+    views: Views,
+    index: NDArray[np.int64],
+    a: AcquisitionConfig,
+    dtype: str,
 ) -> Decision:
     """Return a decision with what decided it: the scores (N,), ``None``: a batch was picked."""
     if views.full is None:
@@ -162,9 +173,10 @@ def _explained(
     if decided is None:
         return made
     tolerance = blending.TIE_TOLERANCE[dtype]
+    ranked, picks = decided[~np.isin(index, made.drawn)], len(made.indices) - len(made.drawn)
     return replace(
         made,
         blended=decided,
         effective_weight=blending.effective_weights(views.base, views.full, decided),
-        near_ties=blending.near_ties(decided, len(made.indices), tolerance=tolerance),
+        near_ties=blending.near_ties(ranked, picks, tolerance=tolerance),
     )

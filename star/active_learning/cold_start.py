@@ -36,7 +36,7 @@ def cold_start(learner: Learner, pool: Pool[Answer]) -> list[int]:
     a = config.acquisition
     decision = decide(
         Scores({"index": index}),
-        replace(a, strategy=None, select=a.initial),  # type: ignore[arg-type]
+        replace(a, strategy=None, select=a.initial, random_share=0.0),  # type: ignore[arg-type]
         t=BEFORE,
         rounds=learner.rounds,
         count=config.pool.initial_size,

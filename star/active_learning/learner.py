@@ -21,6 +21,7 @@ from star.acquisition.scores import Scores
 from star.acquisition.strategies import strategy_of
 from star.acquisition.view import View
 from star.active_learning import memory
+from star.active_learning.drawn import answered
 from star.active_learning.first_round import FirstRound
 from star.active_learning.fitting import Fitting
 from star.active_learning.memory import Bought
@@ -164,8 +165,11 @@ class Learner:
             dtype=self.config.model.dtype,
             context=self._context(pool, t, embeddings),
         )
+        at_random = [self.examples[i] for i in decision.drawn]
+        drawn = answered(self.model, self.task, at_random, self.config.evaluation)
         self._lap("score", seconds)
-        return Query(decision, scores, wanted, tokens + encoder.tokens, embeddings)
+        tokens += encoder.tokens + drawn.tokens
+        return Query(decision, scores, wanted, tokens, embeddings, drawn)
 
     def answer(self, answers: Mapping[int, Answer]) -> Bought | None:
         """Return how the round's model answers what was just bought, before it is trained on it.

@@ -8,6 +8,7 @@ from typing import Any
 from star.acquisition.decision import Decision
 from star.acquisition.embeddings import Embeddings
 from star.acquisition.scores import Scores
+from star.active_learning.drawn import NOTHING_DRAWN, Drawn
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Query:
         wanted: K of the configuration; the pool may have had fewer left.
         tokens: Logical work of scoring and embedding.
         embeddings: Those that were asked for.
+        drawn: What of it was drawn at random, answered by the round's model.
     """
 
     decision: Decision
@@ -27,11 +29,19 @@ class Query:
     wanted: int
     tokens: int
     embeddings: Embeddings | None = None
+    drawn: Drawn = NOTHING_DRAWN
 
     @property
     def indices(self) -> list[int]:
         """Pool indices to label, best first."""
         return self.decision.indices
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of ``selected.json``."""
+        drawn = self.drawn
+        told = {"drawn": {"indices": drawn.indices, "answers": drawn.answers}}
+        return {"indices": self.indices, **(told if drawn.indices else {})}
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from star.active_learning import memory
+from star.active_learning.drawn import estimated
 from star.active_learning.learner import Learner
 from star.active_learning.memory import Bought
 from star.active_learning.query import NO_QUERY, Query
@@ -60,6 +61,8 @@ class Round:
         test: What the test gave.
         query: What was chosen after it; stays :data:`NO_QUERY` in the last round.
         bought: How it answered what the query bought; ``None``: no strategy needs to know.
+        estimate: Accuracy of the round before on what was unlabelled then, by what was drawn of it;
+            ``None``: nothing was.
         labels: What it is trained and tested on; ``None``: the data's labels, which do not change.
         seconds: Of each verb.
     """
@@ -73,6 +76,7 @@ class Round:
     test: Evaluation = field(init=False)
     query: Query = NO_QUERY
     bought: Bought | None = None
+    estimate: dict[str, Any] | None = None
     labels: dict[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -85,6 +89,7 @@ class Round:
             "rounds": self.rounds,
             "labeled": self.label_count,
             **({"shots": self.shots} if self.shots else {}),
+            **({"random_share": self.estimate} if self.estimate else {}),
             **self.balance,
             **test.metrics,
             "training": {
@@ -117,6 +122,7 @@ def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> I
     with folder.new_round(t) as place:
         shots = [shot.index for shot in learner.shots[: learner.config.task.num_fewshot]]
         round_ = Round(t, learner.rounds, pool.label_count, shots, _balance(learner, pool))
+        round_.estimate = _estimate(folder, learner, pool, t - 1) if t else None
         round_.labels, missing = _labels(learner, pool), None
         try:
             yield round_
@@ -128,6 +134,13 @@ def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> I
     log_round(round_)
     if missing is not None:
         raise missing
+
+
+def _estimate(
+    folder: RunFolder, learner: Learner, pool: Pool[Any], t: int
+) -> dict[str, Any] | None:
+    task, config = learner.task, learner.config.evaluation
+    return estimated(folder, task, config, pool.labelled, t)
 
 
 def _labels(learner: Learner, pool: Pool[Any]) -> dict[str, Any] | None:
@@ -164,7 +177,7 @@ def write_round(place: Path, round_: Round, learner: Learner) -> None:
             free = np.array(label_free(learner.config))
             query.scores.save(place / SCORES, **decided, label_free=free)
         if query.indices:
-            write_json(place / SELECTED, {"indices": query.indices})
+            write_json(place / SELECTED, query.record)
         if round_.labels is not None:
             write_json(place / LABELS, round_.labels)
         memory.write(place, round_.bought, query.embeddings)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from star.active_learning.run_checks import check_run, complete_rounds
-from star.checksums import check_config
+from star.checksums import check_config, damaged
 from star.errors import InputError
 from star.files import kind_of, read_json
 from star.run_files import (
@@ -118,6 +118,24 @@ class RunReader:
         """Return the pool indices queried after round ``t``, best first."""
         indices: list[int] = read_json(self.selected_file(t))["indices"]
         return indices
+
+    def drawn(self, t: int) -> dict[int, str | None]:
+        """Return what the query after round ``t`` drew at random: index to the model's answer.
+
+        Raises:
+            InputError: The record names others than were queried, or not an answer an example.
+        """
+        path = self.selected_file(t)
+        told = read_json(path).get("drawn") if path.exists() else None
+        if told is None:
+            return {}
+        try:
+            pairs = dict(zip(told["indices"], told["answers"], strict=True))
+        except (KeyError, TypeError, ValueError):
+            raise damaged(path, "must hold an answer of each index that was drawn") from None
+        if not pairs.keys() <= set(self.selected(t)):
+            raise damaged(path, "has drawn what was not queried")
+        return pairs
 
     def selected_file(self, t: int) -> Path:
         """Return the file of the query after round ``t``; none after the last."""

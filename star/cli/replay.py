@@ -20,8 +20,8 @@ examples:
   star replay RUN acquisition.select=random --json rows.json
 
 keys that can be asked for:
-  acquisition.strategy, .select, .coldness, .preselect, .measure, .reduction, .combine,
-  .normalization
+  acquisition.strategy, .select, .coldness, .preselect, .random_share, .measure, .reduction,
+  .combine, .normalization
   acquisition.base_weight.schedule, .value, .rounds, .decay
   acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
   pool.query_size

@@ -51,6 +51,14 @@ class AcquisitionConfig:
     preselect: int = key(
         4, "select=uncertain_k_center spreads over so many times K uncertain rows", added=True, ge=1
     )
+    random_share: float = key(
+        0.0,
+        "share of every query that is drawn at random from all that is unlabelled; the strategy "
+        "picks the others. What is drawn gives an interval on the accuracy of the unlabelled rows",
+        added=True,
+        ge=0,
+        lt=1,
+    )
     initial: Literal["random", "typiclust", "maxherding"] = key(
         "random", "how pool.initial_size examples are chosen: drawn, or by a cold start", added=True
     )

@@ -30,19 +30,20 @@ def strategy_name(config: Config) -> str:
     A function of one's own is called by its ``module:function``. Derived: ``random``; a
     measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
     two combinations; how it is picked before these where that is not by ``top_k``; ``-gold`` behind
-    what reads labels.
+    what reads labels; ``-random0.2`` where that share of a query is drawn.
     """
     a = config.acquisition
     if a.name is not None:
         return a.name
     if a.strategy is not None:
         return a.strategy
+    drawn = f"-random{a.random_share:g}" if a.random_share else ""
     if not needs_scores(a):
-        return a.select
+        return f"{a.select}{drawn}"
     picked = "" if a.select == AcquisitionConfig.select else f"{a.select}-"
     prefix = picked + {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
     suffix = "-gold" if a.continuation == "gold" else ""
-    return f"{prefix}{a.measure}{suffix}"
+    return f"{prefix}{a.measure}{drawn}{suffix}"
 
 
 def label_free(config: Config) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from star.config import TaskConfig
-from star.data.answers import first_label
+from star.data.answers import first_label, released_number
 from star.data.prompts import Template, column
 from star.data.tasks.embedded.families import Family
 from star.errors import InputError
@@ -201,3 +201,10 @@ class Task:
             strict: As given to :meth:`extract`. Matters where two texts can mean one answer.
         """
         return prediction is not None and prediction == gold
+
+
+def is_right(task: Task, said: str | None, answer: Answer, *, digits: bool) -> bool:
+    """Whether an extracted answer is right; ``digits``: as the released code compares."""
+    if digits:
+        return said == released_number(answer.target)
+    return task.is_correct(said, answer.gold)

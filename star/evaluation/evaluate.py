@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from star.cache import cached, key
-from star.data.answers import released_number
-from star.data.task import Answer, Example, Task
+from star.data.task import Answer, Example, Task, is_right
 from star.evaluation import calibration, predict, proper_scores
 from star.evaluation.classification import by_class
 from star.files import read_json, write_json
@@ -218,9 +217,7 @@ def _by_generation(
         text, new = made.texts[i], made.rows[i].continuation
         flexible = predict.extracted(task, text, digits=digits)
         strict = task.extract(text, strict=True)
-        correct = task.is_correct(flexible, answer.gold)
-        if digits:
-            correct = flexible == released_number(answer.target)
+        correct = is_right(task, flexible, answer, digits=digits)
         rows.append(
             _row(example, answer, flexible)
             | {

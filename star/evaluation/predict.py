@@ -120,6 +120,29 @@ def confidences(log_prob: float, tokens: int, view: str = "") -> dict[str, float
     return {kind: min(1.0, float(np.exp(value))) for kind, value in kinds.items()}
 
 
+def answers(
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    limits: Limits,
+    by_likelihood: bool,
+    choice_score: str = "sum",
+    digits: bool = False,
+) -> tuple[list[str | None], int]:
+    """Return the answers to N ≥ 1 questions as they are compared, and the tokens they took.
+
+    Arguments as of :func:`predict`; ``None``: the text has no answer.
+    """
+    if task.labels is None or not by_likelihood:
+        made = generate(model, examples, limits)
+        texts = [extracted(task, text, digits=digits) for text in made.texts]
+        return texts, sum(map(len, made.rows))
+    chosen = choose(model, examples, limits)
+    best = chosen.log_probs[choice_score].argmax(axis=1)
+    return [task.labels[i] for i in best], chosen.tokens
+
+
 def predict(
     model: LanguageModel,
     task: Task,

@@ -37,6 +37,7 @@ REPLAYABLE = (
     "acquisition.select",
     "acquisition.coldness",
     "acquisition.preselect",
+    "acquisition.random_share",
     "acquisition.measure",
     "acquisition.reduction",
     "acquisition.combine",

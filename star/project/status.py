@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from typing import Any
 
+from star.active_learning.drawn import estimated
 from star.active_learning.open_query import Query
 from star.active_learning.people import Decided
 from star.errors import listed
@@ -34,6 +35,8 @@ def status(
     labels = Counter(a.gold for a in answers.values() if a is not None)
     names = project.data.task.labels
     rounds = [run.metrics(t) for t in range(run.complete_rounds())]
+    task, how = project.data.task, project.config.evaluation
+    estimates = [estimated(run, task, how, answers, t) for t in range(len(rounds))]
     tested = (
         {e.index for e in project.data.test.examples} if not project.data.test.answers else set()
     )
@@ -54,6 +57,7 @@ def status(
         "for": query.purpose,
         "rounds": project.config.pool.rounds,
         "curve": [{key: m[key] for key in POINT} for m in rounds],
+        "random_share": [estimate for estimate in estimates if estimate is not None],
         "finished": run.finished,
         "budget": budget,
         "budget_left": None if budget is None else max(0, budget - labelled),
@@ -97,9 +101,14 @@ def text(told: dict[str, Any]) -> str:
         lines.insert(2, f"by class    {', '.join(f'{k} {v}' for k, v in told['by_class'].items())}")
     if told["budget"] is not None:
         lines.append(f"budget      {told['budget']} labels, {told['budget_left']} left")
+    shares = {
+        e["round"]: f"; {e['right']} of {e['rows']} unlabelled rows drawn at random are right: "
+        f"{e['low']:.2f} to {e['high']:.2f}"
+        for e in told["random_share"]
+    }
     lines += [
         f"round {p['round']:<5} {p['labeled']} labels, accuracy {p['accuracy']:.3f} ± "
-        f"{p['accuracy_stderr']:.3f}"
+        f"{p['accuracy_stderr']:.3f}{shares.get(p['round'], '')}"
         for p in told["curve"]
     ]
     if told["finished"]:

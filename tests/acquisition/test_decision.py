@@ -41,7 +41,13 @@ ENCODED = {
     for name, strategy in STRATEGIES.items()
     if "embeddings" in strategy.needs and name != "badge"
 }
-ENTRIES = {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN | ENCODED  # type: ignore[arg-type]
+SHARED = {
+    f"{name} and a share at random": AcquisitionConfig(select=name, random_share=0.4)  # type: ignore[arg-type]
+    for name in STRATEGIES
+}
+ENTRIES = (
+    {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN | ENCODED | SHARED  # type: ignore[arg-type]
+)
 COLD = [word for word in get_args(get_type_hints(AcquisitionConfig)["initial"]) if word != "random"]
 
 
@@ -151,7 +157,7 @@ BY_PLACE = {"own_strategies:batch", "cluster", "typiclust"}
 BY_PLACE |= {"cluster by an encoder", "typiclust by an encoder"}
 
 
-@pytest.mark.parametrize("name", sorted(ENTRIES.keys() - BY_PLACE))
+@pytest.mark.parametrize("name", sorted(ENTRIES.keys() - BY_PLACE - SHARED.keys()))
 @settings(max_examples=20)
 @given(st.integers(2, 24), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_the_order_of_the_pool_decides_nothing(name: str, size: int, count: int, draw: Any) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import runs
 from own_trackers import Noting
-from projects import GOLD, LABELS, SIZES, rows, write
+from projects import GOLD, LABELS, SIZES, make, rows, write
 
 from star.acquisition.embeddings import Embeddings
 from star.active_learning import learner
 from star.active_learning.loop import run
+from star.active_learning.predictor import Predictor
+from star.active_learning.trained_run import TrainedRun
 from star.cli.main import main
 from star.config import load
 from star.errors import InputError
@@ -569,3 +571,41 @@ def test_free_answers_agree_however_they_are_spelled(
         assert len(status(folder, capsys)["conflicts"]) == (2 if who == "eve" else 0)
     voted = Project.of(folder, ["annotation.resolve=majority"]).decided()
     assert [answer.gold for answer in voted.answers.values()] == ["1,000", "Ann has ten."]
+
+
+def test_an_interval_on_accuracy_from_the_random_share(
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As people's labels come, and in a simulated run the same."""
+    share = ("acquisition.random_share=0.5", "pool.query_size=8")
+    project = make(tmp_path, tiny_llama, *share, "tracking.save_adapters=all")
+    give_gold(project)
+    assert main(["train", str(project)]) == 0
+    assert status(project, capsys)["random_share"] == []  # nobody has labelled what was drawn
+    told = json.loads((project / "rounds/00/selected.json").read_text())
+    drawn = dict(zip(told["drawn"]["indices"], told["drawn"]["answers"], strict=True))
+    assert len(drawn) == 4 and set(drawn) <= set(told["indices"])
+    first, second = asked(project)[:2]
+    assert give(project, [{"id": first["id"], "label": GOLD[first["id"]]}]) == 0
+    assert give(project, [{"id": second["id"], "outcome": "skip"}]) == 0
+    give_gold(project)
+    (found,) = status(project, capsys)["random_share"]
+    skipped = int(second["id"][1:]) in drawn
+    gold = {i: GOLD[f"m{i}"] for i in drawn if f"m{i}" != second["id"]}
+    right = sum(drawn[i] == label for i, label in gold.items())
+    assert (found["round"], found["rows"], found["right"]) == (0, 4 - skipped, right)
+    assert 0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1
+    assert main(["status", str(project)]) == 0
+    assert f"{right} of {4 - skipped} unlabelled rows drawn" in capsys.readouterr().out
+    assert main(["train", str(project)]) == 0
+    metrics = json.loads((project / "rounds/01/metrics.json").read_text())
+    assert metrics["random_share"] == found
+    with Predictor.of(TrainedRun.of(project, 0)) as predictor:  # answered as it predicts
+        examples = {e.index: e for e in Project.of(project).data.pool.examples}
+        rows_ = predictor.predict([examples[i] for i in drawn])
+    assert [row["label"] for row in rows_] == list(drawn.values())
+    (project / "rounds/00/selected.json").write_text(
+        json.dumps(told | {"drawn": {"indices": [99], "answers": ["true"]}})
+    )
+    assert main(["status", str(project)]) == 2
+    assert "selected.json" in capsys.readouterr().err
