@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from star.acquisition import uncertainty
@@ -25,6 +26,7 @@ from star.acquisition.view import Array, View
 from star.cache import cached, key
 from star.config import AcquisitionConfig, scored_continuation
 from star.data.pool import Oracle
+from star.data.sequences import Made
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import read_npz, write_npz
@@ -35,12 +37,14 @@ from star.models.generation import generate
 from star.models.language_model import LanguageModel
 from star.models.passes import Passes
 from star.models.stored_rows import Ragged, Rows
-from star.models.truncation import Limits, encode_choices, encode_rows
+from star.models.truncation import AT_ONCE, Limits, encode_choices, encode_rows
 
 logger = logging.getLogger(__name__)
 
+Places = NDArray[np.int64]
+
 VERSION = 3  # of the scores' meaning; part of the cache key
-AT_ONCE = 10_000  # examples that are objects at a time; of all others there are arrays
+MEASURED = 10_000  # examples whose measures are made at a time: more would be memory, no speed
 
 
 class PoolScorer:
@@ -116,7 +120,7 @@ class PoolScorer:
             self._base = cached(
                 None if self._cache is None else self._cache / "base",
                 f"{self._key()}.npz",
-                make=lambda: self._score(range(len(self._rows)), None, "base"),
+                make=lambda: self._score(np.arange(len(self._rows)), None, "base"),
                 read=lambda path: View.of(read_npz(path), len(self._rows)),
                 write=(lambda path, view: write_npz(path, **view.arrays())) if is_main() else None,
                 agree=everyone,  # scoring is shared work
@@ -160,12 +164,12 @@ class PoolScorer:
             arrays[f"base_range_{measure}"] = np.array(ranges)
         return Scores(arrays)
 
-    def _places(self, indices: Sequence[int]) -> list[int]:
+    def _places(self, indices: Sequence[int]) -> Places:
         """Return where the examples with these pool indices stand here."""
         found = np.searchsorted(self._rows.indices, indices, sorter=self._order)
-        return self._order[found].tolist()  # type: ignore[no-any-return]
+        return self._order[found]  # type: ignore[no-any-return]
 
-    def _score(self, places: Sequence[int], passes: Passes | None, name: str) -> View:
+    def _score(self, places: Places, passes: Passes | None, name: str) -> View:
         desc = f"score {name}"
         work = passes.count if passes else 1
         # The released code clips under its dynamic strategies alone, and there the full view alone.
@@ -193,24 +197,21 @@ class PoolScorer:
         return View(sums, continuations.lengths, continuations, tokens)
 
     def _score_choices(
-        self, places: Sequence[int], passes: Passes | None, floor: float, desc: str
+        self, places: Places, passes: Passes | None, floor: float, desc: str
     ) -> tuple[dict[str, Array], Array, int]:
         """Return the measures of the choices, (N, S, C) log-probabilities, and all their tokens."""
-        sums: dict[str, Array] = {}
-        log_probs: list[Array] = []
-        tokens = 0
+        groups = Made(self._group, places)
         with passes.installed() if passes else nullcontext():
-            for start in range(0, len(places), AT_ONCE):
-                part = slice(start, start + AT_ONCE)
-                groups = [self._group(place) for place in places[part]]
-                found = likelihood.choice_log_probs(self._model, groups, passes=passes, desc=desc)
-                measures = choice_measures(found, entropy_floor=floor)
-                for name, values in measures.items():
-                    table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
-                    table[part] = values
-                log_probs.append(found)
-                tokens += sum(len(row) for group in groups for row in group)
-        return sums, np.concatenate(log_probs), tokens
+            found = likelihood.choice_log_probs(self._model, groups, passes=passes, desc=desc)
+        sums: dict[str, Array] = {}
+        for start in range(0, len(places), MEASURED):
+            part = slice(start, start + MEASURED)
+            for name, values in choice_measures(found[part], entropy_floor=floor).items():
+                table = sums.setdefault(name, np.empty((len(places), values.shape[1])))
+                table[part] = values
+        prompts, widths = self._rows.splits[places], self._widths.lengths[places]
+        whole = self._rows.lengths[places]  # of the prompt once, and of all choices
+        return sums, found, int((whole + (widths - 1) * prompts).sum())
 
     def _group(self, place: int) -> list[TokenRow]:
         """Return the rows of an example's choices."""
@@ -218,20 +219,20 @@ class PoolScorer:
         cuts = [slice(*pair) for pair in pairwise(ends)]
         return [replace(row, continuation=row.continuation[cut]) for cut in cuts]
 
-    def _continued(self, places: Sequence[int], name: str) -> Rows:
+    def _continued(self, places: Places, name: str) -> Rows:
         """Return the rows to score, each with its continuation."""
         if self._config.continuation == "gold":
-            return Rows(self._rows[i] for i in places)
+            return Rows(Made(self._rows.__getitem__, places))
         if self._config.continuation == "base" and name == "full":
-            answers: Sequence[tuple[int, ...]] = [self.base().continuations[i] for i in places]
+            answers: Sequence[tuple[int, ...]] = Made(self.base().continuations.__getitem__, places)
         else:  # the view's own greedy answer, without dropout
             answers = generate(
                 self._model,
-                [self._rows[i].prompt for i in places],
+                Made(lambda place: self._rows[place].prompt, places),
                 max_new_tokens=self._limits.max_new_tokens,
                 desc=f"generate {name}",
             )
-        asked = zip(places, answers, strict=True)
+        asked = zip(places.tolist(), answers, strict=True)
         return Rows(replace(self._rows[i], continuation=answer) for i, answer in asked)
 
     def _key(self) -> str:

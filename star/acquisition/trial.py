@@ -20,6 +20,7 @@ from star.acquisition.uncertainty import MEASURES
 from star.config import Config, scored_continuation
 
 MOST = 16  # examples that are bought at most: what is slow for a pool is quick here
+ENOUGH = 5 * MOST  # prompts that are looked at
 WIDTH = 8  # of a made-up embedding
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from star.acquisition.scores import reduced
 from star.models.stored_rows import Ragged
@@ -39,14 +39,15 @@ class View:
         """Return (N,) scores: the mean over the passes, summed or averaged over the tokens."""
         return reduced(self.sums[measure], self.num_tokens, reduction)
 
-    def at(self, places: Sequence[int]) -> View:
+    def at(self, places: ArrayLike) -> View:
         """Return the view of some examples, by their positions."""
+        places = np.asarray(places, dtype=np.int64)
         return View(
-            {name: value[list(places)] for name, value in self.sums.items()},
-            self.num_tokens[list(places)],
-            Ragged(self.continuations[i] for i in places),
+            {name: value[places] for name, value in self.sums.items()},
+            self.num_tokens[places],
+            Ragged(self.continuations[i] for i in places.tolist()),
             self.tokens,
-            None if self.log_probs is None else self.log_probs[list(places)],
+            None if self.log_probs is None else self.log_probs[places],
         )
 
     def arrays(self) -> dict[str, Any]:

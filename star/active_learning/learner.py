@@ -31,6 +31,7 @@ from star.active_learning.query import Query
 from star.active_learning.run_folder import RunFolder
 from star.config import Config
 from star.data.pool import Pool
+from star.data.sequences import ByIndex
 from star.data.split import Split
 from star.data.task import Answer, Example, Shot, Task
 from star.evaluation import views
@@ -70,7 +71,7 @@ class Learner:
         model: LanguageModel,
         task: Task,
         *,
-        examples: Sequence[Example],
+        examples: ByIndex[Example],
         test: Split,
         folder: RunFolder,
         first_round: FirstRound,
@@ -79,7 +80,7 @@ class Learner:
         provenance: Provenance | None = None,
     ) -> None:
         self.config, self.model, self.rounds = config, model, rounds
-        self.examples: Mapping[int, Example] = {example.index: example for example in examples}
+        self.examples = examples
         self.test, self.provenance = test, provenance
         self.scorer: PoolScorer | None = None
         self.shots: list[Shot] = []
@@ -97,7 +98,8 @@ class Learner:
         """Let ``task.num_fewshot`` of the first labels, which are in ``pool``, precede prompts."""
         given = (pool.labelled, self.examples, self.test.examples)
         self.shots, asked, tested = shown(self.config, self.model, *given)
-        self.examples, self.test = {e.index: e for e in asked}, replace(self.test, examples=tested)
+        self.examples = ByIndex([e.index for e in asked], asked)
+        self.test = replace(self.test, examples=tested)
 
     @contextmanager
     def fresh_adapter(self, t: int) -> Iterator[None]:
@@ -188,8 +190,8 @@ class Learner:
 
     def results(
         self,
-        examples: list[Example],
-        answers: list[Answer],
+        examples: Sequence[Example],
+        answers: Sequence[Answer],
         how: Callable[..., Evaluation] | None = None,
     ) -> Evaluation:
         """Return what the view that is on answers, as ``evaluation`` asks for.
@@ -225,7 +227,7 @@ class Learner:
         )
 
     def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[Encoder, Embeddings]:
-        index = np.array(sorted([*pool.unlabelled, *pool.labelled]))
+        index = np.sort([*pool.unlabelled, *pool.labelled])
         known = memory.known_embeddings(self._folder, t, index)[1]
         encoder = self.encoder(self.adapted)
         return encoder, Embeddings(index, encoder, known)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from star.acquisition import skactiveml_pool
 from star.acquisition.pool_scorer import PoolScorer, continuation_of
 from star.acquisition.strategies import strategy_of
-from star.acquisition.trial import trial
+from star.acquisition.trial import ENOUGH, trial
 from star.acquisition.user_function import fingerprint
 from star.active_learning import contents, round_0
 from star.active_learning.first_round import FirstRound
@@ -21,6 +22,7 @@ from star.active_learning.run_folder import RunFolder
 from star.config import Config, config_hash, encoder_of, own_strategy, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
+from star.data.sequences import ByIndex
 from star.data.split import Split
 from star.data.task import Answer
 from star.errors import InputError
@@ -54,7 +56,7 @@ def prepare(
     source = fingerprint(name)
     data = rows or tasks.load(config.task, seed=config.seed)
     if name is not None:  # before hours of work
-        prompts = {example.index: example.prompt for example in data.pool.examples}
+        prompts = {e.index: e.prompt for e in islice(data.pool.examples, ENOUGH)}
         logger.info("%s", trial(config, prompts, labels=len(data.task.labels or ())))
     whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
     logger.info("%s: %r", whose, data.task.prompt.text)
@@ -77,14 +79,17 @@ def prepare(
             "one choice begins another: both are scored with the end-of-sequence token behind, "
             "which train.append_eos=false leaves untrained"
         )
-    pool: Pool[Answer] = Pool([example.index for example in examples])
+    questions = ByIndex(data.pool.indices, data.pool.examples)
+    if len(examples) < len(data.pool):  # left out, or cut
+        questions = ByIndex([example.index for example in examples], examples)
+    pool: Pool[Answer] = Pool([*questions])
     first = config.pool.initial_size + config.task.validation_size
     data.require(first, len(examples))  # before hours of scoring
     learner = Learner(
         config,
         model,
         data.task,
-        examples=examples,
+        examples=questions,
         test=Split(test, tested.answers),
         folder=folder,
         first_round=FirstRound(config, _content(config, model, data, sentences)),
@@ -104,8 +109,7 @@ def _oracle(
         LabelsMissing: The test rows are to be labelled first.
     """
     if config.task.oracle == "data":
-        answers = zip(data.pool.examples, data.pool.answers, strict=True)
-        return Oracle({example.index: answer for example, answer in answers}), data.test, None
+        return Oracle(ByIndex(data.pool.indices, data.pool.answers)), data.test, None
     oracle = people(config, folder, data)
     tested = data.test if data.test.answers else oracle.test(data.test.examples)
     return oracle, tested, Provenance.of(oracle.decided)
@@ -123,7 +127,7 @@ def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People)
     config, model, a = learner.config, learner.model, learner.config.acquisition
     if config.task.num_fewshot:
         learner.show(pool)
-    needs, examples = strategy_of(a).needs, [*learner.examples.values()]
+    needs, examples = strategy_of(a).needs, learner.examples.items_in_order
     if "scores" not in needs:
         return
     scored = continuation_of(a, examples)

@@ -57,7 +57,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("run", metavar="RUN", help="a run folder")
     verb.add_argument("texts", metavar="TEXT", nargs="*", help="behind --, if it begins with a -")
     verb.add_argument(
-        "--file", metavar="FILE", help=".jsonl, .json, .csv or .parquet: rows; .txt: a text a line"
+        "--file",
+        metavar="FILE",
+        help=".jsonl, .json, .csv, .parquet or .arrow: rows; .txt: a text a line",
     )
     verb.add_argument("--round", type=int, metavar="N", help="whose adapter, from 0; default: last")
     verb.add_argument("--abstain", type=float, metavar="P", help="no label below this probability")

@@ -6,12 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from star import seeding
 from star.config import TaskConfig
 from star.data.checking import hints, refuse_shown, refuse_unreadable
 from star.data.pool import PoolExhaustedError
 from star.data.prompts import as_text
 from star.data.reading import Table, read_folder, read_hub
+from star.data.sequences import Made
 from star.data.split import Split, draw_test, fingerprint, first_of_each
 from star.data.task import Answer, Example, Task
 from star.data.tasks.boolq import Boolq
@@ -123,13 +126,14 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
         for whole, (split, limit) in zip(wholes, splits, strict=True)
     )
     people = config.oracle == "people"
-    stored = _split(task, pool_table, answered=not people)
+    stored = _split(task, pool_table, answered=not people, pool=True)
     pool, conflicting = first_of_each(stored)
     duplicates = len(stored) - len(pool)
-    kept = {example.index for example in pool.examples}
+    repeated = np.flatnonzero(~np.isin(pool_table.numbers, pool.indices)).tolist()
     started = _started(task, pool_table) if people else []
     pool, test, test_table, drawn = _tested(task, pool, [pool_table, *test_tables], started, seed)
-    prompts = {example.prompt for example in pool.examples}
+    tested = {example.prompt for example in test.examples}
+    prompts = {example.prompt for example in pool.examples if example.prompt in tested}
     shared = sum(example.prompt in prompts for example in test.examples)
     notes = [*settled, *_notes(task, test_split, duplicates, conflicting, shared), *drawn]
     if task.family is None and test.answers:
@@ -139,11 +143,7 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
         pool=pool,
         test=test,
         fingerprint=fingerprint(task, (pool, test)),
-        repeated=[
-            place
-            for number, place in zip(pool_table.numbers, pool_table.places, strict=True)
-            if number not in kept
-        ],
+        repeated=[pool_table.places[place] for place in repeated],
         source={"pool": pool_table.source, "test": test_table.source},
         notes=notes,
         counts={
@@ -172,6 +172,7 @@ def _tested(
     if task.config.test_size is None:
         return pool, _split(task, tables[1]), tables[1], []
     pool, test, drawn = draw_test(pool, task.config.test_size, seed=seed, started=started)
+    test = Split([*test.examples], [*test.answers])  # every round looks at them
     return pool, test, tables[0], [drawn]
 
 
@@ -181,8 +182,7 @@ def _remarks(task: Task, test: Split, table: Table, split: str) -> list[str]:
     Raises:
         InputError: Their prompts show the answers.
     """
-    row_of = dict(zip(table.numbers, table.rows, strict=True))
-    rows = [row_of[example.index] for example in test.examples]
+    rows = [table.row(example.index) for example in test.examples]
     refuse_shown(task, rows, test.answers)
     return hints(task, rows, test.answers, f"split {split}")
 
@@ -253,7 +253,7 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
     if not hub_id:
         raise InputError(
             f"task.name={task.name} needs task.data_dir, a folder that holds "
-            f"{POOL_SPLIT}.jsonl and {config.test_split}.jsonl (or .json, .csv, .parquet)"
+            f"{POOL_SPLIT}.jsonl and {config.test_split}.jsonl (or .json, .csv, .parquet, .arrow)"
         )
     return read_hub(
         hub_id,
@@ -264,21 +264,38 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
     )
 
 
-def _split(task: Task, table: Table, *, answered: bool = True) -> Split:
-    """Return a table's questions, and their answers where they stand in it."""
+def _split(task: Task, table: Table, *, answered: bool = True, pool: bool = False) -> Split:
+    """Return a table's questions, and their answers where they stand in it.
+
+    Args:
+        task: The task.
+        table: All of whose rows are read, and checked.
+        answered: Whether the answers stand in it.
+        pool: Whether questions and answers may be made when they are asked for, where the rows are.
+    """
     examples: list[Example] = []
     answers: list[Answer] = []
+    lazy = pool and not isinstance(table.rows, list)
     for index, row, place in zip(table.numbers, table.rows, table.places, strict=True):
         try:
-            examples.append(task.example(row, index))
-            if not answered:
-                continue
-            answers.append(task.answer(row, index))
-            if task.family is None:  # whose rows are made in one form
-                refuse_unreadable(task, answers[-1])
+            example = task.example(row, index)
+            answer = task.answer(row, index) if answered else None
+            if answer is not None and task.family is None:  # whose rows are made in one form
+                refuse_unreadable(task, answer)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-    return Split(examples, answers)
+        if not lazy:
+            examples.append(example)
+            answers += [] if answer is None else [answer]
+    if not lazy:
+        return Split(examples, answers)
+    rows, numbers = table.rows, table.numbers
+    size = len(rows) if answered else 0
+    return Split(
+        Made(lambda place: task.example(rows[place], int(numbers[place])), len(rows)),
+        Made(lambda place: task.answer(rows[place], int(numbers[place])), size),
+        np.asarray(numbers, dtype=np.int64),
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from star import seeding
+from star.data.sequences import ByIndex
 from star.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +56,8 @@ class Oracle(Generic[T]):
     """
 
     def __init__(self, answers: Mapping[int, T]) -> None:
-        self.__answers = dict(answers)
+        # A copy of what can change; a pool on disk cannot, and need not be in memory.
+        self.__answers = answers if isinstance(answers, ByIndex) else dict(answers)
         self.asked: list[int] = []
 
     def label(self, indices: Iterable[int]) -> dict[int, T]:
@@ -87,12 +92,13 @@ class Pool(Generic[T]):
     Answers come in from an oracle that has sold them: no other can be had here.
 
     Args:
-        indices: The pool indices that take part, in any order, without repeats; all unlabelled.
+        indices: (N,) pool indices that take part, in any order, without repeats; all unlabelled.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
-        self._unlabelled = {int(i) for i in indices}
-        if len(self._unlabelled) != len(indices):
+    def __init__(self, indices: ArrayLike) -> None:
+        given = np.asarray(indices, dtype=np.int64)
+        self._unlabelled = np.unique(given)
+        if len(self._unlabelled) != len(given):
             raise ValueError("pool indices must not repeat")
         self._labelled: dict[int, T] = {}
         self._held_out: dict[int, T] = {}
@@ -110,7 +116,7 @@ class Pool(Generic[T]):
     @property
     def unlabelled(self) -> list[int]:
         """Pool indices, ascending."""
-        return sorted(self._unlabelled)
+        return self._unlabelled.tolist()  # type: ignore[no-any-return]
 
     @property
     def label_count(self) -> int:
@@ -136,10 +142,11 @@ class Pool(Generic[T]):
         self._held_out |= _given(answers)
 
     def _take(self, answers: Mapping[int, T | None]) -> None:
-        wrong = sorted(answers.keys() - self._unlabelled)
+        taken = np.array(sorted(answers), dtype=np.int64)
+        wrong = taken[~np.isin(taken, self._unlabelled)].tolist()
         if wrong:
             raise NotUnlabelledError(f"labelled indices must be unlabelled; wrong: {wrong[:5]}")
-        self._unlabelled -= answers.keys()
+        self._unlabelled = np.setdiff1d(self._unlabelled, taken, assume_unique=True)
 
     def require(self, count: int) -> None:
         """Raise ``PoolExhaustedError`` if fewer than ``count`` are unlabelled."""
@@ -190,7 +197,7 @@ def first_labels(
         PoolExhaustedError: There are not so many.
     """
     held = pool.draw(held_out, seeding.generator(seed, "validation"))
-    rest: Pool[Any] = Pool(sorted(set(pool.unlabelled) - set(held)))
+    rest: Pool[Any] = Pool(np.setdiff1d(pool.unlabelled, held))
     rest.require(initial)
     if choose is not None:
         return held, sorted(choose(rest))

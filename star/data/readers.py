@@ -1,4 +1,4 @@
-"""Stored tables of four formats as rows, each with its place: ``train.jsonl, line 3``.
+"""Stored tables of five formats as rows, each with its place: ``train.jsonl, line 3``.
 
 Read here and not by ``datasets``, so that a bad row is named by file and line, nothing is guessed
 (pandas takes a field too many for an index) and nothing is cached.
@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from star.errors import InputError, listed
 from star.files import parse_array, parse_json
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Row = Mapping[str, Any]
 Placed = tuple[str, Row]
@@ -128,24 +131,97 @@ def _refuse_twice(path: Path, names: list[str]) -> None:
         raise InputError(f"{path}: the header names a column twice: {listed(names)}")
 
 
-def read_parquet(path: Path) -> Iterator[Placed]:
-    """Yield the rows of a Parquet file."""
+class Columns(Sequence[Row]):
+    """The rows of a table of columns, made a block at a time: what is in memory is the columns.
+
+    Args:
+        table: Of Arrow; of a file that is mapped, no memory but the operating system's.
+    """
+
+    BLOCK = 1024
+
+    def __init__(self, table: pyarrow.Table) -> None:
+        self._table, self._block, self._rows = table, -1, list[Row]()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        block, place = divmod(range(len(self))[place], self.BLOCK)
+        if block != self._block:
+            self._rows = self._table.slice(block * self.BLOCK, self.BLOCK).to_pylist()
+            self._block = block
+        return self._rows[place]
+
+    def first(self, limit: int | None) -> Columns:
+        """Return the first ``limit`` rows; ``None`` = all."""
+        return self if limit is None else Columns(self._table.slice(0, limit))
+
+
+def parquet_columns(path: Path) -> Columns:
+    """Return the rows of a Parquet file, whose columns are read into memory."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
-        what = " ".join(str(error).split())
-        raise InputError(f"{path}: not readable as Parquet: {what}") from None
+        raise _unreadable(path, "Parquet", error) from None
     _refuse_twice(path, table.column_names)
-    for number, row in enumerate(table.to_pylist()):
-        yield f"{path}, row {number} (from 0)", row
+    return Columns(table)
+
+
+def arrow_columns(path: Path) -> Columns:
+    """Return the rows of an Arrow file or stream, such as ``datasets`` writes; mapped, not read."""
+    import pyarrow
+    import pyarrow.ipc
+
+    try:
+        file = pyarrow.memory_map(str(path))
+        try:
+            table = pyarrow.ipc.open_file(file).read_all()
+        except pyarrow.ArrowInvalid:
+            file.seek(0)
+            table = pyarrow.ipc.open_stream(file).read_all()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(path, "Arrow", error) from None
+    _refuse_twice(path, table.column_names)
+    return Columns(table)
+
+
+def _unreadable(path: Path, form: str, error: Exception) -> InputError:
+    return InputError(f"{path}: not readable as {form}: {' '.join(str(error).split())}")
+
+
+COLUMNS: dict[str, Callable[[Path], Columns]] = {
+    "parquet": parquet_columns,
+    "arrow": arrow_columns,
+}
+"""By the endings of tables of columns, whose rows need not be in memory."""
+
+
+def place_of(path: Path, number: int) -> str:
+    """Return where a row of a table of columns stands, in words for a message."""
+    return f"{path}, row {number} (from 0)"
+
+
+def _placed(ending: str) -> Callable[[Path], Iterator[Placed]]:
+    def read(path: Path) -> Iterator[Placed]:
+        for number, row in enumerate(COLUMNS[ending](path)):
+            yield place_of(path, number), row
+
+    return read
 
 
 READERS: dict[str, Callable[[Path], Iterator[Placed]]] = {
     "jsonl": read_lines,
     "json": read_json,
     "csv": read_csv,
-    "parquet": read_parquet,
+    **{ending: _placed(ending) for ending in COLUMNS},
 }

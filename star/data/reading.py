@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from star.data.readers import READERS, Row
+from star.data.readers import COLUMNS, READERS, Row, place_of
+from star.data.sequences import Made, items_at
 from star.errors import InputError, nearest
 from star.files import kind_of
 
@@ -26,14 +29,14 @@ class Table:
     """Rows of one stored split.
 
     Attributes:
-        rows: Columns by name, in stored order.
+        rows: Columns by name, in stored order; no list where they need not all be in memory.
         places: Where each row stands (``train.jsonl, line 3``), for messages.
         source: What identifies the data: a file's name and SHA-256, or Hub id and revision.
-        numbers: The 0-based stored row of each; empty = 0, 1, 2, …
+        numbers: The 0-based stored row of each, ascending; empty = 0, 1, 2, …
     """
 
-    rows: list[Row]
-    places: list[str]
+    rows: Sequence[Row]
+    places: Sequence[str]
     source: dict[str, Any]
     numbers: Sequence[int] = ()
 
@@ -43,12 +46,16 @@ class Table:
 
     def at(self, numbers: Sequence[int]) -> Table:
         """Return some rows of a whole split, by their stored numbers."""
-        rows, places = [self.rows[i] for i in numbers], [self.places[i] for i in numbers]
+        rows, places = items_at(self.rows, numbers), items_at(self.places, numbers)
         return Table(rows, places, self.source, numbers)
+
+    def row(self, number: int) -> Row:
+        """Return a row by its stored number."""
+        return self.rows[bisect_left(self.numbers, number)]
 
 
 def read_folder(data_dir: str | Path, split: str, *, limit: int | None = None) -> Table:
-    """Return the rows of ``<data_dir>/<split>.{jsonl,json,csv,parquet}``.
+    """Return the rows of ``<data_dir>/<split>.{jsonl,json,csv,parquet,arrow}``.
 
     Args:
         data_dir: Folder of splits.
@@ -59,19 +66,24 @@ def read_folder(data_dir: str | Path, split: str, *, limit: int | None = None) -
         InputError: No such folder or file, two files for one split, no rows, or malformed content.
     """
     path = _find(Path(data_dir), split)
+    ending = path.suffix[1:]
+    rows: Sequence[Row]
+    places: Sequence[str]
     try:
-        placed = list(islice(READERS[path.suffix[1:]](path), limit))
+        if ending in COLUMNS:
+            table = COLUMNS[ending](path).first(limit)
+            rows = Made(table.__getitem__, len(table))
+            places = Made(partial(place_of, path), len(table))
+        else:
+            placed = list(islice(READERS[ending](path), limit))
+            rows, places = [row for _, row in placed], [place for place, _ in placed]
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    if not placed:
+    if not rows:
         raise InputError(f"{path} holds no rows")
-    return Table(
-        rows=[row for _, row in placed],
-        places=[place for place, _ in placed],
-        source={"file": path.name, "sha256": digest},
-    )
+    return Table(rows, places, source={"file": path.name, "sha256": digest})
 
 
 def _find(folder: Path, split: str) -> Path:
@@ -148,12 +160,12 @@ def read_hub(
             f"unset), or {folder}"
         ) from None
     found = _COMMIT.search(" ".join(table.info.download_checksums or {}))
-    rows = [*map(_named(table.features), table.select(range(min(limit or len(table), len(table)))))]
-    if not rows:
+    size, named = min(limit or len(table), len(table)), _named(table.features)
+    if not size:
         raise InputError(f"Hub data set {hub_id}, split {split} holds no rows")
     return Table(
-        rows=rows,
-        places=[f"{hub_id}, split {split}, row {number} (from 0)" for number in range(len(rows))],
+        rows=Made(lambda place: named(table[place]), size),
+        places=Made(lambda number: f"{hub_id}, split {split}, row {number} (from 0)", size),
         source={
             "hub_id": hub_id,
             "hub_config": hub_config,

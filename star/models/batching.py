@@ -70,14 +70,14 @@ def length_batches(
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
-    sides = np.searchsorted(sorted(cuts), lengths[order])  # falling, as the lengths do
+    sides = -np.searchsorted(sorted(cuts), lengths[order])  # rising, as the lengths fall
     start = 0
     while start < len(order):
         size = batch_size
         if max_tokens is not None:
             size = max(1, min(size, max_tokens // max(1, int(lengths[order[start]]))))
         if cuts:
-            size = min(size, int(np.searchsorted(-sides, -sides[start], side="right")) - start)
+            size = min(size, int(np.searchsorted(sides, sides[start], side="right")) - start)
         yield order[start : start + size].tolist()
         start += size
 

@@ -53,10 +53,10 @@ def encode(
     if not prompts:
         return []
     start, _ = marks(tokenizer)
-    heads = _ids(tokenizer, list(prompts), special=True)
-    joined = _ids(
-        tokenizer, [p + c for p, c in zip(prompts, continuations, strict=True)], special=True
-    )
+    whole = [p + c for p, c in zip(prompts, continuations, strict=True)]
+    texts = dict.fromkeys([*prompts, *whole])  # choices share a prompt, and a bare one is whole
+    ids_of = dict(zip(texts, _ids(tokenizer, list(texts), special=True), strict=True))
+    heads, joined = ([list(ids_of[text]) for text in part] for part in (prompts, whole))
     for head, both in zip(heads, joined, strict=True):
         if start and head[: 2 * len(start)] == start * 2:
             # By the prompt alone: the start of an empty one's continuation is the continuation's.

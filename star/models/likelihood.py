@@ -9,6 +9,7 @@ tokens and S sums a measure.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -18,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from star.cache import digest
 from star.models.batching import Batch
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.passes import Passes
 from star.models.row_batches import Array, run_batches
+from star.models.stored_rows import Rows
 
 # Logits held at once, in elements: 2^23 float32 are 32 MiB, and still enough rows for a fast
 # matrix product.
@@ -151,21 +152,21 @@ def choice_scores(
         return np.zeros((0, passes.count if passes else 1, 0))
     if all(differ_in_last_token(group) for group in rows):
         # The target of a row stands for its place in `rows`, which is all its candidates hang on.
-        heads = [_last_only(group[0], place) for place, group in enumerate(rows)]
-        tokens = sorted({row.continuation[-1] for group in rows for row in group})
-        column = {token: i for i, token in enumerate(tokens)}
-        words = torch.tensor(tokens, device=model.device)
-        wanted = torch.tensor([[column[r.continuation[-1]] for r in group] for group in rows])
+        heads = Rows(_last_only(group[0], place) for place, group in enumerate(rows))
+        last = (row.continuation[-1] for group in rows for row in group)
+        tokens, column = np.unique(np.fromiter(last, dtype=np.int64), return_inverse=True)
+        words = torch.from_numpy(tokens).to(model.device)
+        wanted = torch.from_numpy(column.reshape(len(rows), -1))
 
         def candidates(batch: Batch, hidden: Tensor) -> dict[str, Array]:
             logits = model.logits(hidden, words)  # (B, W)
             mine = logits.gather(-1, wanted[batch.targets.cpu()].to(logits.device))
             return {str(c): v for c, v in enumerate(mine.double().cpu().numpy().T)}
 
-        asked = digest([[row.continuation[-1] for row in group] for group in rows])
+        asked = hashlib.sha256(tokens.tobytes() + column.tobytes()).hexdigest()
         found = run_batches(model, heads, passes, candidates, None, desc, what=["choices", asked])
         return np.stack([found[str(c)] for c in range(len(rows[0]))], axis=-1)
-    flat = [row for group in rows for row in group]
+    flat = Rows(row for group in rows for row in group)
     lost = nll(model, flat, passes=passes, desc=desc)  # (N * C, S)
     return -lost.reshape(len(rows), len(rows[0]), -1).transpose(0, 2, 1)
 

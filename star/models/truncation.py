@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+
 from star.config import Config, EvaluationConfig
+from star.data.sequences import items_at
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models.encoding import TokenRow, Truncated, truncate
 from star.models.language_model import LanguageModel
+
+AT_ONCE = 2_000  # examples that are objects at a time; of all others there are arrays
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,10 @@ def closes_choices(model: LanguageModel, examples: Sequence[Example]) -> bool:
     Raises:
         InputError: As there.
     """
-    unlike = {e.choices: e for e in reversed(examples) if e.choices}
+    unlike: dict[tuple[str, ...], Example] = {}
+    for example in examples:
+        if example.choices:
+            unlike.setdefault(example.choices, example)
     bare = [encoded(model, [e] * len(c), c, eos=False) for c, e in unlike.items()]
     return any(
         _told_apart(model, example, rows) != rows
@@ -198,7 +206,7 @@ def reserve_of(model: LanguageModel, examples: Sequence[Example], limits: Limits
 
 def truncate_prompts(
     model: LanguageModel, examples: Sequence[Example], *, limits: Limits, overlong: str, where: str
-) -> tuple[list[Example], str | None]:
+) -> tuple[Sequence[Example], str | None]:
     """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
 
     A prompt is overlong if it leaves no room for the longest choice, or for a generated answer of
@@ -209,21 +217,25 @@ def truncate_prompts(
             (see :func:`encode_choices`), whether or not anything will be scored.
     """
     reserve = reserve_of(model, examples, limits)
-    rows = encode_rows(model, examples, None).rows
     rule = {"reserve": reserve, "overlong": overlong, "shortened": model.shortened}
-    fitted = truncate(rows, max_length=model.max_length, **rule)
-    if not (fitted.truncated or fitted.dropped):
-        return list(examples), None
-    gone = set(fitted.dropped)
-    kept = [e for i, e in enumerate(examples) if i not in gone]
-    cut = f"{len(fitted.truncated)} cut from the {model.cut_from}"
+    gone: list[int] = []
+    truncated = 0
+    for start in range(0, len(examples), AT_ONCE):
+        rows = encode_rows(model, examples[start : start + AT_ONCE], None).rows
+        fitted = truncate(rows, max_length=model.max_length, **rule)
+        gone += [start + place for place in fitted.dropped]
+        truncated += len(fitted.truncated)
+    if not (truncated or gone):
+        return examples, None
+    kept = items_at(examples, np.setdiff1d(np.arange(len(examples)), gone))
+    cut = f"{truncated} cut from the {model.cut_from}"
     done = f"{len(gone)} left out" if gone else cut
     return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"
 
 
 def questions_that_fit(
     config: Config, model: LanguageModel, pool: Sequence[Example], test: Sequence[Example]
-) -> tuple[list[Example], list[Example], list[str]]:
+) -> tuple[Sequence[Example], Sequence[Example], list[str]]:
     """Return the questions of pool and test with ``task.overlong`` applied, and what it did.
 
     Raises:

@@ -199,7 +199,9 @@ def test_a_file_that_cannot_be_read(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     folder = tmp_path / "gsm8k"
     folder.mkdir()
-    with pytest.raises(InputError, match=r"no train\.jsonl\|json\|csv\|parquet .* holds nothing"):
+    with pytest.raises(
+        InputError, match=r"no train\.jsonl\|json\|csv\|.*arrow in .* holds nothing"
+    ):
         read_folder(folder, "train")
     path = put(folder, LINES, "validation.jsonl")
     with pytest.raises(InputError, match=r"gsm8k holds validation\.jsonl"):
