@@ -265,13 +265,9 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
 
 
 def _split(task: Task, table: Table, *, answered: bool = True, pool: bool = False) -> Split:
-    """Return a table's questions, and their answers where they stand in it.
+    """Return a table's questions, and their answers where they stand in it; all are checked.
 
-    Args:
-        task: The task.
-        table: All of whose rows are read, and checked.
-        answered: Whether the answers stand in it.
-        pool: Whether questions and answers may be made when they are asked for, where the rows are.
+    Those of a ``pool`` are made when they are asked for, where its rows are.
     """
     examples: list[Example] = []
     answers: list[Answer] = []

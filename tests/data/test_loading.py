@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from star.config import TaskConfig
 from star.data import loading as tasks
 from star.data.reading import read_folder
 from star.errors import InputError
+from star.files import write_jsonl
 
 ROWS = [{"question": "a, \u2028b", "answer": "NA"}, {"question": "c\nd", "answer": "007"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -290,3 +292,35 @@ def test_numbers_become_text(tmp_path: Path) -> None:
 def test_own_files_must_be_named() -> None:
     with pytest.raises(InputError, match=r"task\.name=jsonl needs task\.data_dir"):
         tasks.load(TaskConfig(name="jsonl"))
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow_rows_are_the_same_and_stay_on_disk(tmp_path: Path, kind: str) -> None:
+    rows = [{"question": f"is it {i % 3000}?", "answer": str(i % 2)} for i in range(4000)]
+    table = pyarrow.Table.from_pylist(rows)
+    new = {"file": pyarrow.ipc.new_file, "stream": pyarrow.ipc.new_stream}[kind]
+    folders = [tmp_path / "lines", tmp_path / "columns"]
+    for folder in folders:
+        folder.mkdir()
+        for split in ("train", "test"):
+            if folder is folders[0]:
+                write_jsonl(folder / f"{split}.jsonl", rows)
+            else:
+                with new(folder / f"{split}.arrow", table.schema) as file:
+                    file.write_table(table)
+    lines, columns = (
+        tasks.load(TaskConfig(name="jsonl", data_dir=str(folder), test_limit=50))
+        for folder in folders
+    )
+    assert columns.fingerprint == lines.fingerprint
+    assert (columns.counts, columns.notes) == (lines.counts, lines.notes)
+    assert len(columns.repeated) == len(lines.repeated) == columns.counts["duplicates"] > 0
+    assert [*columns.pool.examples] == [*lines.pool.examples]
+    assert [*columns.pool.answers] == [*lines.pool.answers]
+    assert columns.pool.examples[1] is not columns.pool.examples[1]  # nobody keeps it
+
+
+def test_a_torn_arrow_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.arrow").write_bytes(b"ARROW1\0\0 cut")
+    with pytest.raises(InputError, match=r"train\.arrow: not readable as Arrow"):
+        read_folder(tmp_path, "train")
