@@ -96,7 +96,7 @@ def _shots(trained: TrainedRun) -> list[tuple[str, str]]:
     count, seed = trained.config.task.num_fewshot, trained.config.seed
     if not count:
         return []
-    questions, answers = memory.first_labels(trained.folder, trained.config)
+    questions, answers = memory.first_labels(trained.folder, trained.config, trained.round_)
     shots = fewshot.draw(questions, answers, count=count, seed=seed)
     return [(shot.prompt, shot.answer) for shot in shots]
 

@@ -171,17 +171,26 @@ def _data(run: Path, config: Config) -> tasks.TaskData:
     return data
 
 
-def first_labels(folder: RunReader, config: Config) -> tuple[dict[int, Example], dict[int, Answer]]:
+def first_labels(
+    folder: RunReader, config: Config, t: int
+) -> tuple[dict[int, Example], dict[int, Answer]]:
     """Return questions and answers of the first labels a run bought, by pool index.
+
+    Where people answer they are as of round ``t``: without those set aside by then.
 
     Raises:
         InputError: The run's rows are others now.
     """
-    pool, first = _data(folder.path, config).pool, set(_labelled(folder, 0))
-    pairs = [
-        pair for pair in zip(pool.examples, pool.answers, strict=True) if pair[0].index in first
-    ]
-    return {e.index: e for e, _ in pairs}, {e.index: answer for e, answer in pairs}
+    data, first, told = _data(folder.path, config), _labelled(folder, 0), folder.labels(t)
+    if told is None:
+        sold = zip(data.pool.examples, data.pool.answers, strict=True)
+        answers = {example.index: answer for example, answer in sold}
+    else:
+        given = zip(told["index"], told["label"], strict=True)
+        answers = {i: data.task.labelled(label) for i, label in given}
+    known = {i for i in first if i in answers}
+    questions = {e.index: e for e in data.pool.examples if e.index in known}
+    return questions, {i: answers[i] for i in questions}
 
 
 def _prompts(run: Path, config: Config) -> dict[int, str]:

@@ -63,7 +63,8 @@ class Predictor:
     @cached_property
     def _first(self) -> tuple[dict[int, Example], dict[int, Answer]]:
         """The run's first labels, some of which stand before its prompts."""
-        return memory.first_labels(self.trained.folder, self.trained.config)
+        trained = self.trained
+        return memory.first_labels(trained.folder, trained.config, trained.round_)
 
     def predict(
         self, examples: Sequence[Example], *, abstain: float | None = None
