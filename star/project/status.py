@@ -13,6 +13,7 @@ from star.errors import listed
 from star.project.project import Project
 from star.run_files import JOURNAL
 
+SETTLING = "settle: star annotate, Disagreements, or final=true beside a label of a file"
 POINT = ("round", "labeled", "accuracy", "accuracy_stderr")
 
 
@@ -94,7 +95,7 @@ def text(told: dict[str, Any]) -> str:
         f"labelled    {told['labelled']} ({told['of_them_test']} of the test)",
         f"set aside   {told['set_aside']} (skipped, unsure, no such label)",
         f"conflicts   {len(told['conflicts'])}"
-        + (f" (id {listed(told['conflicts'][:5])})" if told["conflicts"] else ""),
+        + (f" (id {listed(told['conflicts'][:5])}); {SETTLING}" if told["conflicts"] else ""),
         f"open        {told['open']}, {told['needed']} of them needed before {told['for']}",
     ]
     if told["by_class"] is not None:

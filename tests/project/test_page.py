@@ -74,7 +74,7 @@ def test_rows_come_in_the_order_of_the_query_and_without_labels(page: Page, proj
 
 
 def test_each_outcome_comment_and_highlight_is_kept(page: Page, project: Path) -> None:
-    rows = [page.get("/api/next", annotator="ann", row=f"m{i}")["item"]["id"] for i in range(4)]
+    rows = [f"m{i}" for i in range(4)]
     page.decide(rows[0], "true", comment="sure\nof it", highlights=[[0, 3], [4, 7]], seconds=2.5)
     for row, outcome in zip(rows[1:], ("skip", "unsure", "no such label"), strict=True):
         page.decide(row, outcome=outcome, comment=outcome)
@@ -140,7 +140,8 @@ def test_undo_says_again_what_stood_before(page: Page, project: Path) -> None:
         ({"comment": "half \ud83d"}, "comment"),
         ({"time": "2026-01-01T00:00:00Z"}, "time"),
         ({"undoes": 0}, "undoes"),
-        ({"like": "bob"}, "bob"),
+        ({"like": "bob"}, "set final"),
+        ({"like": "bob", "final": True}, "in conflict no more"),
     ],
 )
 def test_a_decision_with_a_fault_is_refused_in_one_line(
@@ -192,6 +193,44 @@ def test_two_annotators_get_different_rows_and_then_each_others(project: Path) -
     assert other["item"]["id"] == first["item"]["id"]
     assert "true" not in json.dumps({k: v for k, v in other.items() if k != "item"})
     assert page.next("ann", "second")["item"] is None
+
+
+def test_a_row_is_named_by_who_may_see_it(page: Page) -> None:
+    open_ = page.next("ann")["item"]["id"]
+    asked = {open_}
+    while item := page.next("ann")["item"]:
+        asked.add(item["id"])
+        page.decide(item["id"], GOLD[item["id"]])
+    other = next(row for row in GOLD if row not in asked)
+    refused = page.client.get("/api/next", params={"annotator": "ann", "row": other})
+    assert refused.status_code == 422 and "not open to ann" in refused.json()["error"]
+    assert page.next("bob", row=open_)["own"] is None  # it waits for a second opinion
+    page.decide(other, "true", annotator="bob")
+    assert page.next("bob", row=other)["own"]["answer"] == "true"
+    number = page.get("/api/overview", annotator="bob")["last"]
+    page.post("/api/undo", annotator="bob", number=number)
+    assert page.next("bob", row=other)["own"] is None  # taken back, to be decided again
+    refused = page.client.get("/api/next", params={"annotator": "ann", "row": other})
+    assert refused.status_code == 422
+
+
+def test_a_row_on_another_s_screen_is_not_handed_out_by_its_name(page: Page) -> None:
+    row = page.next("ann")["item"]["id"]
+    refused = page.client.get("/api/next", params={"annotator": "bob", "row": row})
+    assert refused.status_code == 422
+    assert page.next("ann", row=row)["item"]["id"] == row
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_nobody_learns_what_another_said_by_guessing(final: bool, page: Page) -> None:
+    page.decide("m1", "true", annotator="bob")
+    sent = {"annotator": "ann", "id": "m1", "outcome": "answer", "like": "bob", "final": final}
+    said = [
+        page.client.post("/api/decisions", json={**sent, "answer": guess}, headers=page.headers)
+        for guess in ("true", "false")
+    ]
+    assert len({(reply.status_code, reply.text) for reply in said}) == 1
+    assert len(decisions(page.folder)) == 1
 
 
 def test_the_last_row_is_not_handed_out_twice(page: Page) -> None:
@@ -284,10 +323,10 @@ def test_hostile_text_is_text(tiny_llama: Path, tmp_path: Path) -> None:
     folder = make(tmp_path, tiny_llama, "--data", str(data))
     page, items = Page(folder), Project.of(folder).items
     for row, text in zip(content, HOSTILE, strict=False):
+        whole = [[0, len(items[row["id"]].text)]]  # code points, whatever a browser counts in
+        page.decide(row["id"], "true", comment=text[:1000], highlights=whole)
         handed = page.next(row=row["id"])["item"]
         assert text in handed["text"] and handed["text"] == items[row["id"]].text
-        whole = [[0, len(handed["text"])]]  # code points, whatever a browser counts in
-        page.decide(row["id"], "true", comment=text[:1000], highlights=whole)
         assert decisions(folder)[-1].comment == text[:1000]
         assert page.next(row=row["id"])["own"]["comment"] == text[:1000]
 

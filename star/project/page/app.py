@@ -182,6 +182,8 @@ def _serve_deciding(app: FastAPI, desk: Desk, trainer: Training) -> None:
     def decide(said: DecisionBody) -> dict[str, Any]:
         """Return the number in the journal, on the disk by now."""
         answer = said.answer
+        if said.like is not None and not said.final:
+            raise InputError("like takes over an answer to settle a conflict by; set final")
         if said.like is not None:
             answer = desk.said_by(said.id, said.like, said.answer)
         entry = desk.decide(

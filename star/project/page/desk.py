@@ -103,10 +103,12 @@ class Desk:
         Args:
             annotator: Who asks.
             queue: One of ``QUEUES``.
-            row: This one, whatever queue it is in: one that was taken back.
+            row: This one, whatever queue it is in, or one that the annotator once decided on: what
+                was taken back is asked again.
 
         Raises:
-            InputError: No such queue or row, or a name that is none.
+            InputError: No such queue or row, a name that is none, or a row that is not open to the
+                annotator: nobody has asked for it, or it is on another's screen.
         """
         annotator = annotator_of(annotator)
         if queue not in QUEUES:
@@ -114,13 +116,21 @@ class Desk:
         if row is not None and row not in self.project.items:
             raise InputError(f"id {row!r:.60} is none of the rows")
         at = self.moment()
-        waiting = self.queues(annotator, at)[queue]
+        queues = self.queues(annotator, at)
+        waiting = queues[queue]
+        reopened = {e.decision.id for e in at.entries if e.decision.annotator == annotator}
         with self._lock:
             until = self._clock()
             held = {r: h for r, h in self._held.items() if h[1] > until and h[0] != annotator}
+            if row is not None and row not in reopened | {
+                r for name in QUEUES for r in queues[name] if name != NEW or r not in held
+            }:
+                raise InputError(
+                    f"id {row!r:.60} is not open to {annotator}: take what the queues give"
+                )
             taken = held if queue == NEW else {}  # elsewhere two may look at the same row
             free = [r for r in waiting if r not in taken] if row is None else [row]
-            self._held = held
+            self._held = {**held}
             if not free:
                 return Handed(None, len(waiting), len(waiting))
             if queue == NEW:
@@ -160,9 +170,12 @@ class Desk:
             shown: As it was shown to whoever settles.
 
         Raises:
-            Overtaken: There stands another answer by now, or none.
+            Overtaken: The row is in conflict no more, or there stands another answer by now. Of a
+                row in no conflict nothing is told: its answers are not for others.
         """
         state = self.moment().state
+        if row not in state.conflicts():
+            raise Overtaken(f"id {row!r:.60} is in conflict no more")
         entry = state.rows.get(row, {}).get(annotator)
         answer = None if entry is None else entry.decision.answer
         if answer is None or self._shown(state, row, answer) != shown:
