@@ -33,6 +33,7 @@ from star.cli import (
     score,
     serve,
     status,
+    suspects,
     sweep,
     train,
 )
@@ -59,6 +60,7 @@ VERBS = (
     annotate,
     train,
     status,
+    suspects,
 )
 
 # What a disk, its rights and its names say no to, wherever that shows; the rest is our own fault.

@@ -39,7 +39,7 @@ def write(path: Path, content: list[dict[str, str]], *columns: str) -> Path:
 
 
 def make(
-    place: Path, model: Path, *words: str, content: list[dict[str, str]] | None = None
+    place: Path, model: Path | str, *words: str, content: list[dict[str, str]] | None = None
 ) -> Path:
     """Make a project of these rows without a label; return its folder."""
     data = write(place / "rows.csv", rows() if content is None else content, "id", "text")
