@@ -64,6 +64,7 @@ class Round:
         estimate: Accuracy of the round before on what was unlabelled then, by what was drawn of it;
             ``None``: nothing was.
         labels: What it is trained and tested on; ``None``: the data's labels, which do not change.
+        out_of_memory: The largest batches of what did not fit in memory in those asked for.
         seconds: Of each verb.
     """
 
@@ -78,6 +79,7 @@ class Round:
     bought: Bought | None = None
     estimate: dict[str, Any] | None = None
     labels: dict[str, Any] | None = None
+    out_of_memory: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -98,6 +100,7 @@ class Round:
                 "validation_loss": training.validation,
                 "kept_epoch": training.kept_epoch,
             },
+            **({"out_of_memory": self.out_of_memory} if self.out_of_memory else {}),
             "query": self.query.notes,
             "seconds": self.seconds,
             "tokens": {
@@ -129,6 +132,7 @@ def new_round(folder: RunFolder, learner: Learner, pool: Pool[Any], t: int) -> I
         except LabelsMissing as error:  # people answer its query later; the round itself is whole
             missing = error
         round_.seconds = learner.seconds
+        round_.out_of_memory = learner.model.batching.shortages.take()
         if folder.write:
             write_round(place, round_, learner)
     log_round(round_)

@@ -179,6 +179,8 @@ def _load_model(
         )
     kept = _unfinished(config, folder, model, data)
     model.batching = replace(model.batching, unfinished=kept)
+    if sentences is not None:
+        sentences.batching = replace(sentences.batching, shortages=model.batching.shortages)
     optimizers.refuse_elsewhere(config.train, model.device)
     modules = targets.resolve(model.causal, config.adapter)
     mc_dropout.check_modules(model.causal, modules, config.acquisition.mc_dropout)

@@ -6,26 +6,20 @@ where the model can keep them apart (``packing``), else *padded* on the right to
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TypeVar
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 
 from star.config import Config, EvaluationConfig
 from star.errors import InputError
 from star.models.encoding import TokenRow, pad
+from star.models.shortages import Shortages
 from star.models.unfinished import Unfinished
-
-logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,12 +31,14 @@ class Batching:
         tokens: Likewise, padding counted; a single row may have more.
         progress: Whether bars are shown.
         unfinished: Where what is done so far is kept, of a training too; by default nowhere.
+        shortages: What did not fit in memory at once, of a training too.
     """
 
     rows: int = EvaluationConfig.per_device_eval_batch_size
     tokens: int = EvaluationConfig.max_batch_tokens
     progress: bool = False
     unfinished: Unfinished = field(default_factory=Unfinished, repr=False, compare=False)
+    shortages: Shortages = field(default_factory=Shortages, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config) -> Batching:
@@ -51,6 +47,12 @@ class Batching:
         return cls(
             asked.per_device_eval_batch_size, asked.max_batch_tokens, config.tracking.progress
         )
+
+    def batches(
+        self, lengths: Sequence[int] | NDArray[np.int64], cuts: Sequence[int] = ()
+    ) -> Iterator[list[int]]:
+        """Yield the positions of rows of these lengths in batches; see :func:`length_batches`."""
+        return length_batches(lengths, self.rows, self.tokens, cuts)
 
 
 def length_batches(
@@ -80,40 +82,6 @@ def length_batches(
             size = min(size, int(np.searchsorted(sides, sides[start], side="right")) - start)
         yield order[start : start + size].tolist()
         start += size
-
-
-def halving(batches: Iterable[list[int]], work: Callable[[list[int]], Result]) -> Iterator[Result]:
-    """Yield the result of ``work`` on each batch; one that does not fit in memory is halved.
-
-    All later batches have at most as many rows as the halves, and a warning says so.
-
-    Raises:
-        Exception: What ``work`` raises, be it for want of memory with a single row.
-    """
-    most: int | None = None
-    for whole in batches:
-        todo = [whole]
-        while todo:
-            batch = todo.pop()
-            if most is not None and len(batch) > most:
-                todo += [batch[most:], batch[:most]]
-                continue
-            try:
-                result = work(batch)
-            except Exception as error:
-                if len(batch) == 1 or not should_reduce_batch_size(error):
-                    raise
-                most = len(batch) // 2
-                logger.warning(
-                    "out of memory with %d rows in a batch; going on with %d", len(batch), most
-                )
-                todo.append(batch)
-            else:
-                yield result
-                continue
-            # Here, when the exception is gone and with it what its frames held.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)

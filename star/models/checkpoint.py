@@ -51,6 +51,7 @@ class Training:
         adapted, optimizer, scheduler: What is trained, and by what.
         result: So far.
         log: Of its updates; what is still on the device is read before it is kept.
+        rows: In a forward pass; fewer than were asked for where memory was short.
         best: The weights of the best epoch, where these are asked for and there is one.
     """
 
@@ -59,6 +60,7 @@ class Training:
     scheduler: LRScheduler
     result: TrainingResult
     log: UpdateLog
+    rows: int
     best: dict[str, Tensor] | None = None
 
     def add(self, epoch: int, values: Values, rows: Sequence[TokenRow]) -> None:
@@ -95,7 +97,7 @@ class Training:
             InputError: A number of an update is NaN or infinite; what was kept before stays.
         """
         self.log.read()
-        streams = {distributed.state().process_index: self._streams()}
+        streams = {distributed.state().process_index: self.streams()}
         every = distributed.collect(streams, distributed.state().num_processes)
         if not distributed.is_main():
             phase.kept = True
@@ -111,6 +113,7 @@ class Training:
             tensors |= {f"stream.{i}.{name}": value for name, value in streams_of.items()}
         rates = [group["lr"] for group in state["param_groups"]]
         notes = {"result": asdict(self.result), "numbers": numbers, "rates": rates}
+        notes["rows"] = self.rows
         notes["scheduler"] = self.scheduler.state_dict()
         phase.keep(tensors, notes, instead=True)
 
@@ -138,20 +141,25 @@ class Training:
         self.result.log[:] = notes["result"].pop("log")  # the list that `log` adds to
         for name, value in notes["result"].items():
             setattr(self.result, name, value)
-        streams = _below(f"stream.{distributed.state().process_index}.", tensors)
-        torch.set_rng_state(streams["cpu"])
-        if "cuda" in streams:
-            torch.cuda.set_rng_state(streams["cuda"], self._device)
+        self.rows = notes["rows"]
+        self.set_streams(_below(f"stream.{distributed.state().process_index}.", tensors))
 
     @property
     def _device(self) -> torch.device:
         return next(iter(adapter.weights(self.adapted).values())).device
 
-    def _streams(self) -> dict[str, Tensor]:
+    def streams(self) -> dict[str, Tensor]:
+        """Return the state of torch's streams, from which LoRA dropout draws, by device."""
         streams = {"cpu": torch.get_rng_state()}
         if self._device.type == "cuda":
             streams["cuda"] = torch.cuda.get_rng_state(self._device)
         return streams
+
+    def set_streams(self, streams: Mapping[str, Tensor]) -> None:
+        """Put that state back."""
+        torch.set_rng_state(streams["cpu"])
+        if "cuda" in streams:
+            torch.cuda.set_rng_state(streams["cuda"], self._device)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,7 +26,6 @@ from star.cache import key
 from star.data.task import Example
 from star.errors import InputError
 from star.models import adapter, merging
-from star.models.batching import halving, length_batches
 from star.models.distributed import collect_arrays, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
@@ -96,8 +95,8 @@ def embed(
         "vectors", content, shape=(1, len(mine)), take=vectors.take, put=vectors.put
     )
     with phase as kept, merging.merged(model.causal):
-        batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
-        for count in halving(kept.left(batches), work):
+        left = kept.left(most.batches(lengths, model.traits.cuts))
+        for count in most.shortages.halving(left, work, lengths, kind=desc):
             bar.update(count)
     bar.close()
     return collect_arrays({"": vectors.table}, mine, len(prompts))[""]

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from star.models import likelihood, merging, packing
-from star.models.batching import halving, length_batches
+from star.models.batching import length_batches
 from star.models.distributed import collect, share
 from star.models.encoding import TokenRow, pad
 from star.models.language_model import LanguageModel
@@ -115,8 +115,8 @@ def continue_greedily(
     with phase as kept, merging.merged(model.causal):
         size = min(most.rows, max(1, most.tokens))  # a step feeds a token of each row
         cuts = _cuts(model, lengths, max_new_tokens)
-        batches = length_batches(lengths, size, batch_tokens, cuts)
-        for count in halving(kept.left(batches), work):
+        left = kept.left(length_batches(lengths, size, batch_tokens, cuts))
+        for count in most.shortages.halving(left, work, lengths, kind=desc):
             bar.update(count)
     bar.close()
     return collect(done, len(prompts))

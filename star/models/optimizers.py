@@ -1,8 +1,10 @@
-"""What moves the adapter: AdamW, on a GPU also with pages, and the learning rate's schedule."""
+"""What moves the adapter, and how long: AdamW, on a GPU also with pages; the rate's schedule."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from transformers import get_scheduler
 
 from star.config import TrainConfig
 from star.errors import InputError
+from star.models import distributed
 
 
 def refuse_elsewhere(config: TrainConfig, device: torch.device) -> None:
@@ -54,17 +57,51 @@ def adamw(groups: list[dict[str, Any]], config: TrainConfig, device: torch.devic
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long a training is.
+
+    Attributes:
+        processes: That share an update.
+        batch_size: Rows of an update, on all of them together.
+        epochs: Begun.
+        updates: In all.
+        schedule: Updates until the rate's schedule is at its end.
+    """
+
+    processes: int
+    batch_size: int
+    epochs: int
+    updates: int
+    schedule: int
+
+
+def plan(rows: int, config: TrainConfig, schedule_rows: int | None) -> Plan:
+    """Return the length of a training: ``max_steps`` counts before ``num_train_epochs``.
+
+    Args:
+        rows: It is on.
+        config: ``train``.
+        schedule_rows: What the released code counts its schedule on, the test set (fault 6).
+    """
+    processes = distributed.state().num_processes
+    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps * processes
+    per_epoch = math.ceil(rows / batch_size)
+    epochs, updates = config.num_train_epochs, config.num_train_epochs * per_epoch
+    if config.max_steps is not None:
+        epochs, updates = math.ceil(config.max_steps / per_epoch), config.max_steps
+    schedule = updates
+    if schedule_rows is not None:
+        schedule = config.num_train_epochs * (schedule_rows // batch_size + 1)
+    return Plan(processes, batch_size, epochs, updates, schedule)
+
+
 def schedule(
-    optimizer: Optimizer, config: TrainConfig, length: int, *, updates: int
+    optimizer: Optimizer, config: TrainConfig, plan: Plan
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return the rate's schedule over ``length`` updates; warm-up is a share of ``updates``."""
+    """Return the rate's schedule; its warm-up is a share of the updates, whatever its length."""
     # transformers' plain "constant" ignores the warm-up.
     names = {"constant": "constant_with_warmup"}
     name = names.get(config.lr_scheduler_type, config.lr_scheduler_type)
-    warmup = round(config.warmup_ratio * updates)
-    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=length)
-
-
-def released_length(rows: int, batch_size: int, config: TrainConfig) -> int:
-    """Return the updates of the released code's schedule, counted on the test set (fault 6)."""
-    return config.num_train_epochs * (rows // batch_size + 1)
+    warmup = round(config.warmup_ratio * plan.updates)
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=plan.schedule)

@@ -19,13 +19,12 @@ from tqdm import tqdm
 
 from star.errors import InputError
 from star.models import adapter, merging
-from star.models.batching import Batch, halving, length_batches
+from star.models.batching import Batch
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.passes import Passes
 from star.models.stored_rows import digest_of, lengths_of
-from star.models.unfinished import RowsDone
 
 Array = NDArray[np.float64]
 Reduce = Callable[[Batch, Tensor], dict[str, Array]]
@@ -63,7 +62,7 @@ def run_batches(
     tables = _Tables(rows, mine, count, at_once=together is not None)
     times = tables.times
 
-    def work(kept: RowsDone, time_over: int, places: list[int]) -> int:
+    def work(time_over: int, places: list[int]) -> int:
         batch, states = model.lay_out([rows[mine[i]] for i in places]), []
         for s in times[time_over]:
             if passes:
@@ -87,8 +86,8 @@ def run_batches(
     # The phase first: what an adapter is, is asked of its own weights, before they are merged.
     with phase as kept, merging.merged(model.causal) if passes is None else nullcontext():
         for time_over in range(len(times)):
-            batches = length_batches(lengths, most.rows, most.tokens, model.traits.cuts)
-            for done in halving(kept.left(batches, time_over), partial(work, kept, time_over)):
+            left = kept.left(most.batches(lengths, model.traits.cuts), time_over)
+            for done in most.shortages.halving(left, partial(work, time_over), lengths, kind=desc):
                 bar.update(done)
     bar.close()
     return collect_arrays(tables.tables, mine, len(rows))

@@ -29,7 +29,7 @@ from star.config import Config, ModelConfig
 from star.errors import InputError, one_line
 from star.files import read_json
 from star.models import identity
-from star.models.batching import Batching, halving, length_batches
+from star.models.batching import Batching
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.loading import device_name
 from star.models.reading import NoSuchAttention, device_of, read
@@ -94,6 +94,7 @@ class SentenceEncoder:
         config: Of the run: its device, its batches, its cache.
 
     Attributes:
+        batching: How texts go through it.
         recipe: What its folder says.
         info: What ``environment.json`` says of it; ``revision`` is the hash of files and recipe.
         fingerprint: SHA-256 (hex) of its content, its recipe and all that computes with it.
@@ -105,7 +106,7 @@ class SentenceEncoder:
     def __init__(self, name: str, config: Config) -> None:
         cache = cache_root(config.tracking.cache_dir)
         self._model = ModelConfig(name_or_path=name, device=config.model.device)
-        self._batching, self._cache = Batching.of(config), cache / "embeddings"
+        self.batching, self._cache = Batching.of(config), cache / "embeddings"
         try:
             self._where, known = resolve(self._model, cache)
         except InputError as error:
@@ -134,7 +135,7 @@ class SentenceEncoder:
     def _embed(self, texts: Sequence[str]) -> Vectors:
         tokenizer, body = self._load()  # local names: both are freed on the way out
         ids, pad = self._tokens(tokenizer, body, texts), tokenizer.pad_token_id or 0
-        mine, most, device = share(len(texts)), self._batching, self._device
+        mine, most, device = share(len(texts)), self.batching, self._device
         pool, unit = POOLING[self.recipe.pooling], self.recipe.unit
         vectors: Vectors = np.empty((len(mine), body.config.hidden_size), dtype=np.float32)
 
@@ -154,7 +155,8 @@ class SentenceEncoder:
             disable=not most.progress or not is_main(),
         )  # fmt: skip
         try:
-            for count in halving(length_batches(lengths, most.rows, most.tokens), work):
+            batches, kind = most.batches(lengths), "embed texts"
+            for count in most.shortages.halving(batches, work, lengths, kind=kind):
                 bar.update(count)
         except (InputError, MemoryError, torch.OutOfMemoryError):
             raise

@@ -8,10 +8,10 @@ draws for itself. Gradients of the adapter alone are summed between processes.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from star import seeding
 from star.config import RegularizerConfig, TrainConfig
 from star.errors import InputError
-from star.models import adapter, distributed, likelihood, optimizers
+from star.models import adapter, distributed, likelihood, optimizers, shortages
 from star.models.batching import Batch, length_batches
 from star.models.checkpoint import Training, TrainingResult
 from star.models.encoding import TokenRow
@@ -33,6 +33,8 @@ from star.models.learning_mode import learning, set_learning
 from star.models.row_batches import progress_bar
 from star.models.stored_rows import digest_of
 from star.models.update_log import UNREAD, UpdateLog, Values
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -57,7 +59,7 @@ def fit(
             moved: the rate was 0 in every update, or no gradient came to the adapter. Or the
             optimiser is not to be had here.
     """
-    plan = _plan(len(rows), config, schedule_rows)
+    plan = optimizers.plan(len(rows), config, schedule_rows)
     under_way = _begin(model, adapted, plan, config, regularizer, round_)
     log, result, updates = under_way.log, under_way.result, plan.updates
     bar = progress_bar(model, updates, f"train {round_}", unit="update")
@@ -72,6 +74,8 @@ def fit(
         model.batching.unfinished.phase("training", content) as phase,
     ):
         under_way.restore(phase)
+        if under_way.rows < config.per_device_train_batch_size:
+            model.batching.shortages.note("train", rows=under_way.rows)
         for epoch in range(plan.epochs):
             order = seeding.generator(seed, "order", round_, epoch)
             shuffled = _shuffled(rows, plan.batch_size, order)
@@ -92,43 +96,10 @@ def fit(
     return result
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """How long a training is.
-
-    Attributes:
-        processes: That share an update.
-        batch_size: Rows of an update, on all of them together.
-        epochs: Begun.
-        updates: In all.
-        schedule: Updates until the rate's schedule is at its end.
-    """
-
-    processes: int
-    batch_size: int
-    epochs: int
-    updates: int
-    schedule: int
-
-
-def _plan(rows: int, config: TrainConfig, schedule_rows: int | None) -> _Plan:
-    """Return the length of a training: ``max_steps`` counts before ``num_train_epochs``."""
-    processes = distributed.state().num_processes
-    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps * processes
-    per_epoch = math.ceil(rows / batch_size)
-    epochs, updates = config.num_train_epochs, config.num_train_epochs * per_epoch
-    if config.max_steps is not None:
-        epochs, updates = math.ceil(config.max_steps / per_epoch), config.max_steps
-    schedule = updates
-    if schedule_rows is not None:
-        schedule = optimizers.released_length(schedule_rows, batch_size, config)
-    return _Plan(processes, batch_size, epochs, updates, schedule)
-
-
 def _begin(
     model: LanguageModel,
     adapted: PeftModel,
-    plan: _Plan,
+    plan: optimizers.Plan,
     config: TrainConfig,
     regularizer: RegularizerConfig,
     round_: int,
@@ -136,10 +107,11 @@ def _begin(
     """Return the adapter before its first update, with what will move it."""
     groups = adapter.parameter_groups(adapted, regularizer)
     optimizer = optimizers.adamw(groups, config, model.device)
-    scheduler = optimizers.schedule(optimizer, config, plan.schedule, updates=plan.updates)
+    scheduler = optimizers.schedule(optimizer, config, plan)
     result = TrainingResult()
     log = UpdateLog(result.log, round_, every=UNREAD if model.device.type == "cuda" else 1)
-    return Training(adapted, optimizer, scheduler, result, log)
+    rows = config.per_device_train_batch_size
+    return Training(adapted, optimizer, scheduler, result, log, rows)
 
 
 def _show(bar: tqdm[Any], updates: int, result: TrainingResult) -> None:
@@ -185,7 +157,7 @@ def _update(
     constrained, free = optimizer.param_groups
     parameters = [*constrained["params"], *free["params"]]
     gamma, beta = constrained["lr"], constrained["weight_decay"]  # β is 0 unless it is decoupled
-    loss = _accumulate(model, parameters, rows, config)
+    loss = _gradient(model, under_way, parameters, rows)
     term = adapter.constraint(adapted, regularizer)
     if term is not None:
         term.backward()  # once an update, the same on every process
@@ -226,17 +198,52 @@ def _refuse_unmoved(result: TrainingResult, round_: int, config: TrainConfig) ->
     raise InputError(f"round {round_}: {len(result.log)} updates moved nothing: {why}")
 
 
-def _accumulate(
-    model: LanguageModel, parameters: list[Tensor], update: list[TokenRow], config: TrainConfig
+def _gradient(
+    model: LanguageModel, under_way: Training, parameters: list[Tensor], update: list[TokenRow]
 ) -> Tensor:
-    """Leave the update's gradient in ``parameters``; return its loss in nats an answer token."""
+    """Leave the update's gradient in ``parameters``; return its loss in nats an answer token.
+
+    Where memory is short, the update begins again in forward passes of half as many rows, and so do
+    all that follow: how it is split changes its rounding, and which masks LoRA dropout draws.
+
+    Raises:
+        InputError: A single row does not fit.
+    """
+    while True:
+        streams = under_way.streams()
+        try:
+            return _accumulate(model, parameters, update, under_way.rows)
+        except Exception as error:
+            if not shortages.out_of_memory(error):
+                raise
+            if min(under_way.rows, len(update)) == 1:
+                longest = max(len(row) for row in update)
+                raise InputError(
+                    f"out of memory training on a single row of at most {longest} tokens; "
+                    f"train.gradient_checkpointing=true, {shortages.LESS}"
+                ) from error
+            rows, under_way.rows = under_way.rows, min(under_way.rows, len(update)) // 2
+            logger.warning(
+                "out of memory training on %d rows in a forward pass; going on with %d, and as "
+                "many in an update as before", rows, under_way.rows,
+            )  # fmt: skip
+            model.batching.shortages.note("train", rows=under_way.rows)
+        under_way.set_streams(streams)
+        for parameter in parameters:
+            parameter.grad = None
+        shortages.free()
+
+
+def _accumulate(
+    model: LanguageModel, parameters: list[Tensor], update: list[TokenRow], size: int
+) -> Tensor:
+    """Leave the update's gradient there, by forward passes of ``size`` rows; return its loss."""
     state = distributed.state()
     answer_tokens = sum(len(r.continuation) for r in update)
     # Like lengths together, dealt out in turn: little padding, and an even share for each process.
     mine = sorted(update, key=len, reverse=True)[state.process_index :: state.num_processes]
     nll = torch.zeros((), dtype=torch.float64, device=model.device)
-    size, cuts = config.per_device_train_batch_size, model.traits.cuts
-    for places in length_batches([len(r) for r in mine], size, cuts=cuts):
+    for places in length_batches([len(r) for r in mine], size, cuts=model.traits.cuts):
         batch = model.lay_out([mine[i] for i in places])
         with model.packing(batch):
             loss = answer_nll(model, batch) / answer_tokens

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star.models.batching import halving, lay_out, length_batches
+from star.models.batching import lay_out, length_batches
 from star.models.encoding import TokenRow
 from star.models.stored_rows import Ragged, Rows, lengths_of
 
@@ -58,48 +56,6 @@ def test_batches_keep_to_their_limits(lengths: list[int], rows: int, tokens: int
     for batch in batches:
         longest = max(lengths[i] for i in batch)
         assert len(batch) <= rows and (len(batch) == 1 or len(batch) * longest <= tokens)
-
-
-def fits(rows: int) -> list[list[int]]:
-    """Return the batches that get through where more than ``rows`` rows are out of memory."""
-    through = []
-
-    def work(batch: list[int]) -> int:
-        if len(batch) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        through.append(batch)
-        return len(batch)
-
-    batches = [list(range(start, start + 8)) for start in (0, 8, 16)]
-    assert list(halving(batches, work)) == [len(batch) for batch in through]
-    return through
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        through = fits(3)
-    assert [i for batch in through for i in batch] == list(range(24))
-    assert max(map(len, through)) == 2
-    # Said once a halving: the batches behind it are cut before they fail.
-    assert [r.getMessage() for r in caplog.records] == [
-        "out of memory with 8 rows in a batch; going on with 4",
-        "out of memory with 4 rows in a batch; going on with 2",
-    ]
-    caplog.clear()
-    assert len(fits(8)) == 3 and not caplog.records
-
-
-def test_what_halving_cannot_help_is_raised() -> None:
-    with pytest.raises(torch.OutOfMemoryError):
-        fits(0)
-
-    def broken(batch: list[int]) -> None:
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes"):
-        list(halving([[1, 2]], broken))
 
 
 def test_layouts_point_at_the_same_tokens() -> None:
