@@ -18,6 +18,7 @@ import pytest
 import runs
 import test_predictor
 import test_prompting
+from cards import code
 
 import star
 from star.active_learning.export import export
@@ -33,7 +34,6 @@ KINDS = (
     *("generated", "generated, calibrated", "choices, calibrated", "words"),
     *("head", "head, read, calibrated"),
 )
-CODE = re.compile(r"```python\n(.*)\nprint\(answer.*?```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +69,6 @@ def agree(got: list[Any], wanted: list[Any]) -> None:
             assert max(one, key=one.__getitem__) == max(other, key=other.__getitem__)
         else:
             assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-5)
-
-
-def code(folder: Path) -> str:
-    found = CODE.search((folder / "README.md").read_text(encoding="utf-8"))
-    assert found and "import star" not in found[1]
-    return found[1].replace('folder = "."', f"folder = {str(folder)!r}")
 
 
 @pytest.mark.parametrize("form", FORMS)
