@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input: the message says what, what was got, and what is allowed or how to mend it."""
 
 
+class ProcessLost(RuntimeError):
+    """Another process of the job has stopped, and so must this one; the message says which."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word closest to ``word``, or ``""``.
 

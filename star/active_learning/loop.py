@@ -20,7 +20,7 @@ from star.active_learning.starting import nothing_to_do
 from star.active_learning.trackers import Trackers
 from star.config import Config
 from star.data.loading import TaskData
-from star.models import distributed
+from star.models import distributed, peers
 
 
 def run(config: Config, *, rows: TaskData | None = None) -> Path:
@@ -32,8 +32,10 @@ def run(config: Config, *, rows: TaskData | None = None) -> Path:
 
     Raises:
         InputError: Anything the user can mend; complete rounds stay as they are.
+        ProcessLost: Another process of the job died; likewise.
     """
     with (
+        peers.together(),
         RunFolder.open(config, distributed.state()) as folder,
         Trackers(config, folder) as trackers,
     ):

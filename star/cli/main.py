@@ -37,7 +37,8 @@ from star.cli import (
     sweep,
     train,
 )
-from star.errors import InputError
+from star.cli.configuration import alone
+from star.errors import InputError, ProcessLost
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
@@ -77,18 +78,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _options(arguments)
         _set_up_logging(options.verbose)
-        status: int = options.execute(options)
+        with contextlib.nullcontext() if alone() else _together():
+            status: int = options.execute(options)
         return status
     except Exception as error:
         message = _mendable(error)
         if message is None:
             raise
-        return _refuse(message)
+        return _refuse(message, 1 if isinstance(error, ProcessLost) else 2)
+
+
+def _together() -> contextlib.AbstractContextManager[None]:
+    """Return the context in which the processes of a job stop together."""
+    from star.models.peers import together  # needs torch, which a process alone need not wait for
+
+    return together()
 
 
 def _mendable(error: Exception) -> str | None:
     """Return what to say of an error that the user can mend, ``None`` where it is our fault."""
-    if isinstance(error, InputError):
+    if isinstance(error, (InputError, ProcessLost)):
         return str(error)
     if isinstance(error, OSError) and error.errno in MENDABLE:
         name = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
@@ -108,11 +117,11 @@ def _mendable(error: Exception) -> str | None:
     return None
 
 
-def _refuse(message: str) -> int:
-    """Say what is wrong in one line, and return the status for what the user can mend."""
+def _refuse(message: str, status: int = 2) -> int:
+    """Say what is wrong in one line, and return the status: 2 for what the user can mend."""
     with contextlib.suppress(OSError):  # a full disk behind stderr
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return status
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,6 +7,7 @@ many processes there are. One process takes the same path without any communicat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 
+# The others wait while one fetches and converts a model. That all live, ``peers`` sees to.
+WAIT = timedelta(hours=6)
+
 
 def state() -> PartialState:
     """Return Accelerate's state of this job.
@@ -24,7 +28,7 @@ def state() -> PartialState:
     The first call in a process decides: left to itself, Accelerate takes a ``torchrun`` job on a
     machine without an accelerator for that many jobs of one process.
     """
-    return PartialState(cpu=not torch.accelerator.is_available())
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=WAIT)
 
 
 def share(count: int) -> range:
