@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -26,7 +27,15 @@ from star.data.sequences import ByIndex
 from star.data.split import Split
 from star.data.task import Answer
 from star.errors import InputError
-from star.models import classifier, distributed, mc_dropout, optimizers, sources, targets
+from star.models import (
+    classifier,
+    distributed,
+    mc_dropout,
+    optimizers,
+    sharding,
+    sources,
+    targets,
+)
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
 from star.models.sentence_encoder import SentenceEncoder
@@ -168,7 +177,9 @@ def _load_model(
     sentences: SentenceEncoder | None,
 ) -> LanguageModel:
     """Return the base model; write down what the run's names stand for."""
-    with distributed.state().main_process_first():  # one converts and caches, the others read
+    # One converts and caches, the others read; what they have in shares they read at once.
+    shared = sharding.wanted(config.model)
+    with nullcontext() if shared else distributed.state().main_process_first():
         classes = data.pool.examples[0].choices or ()
         model = classifier.model_of(config, classes, Batching.of(config))
     named = None if sentences is None else sentences.info["revision"]

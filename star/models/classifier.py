@@ -19,7 +19,7 @@ from star.cache import digest
 from star.config import Config, ModelConfig
 from star.data.task import Shot
 from star.errors import InputError, one_line
-from star.models import identity, loading, packing
+from star.models import identity, loading, packing, sharding
 from star.models.batching import Batch, Batching
 from star.models.encoding import TokenRow, marks
 from star.models.language_model import LanguageModel
@@ -138,7 +138,11 @@ def load(
     if info["source"] == "hub":
         options["revision"] = info["revision"]
     tokenizer, module, absent = read(config, where, options, num_labels=len(classes))
-    module.to(device_of(config)).eval().requires_grad_(False)
+    module.eval().requires_grad_(False)
+    if sharding.wanted(config):
+        sharding.shard(module, device_of(config))
+    else:
+        module.to(device_of(config))
     pad = tokenizer.pad_token_id
     pad = tokenizer.eos_token_id if pad is None else pad
     if pad is None:

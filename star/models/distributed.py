@@ -6,7 +6,7 @@ many processes there are. One process takes the same path without any communicat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -31,6 +31,25 @@ def state() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=WAIT)
 
 
+class Others:
+    """What this process does for the others of its job before they can hear from it.
+
+    Attributes:
+        help: Goes through a model that they have in shares as often as they still need it; ``None``
+            where each has its own.
+    """
+
+    help: Callable[[], None] | None = None
+
+
+def _all(mine: list[T]) -> list[T]:
+    """Return the items of every process, rank after rank."""
+    if Others.help is not None:
+        Others.help()
+    gathered: list[T] = gather_object(mine)
+    return gathered
+
+
 def share(count: int) -> range:
     """Return the positions of 0 … ``count`` − 1 that this process works on."""
     here = state()
@@ -39,7 +58,7 @@ def share(count: int) -> range:
 
 def collect(mine: Mapping[int, T], count: int) -> list[T]:
     """Return every process's results in the order of their positions, on every process."""
-    merged = dict(mine) if state().num_processes == 1 else dict(gather_object(list(mine.items())))
+    merged = dict(mine) if state().num_processes == 1 else dict(_all(list(mine.items())))
     return [merged[position] for position in range(count)]
 
 
@@ -56,7 +75,7 @@ def collect_arrays(
     if state().num_processes == 1:
         return dict(mine)
     whole: dict[str, NDArray[Any]] = {}
-    for start, part in gather_object([(places.start, dict(mine))]):
+    for start, part in _all([(places.start, dict(mine))]):
         for name, rows in part.items():
             table = whole.setdefault(name, np.empty((count, *rows.shape[1:]), rows.dtype))
             table[start :: places.step] = rows
@@ -67,7 +86,7 @@ def everyone(flag: bool) -> bool:
     """Whether ``flag`` holds on every process; all must call it."""
     if state().num_processes == 1:
         return flag
-    return all(gather_object([flag]))
+    return all(_all([flag]))
 
 
 def anyone(flag: bool) -> bool:
@@ -82,7 +101,7 @@ def equal(value: object) -> bool:
     """Whether all processes have an equal value; all must call it."""
     if state().num_processes == 1:
         return True
-    return all(other == value for other in gather_object([value]))
+    return all(other == value for other in _all([value]))
 
 
 def is_main() -> bool:

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from star.cache import digest
 from star.config import ModelConfig
 from star.errors import InputError, one_line
-from star.models import identity, isolation, varlen
+from star.models import identity, isolation, sharding, varlen
 from star.models.batching import Batching
 from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
@@ -43,6 +43,8 @@ def load(
         batching: What goes through it at once.
         chat: ``task.chat_template``.
 
+    Under FSDP every process must call this at once.
+
     Raises:
         InputError: No such model, package or file; a gated or unreachable Hub repository; weights
             in pickle only; no chat template where one is asked for; quantization without
@@ -55,9 +57,11 @@ def load(
         options["revision"] = info["revision"]  # a commit: all files of one snapshot
     tokenizer, causal, _ = read(config, where, options)
     template = chat_of(tokenizer, config.name_or_path) if chat else None
-    if config.quantization == "none":
-        causal.to(device_of(config))
     causal.eval().requires_grad_(False)
+    if sharding.wanted(config):
+        sharding.shard(causal, device_of(config))
+    elif config.quantization == "none":
+        causal.to(device_of(config))
     stop_ids = _stop_ids(causal, tokenizer) | ({template.end} if template else set())
     # `generate` would fill in what a model's authors advise (repetition_penalty, temperature, ...);
     # here an answer is the plain greedy one, the same that is scored.

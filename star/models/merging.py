@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 from star.models.adapter import NAME, is_variant, layers
+from star.models.sharding import is_shared
 
 
 def is_mergeable(module: nn.Module, dtype: torch.dtype) -> bool:
@@ -40,6 +41,7 @@ class Merged:
         """Whether the branch is on and can be merged without changing the ranking."""
         return bool(self._layers) and all(
             is_mergeable(layer.base_layer, layer.base_layer.weight.dtype)
+            and not is_shared(layer.base_layer.weight)
             and layer.active_adapters == [NAME]
             and not (layer.disable_adapters or layer.merged)
             and not (is_variant(layer) or layer.lora_bias[NAME])

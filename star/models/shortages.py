@@ -22,7 +22,12 @@ LESS = "model.dtype=bfloat16 and model.quantization=nf4 need less memory"
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch could help, on whatever device."""
+    """Whether a smaller batch could help, on whatever device.
+
+    Not with a model in shares: the other processes wait amid the same pass.
+    """
+    if distributed.Others.help is not None:
+        return False
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(
         error
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from star.errors import one_line
+from star.models.distributed import Others
 from star.models.language_model import LanguageModel
 from star.models.packing import Cache
 
@@ -55,7 +56,9 @@ class Steps:
             tokens.append(self._fed.clone())
             scored.append(self._scored.clone())
         if not self._tried:  # by now libraries have what they set up in their first call
-            self._tried, self._graph = True, graph_of(self._step, self._fed.device)
+            self._tried = True
+            if Others.help is None:  # else each step asks the other processes
+                self._graph = graph_of(self._step, self._fed.device)
             self._cache.break_off()  # what a capture noted was not computed
         made: list[list[int]] = torch.stack(tokens, 1).tolist()
         return made, torch.stack(scored, 1).double().cpu().numpy()

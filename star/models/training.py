@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -24,8 +25,8 @@ from tqdm import tqdm
 from star import seeding
 from star.config import RegularizerConfig, TrainConfig
 from star.errors import InputError
-from star.models import adapter, distributed, likelihood, optimizers, shortages
-from star.models.batching import Batch, length_batches
+from star.models import adapter, distributed, likelihood, optimizers, sharding, shortages
+from star.models.batching import Batch
 from star.models.checkpoint import Training, TrainingResult
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
@@ -240,13 +241,11 @@ def _accumulate(
     """Leave the update's gradient there, by forward passes of ``size`` rows; return its loss."""
     state = distributed.state()
     answer_tokens = sum(len(r.continuation) for r in update)
-    # Like lengths together, dealt out in turn: little padding, and an even share for each process.
-    mine = sorted(update, key=len, reverse=True)[state.process_index :: state.num_processes]
     nll = torch.zeros((), dtype=torch.float64, device=model.device)
-    for places in length_batches([len(r) for r in mine], size, cuts=model.traits.cuts):
-        batch = model.lay_out([mine[i] for i in places])
-        with model.packing(batch):
-            loss = answer_nll(model, batch) / answer_tokens
+    for rows, counts in sharding.dealt(update, size, model.traits.cuts):
+        batch = model.lay_out(rows)
+        with model.packing(batch), nullcontext() if counts else _untouched(model.device):
+            loss = answer_nll(model, batch) * counts / answer_tokens
             loss.backward()
         nll += loss.detach().double()
     if state.num_processes == 1:
@@ -260,6 +259,11 @@ def _accumulate(
         parameter.grad = gradient.view_as(parameter).clone()
     summed_nll: Tensor = reduce(nll, "sum")
     return summed_nll
+
+
+def _untouched(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context that leaves torch's streams as they are."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def answer_nll(model: LanguageModel, batch: Batch) -> Tensor:

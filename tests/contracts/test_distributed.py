@@ -15,6 +15,9 @@ from distributed_worker import results
 
 from star.models.distributed import collect, is_main, share
 
+# As `accelerate launch` sets them for a configuration with fsdp_version: 2.
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
 
 def test_one_process_has_it_all() -> None:
     assert list(share(3)) == [0, 1, 2] and is_main()
@@ -33,15 +36,16 @@ def close(one: Any, two: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("launch", [{}, FSDP], ids=["whole", "FSDP2"])
 def test_several_processes_give_what_one_gives(
-    count: int, tiny_llama: Path, tmp_path: Path
+    launch: dict[str, str], count: int, tiny_llama: Path, tmp_path: Path
 ) -> None:
     here, out = Path(__file__).parents[1] / "support", tmp_path / "out.json"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += [f"--nproc_per_node={count}", str(here / "distributed_worker.py")]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    start += [f"--nproc_per_node={count}", str(here / "distributed_worker.py")]
     done = subprocess.run(
-        [*launch, str(tiny_llama), str(out), str(count)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        [*start, str(tiny_llama), str(out), str(count)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | launch,
         capture_output=True,
         text=True,
         timeout=300,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import runs
+from safetensors.torch import load_file
 
 from star.active_learning import learner
 from star.active_learning.run_folder import RunFolder
@@ -366,9 +367,19 @@ def test_a_killed_process(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("select, count", [("random", 2), ("top_k", 2), ("top_k", 3)])
+@pytest.mark.parametrize(
+    "select, count, launch",
+    [
+        ("random", 2, {}),
+        ("top_k", 2, {}),
+        ("top_k", 3, {}),
+        # As `accelerate launch` sets them for a configuration with fsdp_version: 2.
+        ("top_k", 2, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}),
+        ("top_k", 3, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}),
+    ],
+)
 def test_several_processes(
-    select: str, count: int, tiny_llama: Path, data: Path, tmp_path: Path
+    select: str, count: int, launch: dict[str, str], tiny_llama: Path, data: Path, tmp_path: Path
 ) -> None:
     words = [f"acquisition.select={select}", "adapter.lora_dropout=0"]
     words += ["acquisition.mc_dropout.passes=0", "tracking.save_adapters=last"]
@@ -377,7 +388,7 @@ def test_several_processes(
     # 2 × 3 or 3 × 2 examples an update, as 1 × 6: the same optimisation, configured otherwise.
     words = runs.words(tiny_llama, data, tmp_path / "several", *words, size(6 // count))
     done = subprocess.run(
-        command(words, processes=count), env=ENVIRONMENT, capture_output=True, text=True,
+        command(words, processes=count), env=ENVIRONMENT | launch, capture_output=True, text=True,
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -386,6 +397,11 @@ def test_several_processes(
     np.testing.assert_allclose(runs.losses(several), runs.losses(one), atol=1e-5)
     assert runs.queries(several) == runs.queries(one)
     assert files(several) == files(one)
+    name = "rounds/02/adapter/adapter_model.safetensors"
+    adapters = [load_file(folder / name) for folder in (one, several)]
+    assert adapters[0].keys() == adapters[1].keys()
+    for key, weight in adapters[0].items():
+        np.testing.assert_allclose(adapters[1][key].numpy(), weight.numpy(), atol=1e-4)
     load(several / "config.yaml")
 
 
