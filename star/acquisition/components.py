@@ -112,12 +112,14 @@ class Context:
         answers: To pool index → answer of what is labelled, as it was bought.
         history: To what queries have bought; ``None``: nothing was kept of it.
         embed: View and (E,) pool indices to (E, H) embeddings; ``None``: there are none.
+        outcomes: Batches to the place of the one that trains best, by labels; ``None``: not here.
     """
 
     prompts: Callable[[], Mapping[int, str]] = _nothing
     answers: Callable[[], Mapping[int, str]] = _nothing
     history: Callable[[], History] | None = None
     embed: Embed | None = None
+    outcomes: Callable[[Sequence[Sequence[int]]], int] | None = None
 
 
 @dataclass(frozen=True)

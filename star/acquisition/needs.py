@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+OUTCOMES = "outcomes"
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "scores": (),
     "log_probs": ("scores",),
     "history": ("scores",),
     "embeddings": (),
+    OUTCOMES: (),
 }
 """A word to the words that come with it:
 
@@ -16,6 +18,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 - ``log_probs``: of the choices, kept with the scores.
 - ``history``: what a query buys is answered by the model of that round before it is trained on.
 - ``embeddings``: of the prompts, made when they are asked for, and kept.
+- ``outcomes``: what training on a batch would give, labels being read for it: not for functions of
+  one's own.
 
 Prompts, and what is labelled with its answers, are there without asking.
 """

@@ -68,6 +68,19 @@ def random(pool: Components) -> ArrayLike:
     return np.isin(pool.index, Pool(pool.index.tolist()).draw(pool.query_size, drawn))
 
 
+def lookahead(pool: Components) -> ArrayLike:
+    """Return the batch of ``CANDIDATES`` that trains best: it reads labels, as a bound."""
+    if pool.context.outcomes is None:
+        raise InputError(
+            f"{pool.strategy} trains on every batch it could choose, which is done in a run alone"
+        )
+    batches = [picked(STRATEGIES[name], pool)[0] for name in CANDIDATES]
+    return np.array(batches[pool.context.outcomes(batches)], dtype=np.int64)
+
+
+CANDIDATES = ("random", "top_k", "minimum_energy", "uherding")
+"""What :func:`lookahead` chooses among: a draw, uncertainty, coverage, and both."""
+
 # By the words of `acquisition.select`: the function, and what it needs.
 STRATEGIES: dict[str, Strategy] = {
     "top_k": Strategy(top_k, needs("scores")),
@@ -89,6 +102,7 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "epig": Strategy(batches.epig, needs("log_probs")),
     "trust": Strategy(batches.trusted, needs("history")),
+    "lookahead": Strategy(lookahead, needs("scores", "embeddings", "outcomes")),
 }
 
 

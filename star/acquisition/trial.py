@@ -59,6 +59,7 @@ def trial(config: Config, prompts: Mapping[int, str] | None = None, *, labels: i
                 answers=lambda after=after: {i: f"answer {i % 3}" for i in after},
                 history=lambda t=t, rest=rest: _history(config, t, bought, rest, choices),
                 embed=_embedding,
+                outcomes=lambda batches: len(batches) - 1,
             ),
             made_up=True,
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star.acquisition import skactiveml_pool
-from star.acquisition.needs import NEEDS
+from star.acquisition.needs import NEEDS, OUTCOMES
 from star.cache import digest
 from star.errors import InputError, nearest
 from star.models import identity
@@ -165,11 +165,12 @@ def needs_of(name: str, function: Function) -> tuple[str, ...]:
             f"acquisition.strategy={name}: its needs must be a tuple of words, ('history',), got "
             f"{words!r:.60}"
         )
+    offered = [word for word in NEEDS if word != OUTCOMES]  # which reads labels
     for word in words:
-        if word not in NEEDS:
-            hint = nearest(str(word), NEEDS)
+        if word not in offered:
+            hint = nearest(str(word), offered)
             raise InputError(
-                f"acquisition.strategy={name}: its needs can be {', '.join(NEEDS)}, got "
+                f"acquisition.strategy={name}: its needs can be {', '.join(offered)}, got "
                 f"{word!r:.60}{hint}"
             )
     return tuple(words)

@@ -24,6 +24,7 @@ from star.active_learning import memory
 from star.active_learning.drawn import answered
 from star.active_learning.first_round import FirstRound
 from star.active_learning.fitting import Fitting
+from star.active_learning.lookahead import Lookahead
 from star.active_learning.memory import Bought
 from star.active_learning.people import Provenance
 from star.active_learning.posterior_passes import RoundPasses
@@ -60,6 +61,7 @@ class Learner:
         examples: All questions of the pool by their indices, without answers.
         test: Questions and answers that every round is tested on.
         scorer: Of the pool's examples; ``None``: the strategy looks at no scores.
+        lookahead: What tries batches, reading labels; ``None``: the strategy does not.
         shots: What is shown before prompts; see :meth:`show`.
         rounds, provenance: R, the number of trainings; where labels that people gave are from.
         seconds: Of this round's verbs so far; of a shared first round, those of who did the work.
@@ -83,6 +85,7 @@ class Learner:
         self.examples = examples
         self.test, self.provenance = test, provenance
         self.scorer: PoolScorer | None = None
+        self.lookahead: Lookahead | None = None
         self.shots: list[Shot] = []
         self.limits = Limits.of(config.evaluation)
         self.seconds: dict[str, float] = {}
@@ -170,7 +173,7 @@ class Learner:
         at_random = [self.examples[i] for i in decision.drawn]
         drawn = answered(self.model, self.task, at_random, self.config.evaluation)
         self._lap("score", seconds)
-        tokens += encoder.tokens + drawn.tokens
+        tokens += encoder.tokens + drawn.tokens + (self.lookahead.tokens if self.lookahead else 0)
         return Query(decision, scores, wanted, tokens, embeddings, drawn)
 
     def answer(self, answers: Mapping[int, Answer]) -> Bought | None:
@@ -241,6 +244,7 @@ class Learner:
             answers=lambda: answers,
             history=partial(memory.history, self._folder, t),
             embed=embeddings.of,
+            outcomes=self.lookahead and partial(self.lookahead.best, pool, t),
         )
 
     def save_adapter(self, folder: Path) -> None:

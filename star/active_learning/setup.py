@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from star.acquisition import skactiveml_pool
+from star.acquisition.needs import OUTCOMES
 from star.acquisition.pool_scorer import PoolScorer, continuation_of
 from star.acquisition.strategies import strategy_of
 from star.acquisition.trial import ENOUGH, trial
@@ -16,6 +17,7 @@ from star.acquisition.user_function import fingerprint
 from star.active_learning import contents, round_0
 from star.active_learning.first_round import FirstRound
 from star.active_learning.learner import Learner
+from star.active_learning.lookahead import Lookahead
 from star.active_learning.people import People, Provenance, people
 from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
@@ -137,6 +139,8 @@ def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People)
     if config.task.num_fewshot:
         learner.show(pool)
     needs, examples = strategy_of(a).needs, learner.examples.items_in_order
+    if OUTCOMES in needs and isinstance(oracle, Oracle):  # people are refused; see checks
+        learner.lookahead = Lookahead(config, model, learner.task, learner.examples, oracle)
     if "scores" not in needs:
         return
     scored = continuation_of(a, examples)

@@ -43,7 +43,7 @@ class AcquisitionConfig:
     select: Literal[
         "top_k", "random", "softmax", "power", "softrank", "k_center", "weighted_k_center",
         "uncertain_k_center", "cluster", "badge", "typiclust", "maxherding", "uherding",
-        "uherding_calibrated", "minimum_energy", "epig", "trust",
+        "uherding_calibrated", "minimum_energy", "epig", "trust", "lookahead",
     ] = key("top_k", "how the query is picked: see star/acquisition/README.md")  # fmt: skip
     coldness: float = key(
         1.0, "beta of select=softmax, power, softrank: towards 0 a uniform draw", added=True, gt=0

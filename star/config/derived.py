@@ -17,6 +17,9 @@ NOT_IN_HASH = ("output_dir", "run_name", "tracking", "annotation")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
 NEEDS_NO_SCORES = ("random", "k_center", "typiclust", "maxherding", "minimum_energy")
 
+# Those that read labels of what is not bought.
+LABEL_USING = ("lookahead",)
+
 
 def own_strategy(acquisition: AcquisitionConfig) -> str | None:
     """Return the ``module:function`` of the user's own; ``None``: what decides is this package."""
@@ -42,13 +45,15 @@ def strategy_name(config: Config) -> str:
         return f"{a.select}{drawn}"
     picked = "" if a.select == AcquisitionConfig.select else f"{a.select}-"
     prefix = picked + {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
-    suffix = "-gold" if a.continuation == "gold" else ""
+    suffix = "" if label_free(config) else "-gold"
     return f"{prefix}{a.measure}{drawn}{suffix}"
 
 
 def label_free(config: Config) -> bool:
-    """Whether no score of the run reads an answer that was not bought."""
-    return not needs_scores(config.acquisition) or config.acquisition.continuation != "gold"
+    """Whether neither scores nor choices of the run read an answer that was not bought."""
+    a = config.acquisition
+    scored = needs_scores(a) and a.continuation == "gold"
+    return not scored and (a.strategy is not None or a.select not in LABEL_USING)
 
 
 def needs_scores(acquisition: AcquisitionConfig) -> bool:

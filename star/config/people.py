@@ -43,8 +43,8 @@ def check_people(config: Config) -> None:
         )
     if not label_free(config):
         raise InputError(
-            f"{PEOPLE} has no answers in advance, which acquisition.continuation=gold scores; set "
-            "auto"
+            f"{PEOPLE} has no answers in advance, which acquisition.continuation=gold and "
+            "acquisition.select=lookahead read; set others"
         )
     if config.tracking.first_rounds is not None:
         raise InputError(

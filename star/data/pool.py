@@ -47,6 +47,10 @@ class LabelsMissing(InputError):
         self.indices, self.short, self.purpose = list(indices), short, purpose
 
 
+REASONS = ("continuation=gold", "select=lookahead")
+"""The settings that read labels without buying them."""
+
+
 class Oracle(Generic[T]):
     """The only door to the pool's answers.
 
@@ -75,14 +79,14 @@ class Oracle(Generic[T]):
         return answers
 
     def label_all(self, indices: Iterable[int], *, reason: str) -> list[T]:
-        """Return answers without buying them: the released code's label-using scoring.
+        """Return answers without buying them, for scores or choices that use labels.
 
         Args:
             indices: Pool indices.
-            reason: The setting that asked for it; must be ``"continuation=gold"``.
+            reason: The setting that asked for it, of ``REASONS``.
         """
-        if reason != "continuation=gold":
-            raise PermissionError(f"labels are read without buying for gold scoring, not {reason}")
+        if reason not in REASONS:
+            raise PermissionError(f"labels are read without buying for {REASONS}, not {reason}")
         return [self.__answers[int(i)] for i in indices]
 
 

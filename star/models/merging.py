@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
+from star.config import Config
+from star.models import targets
 from star.models.adapter import NAME, is_variant, layers
+from star.models.language_model import LanguageModel
+from star.models.reading import DTYPES
 from star.models.sharding import is_shared
 
 
@@ -23,6 +27,15 @@ def is_mergeable(module: nn.Module, dtype: torch.dtype) -> bool:
     are of another kind of module, cannot be added to.
     """
     return type(module) in (nn.Linear, Conv1D) and dtype in (torch.float32, torch.float64)
+
+
+def will_merge(config: Config, model: LanguageModel) -> bool:
+    """Whether a run's adapters will be merged, of a model that may have no weights yet."""
+    modules, dtype = targets.linear_modules(model.causal), DTYPES[config.model.dtype]
+    adapted = targets.matching(modules, targets.resolve(model.causal, config.adapter))
+    return config.model.quantization == "none" and all(
+        is_mergeable(modules[name], dtype) for name in adapted
+    )
 
 
 class Merged:

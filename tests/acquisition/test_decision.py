@@ -43,7 +43,7 @@ ENCODED = {
 }
 SHARED = {
     f"{name} and a share at random": AcquisitionConfig(select=name, random_share=0.4)  # type: ignore[arg-type]
-    for name in STRATEGIES
+    for name in ("top_k", "random", "k_center", "cluster")  # one of each kind that there is
 }
 ENTRIES = (
     {name: AcquisitionConfig(select=name) for name in STRATEGIES} | OWN | ENCODED | SHARED  # type: ignore[arg-type]
@@ -98,6 +98,7 @@ def context(pool: Scores, t: int = 1) -> Context:
         embed=lambda view, index: np.array(
             [vector(view, i, pool) for i in index.tolist()], dtype=np.float32
         ).reshape(-1, 6),
+        outcomes=lambda batches: len(batches) - 1,
     )
 
 

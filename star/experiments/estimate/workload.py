@@ -14,8 +14,11 @@ from itertools import cycle
 import numpy as np
 
 from star.acquisition.decision import decide
+from star.acquisition.needs import OUTCOMES
 from star.acquisition.pool_scorer import continuation_of
 from star.acquisition.scores import Scores
+from star.acquisition.strategies import CANDIDATES, strategy_of
+from star.active_learning.lookahead import HELD_OUT
 from star.active_learning.plan import Plan, plan
 from star.config import AcquisitionConfig, Config, needs_scores, passes_that_differ
 from star.data.loading import TaskData
@@ -23,10 +26,8 @@ from star.data.pool import Pool, first_labels
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows, with_shots
-from star.models import targets, tfb
+from star.models import merging, tfb
 from star.models.language_model import LanguageModel
-from star.models.merging import is_mergeable
-from star.models.reading import DTYPES
 from star.models.truncation import Limits, encode_rows, questions_that_fit
 
 
@@ -118,7 +119,15 @@ class Workload:
             return Work()
         work = self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
         made = self.passes and "mc" not in self.config.evaluation.views
-        return work + self._made(t) if made else work
+        return work + self._tried(t) + (self._made(t) if made else Work())
+
+    def _tried(self, t: int) -> Work:
+        """Return the work of training on each batch that round ``t`` could choose, at most."""
+        if OUTCOMES not in strategy_of(self.config.acquisition).needs:
+            return Work()
+        tested = self.pool.at(self._places(self.rounds[t].unlabelled[:HELD_OUT]))
+        tried = self.train(t + 1) + self._evaluate(tested, full=True)
+        return sum([tried] * len(CANDIDATES), Work())
 
     def _made(self, t: int) -> Work:
         """Return the work of making round ``t``'s passes: at most, of what TFB tries."""
@@ -253,17 +262,8 @@ def workload(
         held_rows=training_rows(config, model, apart, known),
         rounds=rounds,
         continuation=continuation_of(config.acquisition, pool) if scored else None,
-        merged=_merged(config, model),
+        merged=merging.will_merge(config, model),
         notes=[*data.notes, *notes, *([planned.note] if planned.note else [])],
-    )
-
-
-def _merged(config: Config, model: LanguageModel) -> bool:
-    """Whether the adapter will be merged, of a model that may have no weights yet."""
-    linear, dtype = targets.linear_modules(model.causal), DTYPES[config.model.dtype]
-    adapted = targets.matching(linear, targets.resolve(model.causal, config.adapter))
-    return config.model.quantization == "none" and all(
-        is_mergeable(linear[name], dtype) for name in adapted
     )
 
 
