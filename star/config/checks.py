@@ -18,6 +18,7 @@ from star.config.words import MODULE_WORDS, MODULES
 from star.errors import InputError, nearest
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow")
+BATCH_TOKENS = "evaluation.max_batch_tokens"
 SELECTIONS = get_args(get_type_hints(AcquisitionConfig)["select"])
 
 _BOUNDS = {
@@ -46,6 +47,7 @@ def check(config: Config) -> None:
     _check_trackers(config.tracking.log_with or [])
     _check_acquisition(config)
     check_modules(MODULES, config.adapter.target_modules)
+    check_batch_tokens(BATCH_TOKENS, config.evaluation.max_batch_tokens)
     if config.train.keep == "best" and config.task.validation_size == 0:
         raise InputError("train.keep=best needs validation rows; set task.validation_size > 0")
     scored = needs_scores(config.acquisition) and config.pool.rounds > 1
@@ -183,6 +185,12 @@ def _check_head(config: Config) -> None:
         raise InputError(f"{head} needs model.quantization=none, got {config.model.quantization}")
     if config.model.torch_compile:
         raise InputError(f"{head} needs model.torch_compile=false, got true")
+
+
+def check_batch_tokens(key: str, most: Any) -> None:
+    """Raise ``InputError`` unless ``evaluation.max_batch_tokens`` is a whole number or auto."""
+    if most != "auto" and type(most) is not int:
+        raise InputError(f"{key} must be a whole number or auto, got {shown(most)}")
 
 
 def check_modules(key: str, modules: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TextIO
 
-from star.config.checks import check, check_modules
+from star.config.checks import BATCH_TOKENS, check, check_batch_tokens, check_modules
 from star.config.derived import hash_of
 from star.config.keys import fields_of, shown, wanted
 from star.config.schema import Config
@@ -161,6 +161,8 @@ def _check_leaf(name: str, value: Any, kind: str) -> None:
     """Raise ``InputError`` for what OmegaConf would take, but not as it was meant."""
     if name.endswith(MODULES):
         check_modules(name, value)
+    if name.endswith(BATCH_TOKENS):
+        check_batch_tokens(name, value)
     container = list if "list[" in kind else dict if "dict[" in kind else object
     missing = value is None and "Optional" not in kind
     if missing or not isinstance(value, (container, NoneType)):

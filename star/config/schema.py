@@ -191,9 +191,10 @@ class TrainConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     per_device_eval_batch_size: int = key(64, "rows per forward pass in scoring too", ge=1)
-    max_batch_tokens: int = key(
+    max_batch_tokens: Any = key(
         4096,
-        "tokens scored in a forward pass at most; a single row may have more",
+        "tokens scored in a forward pass at most, though a single row may have more; auto = by a "
+        "GPU's free memory, 4096 on a CPU",
         ge=1,
     )
     max_new_tokens: int = key(256, "limit of a generated answer, tokens", ge=1)

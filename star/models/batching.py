@@ -29,6 +29,7 @@ class Batching:
     Attributes:
         rows: In a forward pass at most, but in training.
         tokens: Likewise, padding counted; a single row may have more.
+        auto: Whether ``tokens`` goes by the memory that is free once a model is there.
         progress: Whether bars are shown.
         unfinished: Where what is done so far is kept, of a training too; by default nowhere.
         shortages: What did not fit in memory at once, of a training too.
@@ -37,6 +38,7 @@ class Batching:
     rows: int = EvaluationConfig.per_device_eval_batch_size
     tokens: int = EvaluationConfig.max_batch_tokens
     progress: bool = False
+    auto: bool = False
     unfinished: Unfinished = field(default_factory=Unfinished, repr=False, compare=False)
     shortages: Shortages = field(default_factory=Shortages, repr=False, compare=False)
 
@@ -44,9 +46,9 @@ class Batching:
     def of(cls, config: Config) -> Batching:
         """Return what a run's configuration asks for."""
         asked = config.evaluation
-        return cls(
-            asked.per_device_eval_batch_size, asked.max_batch_tokens, config.tracking.progress
-        )
+        auto = asked.max_batch_tokens == "auto"
+        tokens = cls.tokens if auto else asked.max_batch_tokens
+        return cls(asked.per_device_eval_batch_size, tokens, config.tracking.progress, auto)
 
     def batches(
         self, lengths: Sequence[int] | NDArray[np.int64], cuts: Sequence[int] = ()

@@ -22,6 +22,7 @@ from star.errors import InputError, one_line
 from star.models import identity, loading, packing, sharding
 from star.models.batching import Batch, Batching
 from star.models.encoding import TokenRow, marks
+from star.models.free_memory import fitted
 from star.models.language_model import LanguageModel
 from star.models.reading import device_of, read
 from star.models.sources import cache_root, resolve
@@ -159,7 +160,7 @@ def load(
         max_length=0,
         stop_ids=frozenset(),
         pad_id=pad,
-        batching=batching or Batching(),
+        batching=fitted(batching or Batching(), module, device_of(config)),
         classes=tuple(classes),
         heads=tuple(heads),
         ends=tuple(marks(tokenizer)[1]),

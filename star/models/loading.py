@@ -22,6 +22,7 @@ from star.errors import InputError, one_line
 from star.models import identity, isolation, sharding, varlen
 from star.models.batching import Batching
 from star.models.chat import chat_of
+from star.models.free_memory import fitted
 from star.models.language_model import LanguageModel
 from star.models.reading import DTYPES, device_of, pad_of, read
 from star.models.sources import cache_root, resolve
@@ -76,7 +77,7 @@ def load(
         stop_ids=stop_ids,
         pad_id=pad_of(tokenizer, vocabulary, config.name_or_path),
         traits=traits_of(causal),
-        batching=batching or Batching(),
+        batching=fitted(batching or Batching(), causal, device_of(config)),
         chat=template,
     )
     if config.torch_compile:

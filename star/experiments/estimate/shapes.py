@@ -16,6 +16,7 @@ from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Shape
 from star.models import generation, likelihood, sources, targets
 from star.models import loading as models
+from star.models.batching import Batching
 from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
 from star.models.reading import DTYPES
@@ -124,7 +125,7 @@ def memory_of(load: Workload, *, on_cpu: bool) -> dict[str, float]:
         ),
         "score": costs.scoring_bytes(
             shape,
-            tokens=max(widest, min(rows * widest, config.evaluation.max_batch_tokens)),
+            tokens=max(widest, min(rows * widest, Batching.of(config).tokens)),
             logits=likelihood.CHUNK_ELEMENTS,
             size=size,
             merged=load.merged,
