@@ -24,7 +24,8 @@ from star.experiments.estimate import costs, rates, shapes
 from star.experiments.estimate import estimate as estimating
 from star.experiments.estimate.costs import Shape, Work
 from star.experiments.estimate.rates import Rates
-from star.experiments.estimate.workload import Workload, stand_ins, workload
+from star.experiments.estimate.stand_ins import stand_ins
+from star.experiments.estimate.workload import Workload, workload
 from star.models import adapter, learning_mode, training
 from star.models import loading as models
 from star.models.encoding import TokenRow
@@ -254,6 +255,21 @@ def test_a_number_of_updates(tiny_llama: Path, choices: Path, tmp_path: Path) ->
     found = estimating._sum_up(planned(config), ONES)
     for point, one in zip(found["rounds"], real, strict=True):  # which rows come last is not asked
         assert point["tokens"]["train"] == pytest.approx(one["tokens"]["train"], rel=0.05)
+
+
+@pytest.mark.parametrize("words", ["acquisition.random_share=0.4", "acquisition.select=lookahead"])
+def test_what_is_answered_or_tried_beside_the_scores_counts(
+    words: str, tiny_llama: Path, choices: Path, tmp_path: Path
+) -> None:
+    both = (*runs.CHOICES, "acquisition.combine=none", "acquisition.mc_dropout.passes=0")
+    config = load(None, runs.words(tiny_llama, choices, tmp_path, *both, words))
+    real = runs.result(run(config))["rounds"]
+    plain = planned(load(None, runs.words(tiny_llama, choices, tmp_path, *both)))
+    found, less = (estimating._sum_up(each, ONES)["rounds"] for each in (planned(config), plain))
+    for point, without, one in zip(found, less, real, strict=True):
+        # Of stand-ins: which rows they are is not known before.
+        assert point["tokens"]["score"] == pytest.approx(one["tokens"]["score"], rel=0.05)
+        assert (without["tokens"]["score"] < point["tokens"]["score"]) is (one is not real[-1])
 
 
 @pytest.mark.parametrize("kind", ["model", "base", "gold"])

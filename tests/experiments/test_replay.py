@@ -82,6 +82,7 @@ OWN = [
     # From nine numbers on numpy adds pairwise, in an order that depends on how they lie in memory.
     ("acquisition.mc_dropout.passes=11", "acquisition.measure=max_entropy"),
     ("pool.query_size=9",),  # the last query takes what is left
+    ("acquisition.random_share=0.4", "acquisition.select=softmax", BASE),
 ]  # fmt: skip
 OWN_SLOW = [
     *[

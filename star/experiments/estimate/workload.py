@@ -13,30 +13,20 @@ from itertools import cycle
 
 import numpy as np
 
-from star.acquisition.decision import decide
 from star.acquisition.needs import OUTCOMES
 from star.acquisition.pool_scorer import continuation_of
-from star.acquisition.scores import Scores
 from star.acquisition.strategies import CANDIDATES, strategy_of
 from star.active_learning.lookahead import HELD_OUT
-from star.active_learning.plan import Plan, plan
-from star.config import AcquisitionConfig, Config, needs_scores, passes_that_differ
+from star.active_learning.plan import plan
+from star.config import Config, needs_scores, passes_that_differ
 from star.data.loading import TaskData
-from star.data.pool import Pool, first_labels
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
 from star.experiments.estimate.lengths import Questions, questions, training_rows, with_shots
+from star.experiments.estimate.stand_ins import Round, stand_ins
 from star.models import merging, tfb
 from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_rows, questions_that_fit
-
-
-@dataclass(frozen=True)
-class Round:
-    """Pool indices that a round is trained on, and those it scores and may query."""
-
-    trained: list[int]
-    unlabelled: list[int]
 
 
 @dataclass(frozen=True)
@@ -115,11 +105,24 @@ class Workload:
 
     def score(self, t: int) -> Work:
         """Return the work of scoring round ``t``; the base model's scoring is apart."""
-        if self.continuation is None or t == len(self.rounds) - 1:
+        if t == len(self.rounds) - 1:
             return Work()
+        apart = self._drawn(t) + self._tried(t)
+        if self.continuation is None:
+            return apart
         work = self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
         made = self.passes and "mc" not in self.config.evaluation.views
-        return work + self._tried(t) + (self._made(t) if made else Work())
+        return work + apart + (self._made(t) if made else Work())
+
+    def _drawn(self, t: int) -> Work:
+        """Return the work of answering what round ``t`` draws at random."""
+        count = len(self.rounds[t].unlabelled) - len(self.rounds[t + 1].unlabelled)
+        share = round(self.config.acquisition.random_share * count)
+        asked = self.pool.at(self._places(self.rounds[t].unlabelled[:share]))
+        if not share:
+            return Work()
+        chosen, beside = self.chosen, self.beside()
+        return self._choose(asked, 0, beside) if chosen else self._generate(asked, beside)
 
     def _tried(self, t: int) -> Work:
         """Return the work of training on each batch that round ``t`` could choose, at most."""
@@ -265,35 +268,3 @@ def workload(
         merged=merging.will_merge(config, model),
         notes=[*data.notes, *notes, *([planned.note] if planned.note else [])],
     )
-
-
-def stand_ins(
-    config: Config,
-    indices: Sequence[int],
-    planned: Plan,
-    queries: Sequence[Sequence[int]] | None = None,
-) -> tuple[list[int], list[Round]]:
-    """Return the validation rows, and who is labelled in each round.
-
-    Args:
-        config: Of the run.
-        indices: Pool indices that take part.
-        planned: What :func:`plan` gives for so many.
-        queries: What is picked after each round; ``None`` = as random choice would.
-    """
-    pool: Pool[str] = Pool(indices)  # answers that stand for none in particular
-    held, initial = config.task.validation_size, config.pool.initial_size
-    apart, first = first_labels(pool, held_out=held, initial=initial, seed=config.seed)
-    pool.hold_out(dict.fromkeys(apart, ""))
-    pool.add(dict.fromkeys(first, ""))
-    rounds, drawing = [], AcquisitionConfig(select="random")
-    for t, sizes in enumerate(planned.rounds):
-        left = pool.unlabelled
-        rounds.append(Round(sorted(pool.labelled), left))
-        if sizes.query:
-            scores, shared = Scores({"index": np.array(left)}), len(planned.rounds)
-            drawn = decide(
-                scores, drawing, t=t, rounds=shared, count=sizes.query, seed=config.seed
-            ).indices
-            pool.add(dict.fromkeys(drawn if queries is None else queries[t], ""))
-    return apart, rounds
