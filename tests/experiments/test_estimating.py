@@ -267,8 +267,9 @@ def test_what_is_answered_or_tried_beside_the_scores_counts(
     plain = planned(load(None, runs.words(tiny_llama, choices, tmp_path, *both)))
     found, less = (estimating._sum_up(each, ONES)["rounds"] for each in (planned(config), plain))
     for point, without, one in zip(found, less, real, strict=True):
-        # Of stand-ins: which rows they are is not known before.
-        assert point["tokens"]["score"] == pytest.approx(one["tokens"]["score"], rel=0.05)
+        # Of stand-ins; of what is tried, at most: batches that share rows leave more to test on.
+        counted, spent = point["tokens"]["score"], one["tokens"]["score"]
+        assert 0.95 * spent <= counted <= (1.5 if "lookahead" in words else 1.05) * spent
         assert (without["tokens"]["score"] < point["tokens"]["score"]) is (one is not real[-1])
 
 
