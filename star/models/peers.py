@@ -64,6 +64,7 @@ class Watch(threading.Thread):
         self.rank, self.size = rank, size
         self._store, self._lock = store, threading.Lock()
         self._over = threading.Event()
+        self._fault: Fault | None = None  # kept: who has the store may be the first to leave
         self._others = [r for r in range(size) if r != rank] if rank == 0 else [0]
         self._seen = dict.fromkeys(self._others, 0)  # the count at the last look, …
         self._still = dict.fromkeys(self._others, 0)  # … and for how many looks it has stood still
@@ -87,9 +88,14 @@ class Watch(threading.Thread):
     def fault(self) -> Fault | None:
         """Return what stopped the first one, if anything did."""
         with self._lock:
-            if not self._store.check(["fault"]):
-                return None
-            return Fault(**json.loads(self._store.get("fault")))
+            if self._fault is None and self._store.check(["fault"]):
+                self._fault = Fault(**json.loads(self._store.get("fault")))
+            return self._fault
+
+    @property
+    def known(self) -> Fault | None:
+        """What stopped the first one, as far as this process has read it."""
+        return self._fault
 
     def tell(self, fault: Fault) -> Fault:
         """Write down what stopped a process; return what stopped the first one."""
@@ -115,6 +121,9 @@ class Watch(threading.Thread):
                 time.sleep(POLL / 10)
         except (RuntimeError, DistError):
             pass
+
+    def over(self) -> None:
+        """End the thread: nobody waits for anybody any more."""
         self._over.set()
 
     def said(self, fault: Fault) -> str:
@@ -164,7 +173,8 @@ def together() -> Iterator[None]:
         ProcessLost: Another process died, or met a fault of ours.
         Stopped: Another process was asked to stop.
     """
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1 or "MASTER_ADDR" not in os.environ or _current:
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    if not several or not {"MASTER_ADDR", "RANK"} <= os.environ.keys() or _current:
         yield
         return
     watch = _join()
@@ -177,6 +187,7 @@ def together() -> Iterator[None]:
     else:
         watch.finish()
     finally:
+        watch.over()
         _current.clear()
 
 
@@ -210,19 +221,25 @@ def _explain(watch: Watch, error: BaseException) -> None:
             lost = Fault(watch.rank, 1, f"the connection to the others was lost; {AGAIN}")
             fault = watch.fault() or watch.tell(dead or lost)
         else:
-            if isinstance(error, signals.Stopped):
-                watch.tell(Fault(watch.rank, signals.EXIT, str(error)))
-                return
-            mendable = isinstance(error, (InputError, OSError, MemoryError))
-            told = one_line(error) if mendable else f"{type(error).__name__}: {one_line(error)}"
-            watch.tell(Fault(watch.rank, 2 if mendable else 1, told))
+            watch.tell(_own(watch.rank, error))
+            if watch.rank == 0:  # with it the store may go
+                time.sleep(2.5 * POLL)
     except (RuntimeError, DistError):  # the store is gone too
-        fault = Fault(0, 1, f"it died; {AGAIN}") if is_of_connection(error) else None
+        if is_of_connection(error):
+            fault = watch.known or Fault(0, 1, f"it died; {AGAIN}")
     if fault is not None and fault.status == signals.EXIT:
         raise signals.Stopped(signal.SIGTERM) from error
     if fault is not None:
         kind = InputError if fault.status == 2 else ProcessLost
         raise kind(watch.said(fault)) from error
+
+
+def _own(rank: int, error: BaseException) -> Fault:
+    if isinstance(error, signals.Stopped):
+        return Fault(rank, signals.EXIT, str(error))
+    if isinstance(error, (InputError, OSError, MemoryError)):
+        return Fault(rank, 2, one_line(error))
+    return Fault(rank, 1, f"{type(error).__name__}: {one_line(error)}")
 
 
 def is_of_connection(error: BaseException) -> bool:

@@ -59,6 +59,7 @@ def stopped(process: subprocess.Popen[bytes]) -> bool:
         (2, 0, "kill", "scoring", "it died"),
         (2, 1, "kill", "generation", "rank 1 of 2 stopped: it died"),
         (3, 2, "input", "start", "rank 2 of 3 stopped: this disk is full; make room"),
+        (2, 0, "input", "training", "rank 0 of 2 stopped: this disk is full; make room"),
         (2, 1, "fault", "training", "rank 1 of 2 stopped: AssertionError: this cannot be"),
         (2, 1, "term", "scoring", "stopped by SIGTERM; what was done is kept"),
         (2, 1, "freeze", "scoring", "rank 1 of 2 stopped: it gave no sign of life for 30 s"),

@@ -37,7 +37,7 @@ def test_a_count_that_stands_still_is_a_death(
     def end(status: int) -> None:  # in the place of the end of this process
         assert status == 1
         ended.set()
-        last.finish()
+        last.over()
 
     monkeypatch.setattr(peers.os, "_exit", end)
     last.start()  # the others never count
