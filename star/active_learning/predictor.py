@@ -67,9 +67,15 @@ class Predictor:
         return memory.first_labels(trained.folder, trained.config, trained.round_)
 
     def predict(
-        self, examples: Sequence[Example], *, abstain: float | None = None
+        self,
+        examples: Sequence[Example],
+        *,
+        places: Sequence[str] | None = None,
+        abstain: float | None = None,
     ) -> list[dict[str, Any]]:
         """Return the answers to N ≥ 1 questions; see :func:`predict`.
+
+        ``places``: what a message calls each, by its index; ``None``: ``row 0`` and so on.
 
         Raises:
             InputError: A prompt is longer than the model allows, under ``task.overlong=error``.
@@ -78,14 +84,15 @@ class Predictor:
         config = self.trained.config
         limits = Limits.of(config.evaluation)
         rule = "error" if config.task.overlong == "error" else "truncate"  # as of the test rows
+        named = "row {}".format if places is None else places.__getitem__
         fitting, note = truncate_prompts(
-            self.model, examples, limits=limits, overlong=rule, where="prompts"
+            self.model, examples, limits=limits, overlong=rule, where="prompts", named=named
         )
         if note is not None:
             logger.warning("%s", note)
         if config.task.num_fewshot:
             shown_of, labelled = self._first
-            _, _, fitting = shown(config, self.model, labelled, shown_of, fitting)
+            _, _, fitting = shown(config, self.model, labelled, shown_of, fitting, named)
         rows = answering.predict(
             self.model,
             self.trained.task,
@@ -166,4 +173,4 @@ def predict(
     places = [f"text {i}" for i in range(len(texts))]
     examples, _ = examples_of(trained.task, texts, places)
     with Predictor.of(trained, progress=progress) as predictor:
-        return predictor.predict(examples, abstain=abstain)
+        return predictor.predict(examples, places=places, abstain=abstain)

@@ -44,6 +44,8 @@ from star.errors import InputError, ProcessLost
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
 # run here thirty times slower. Read when torch is loaded, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The Hub's client says each of its retries, twice; what came of them is in our own line.
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 VERBS = (
     run,

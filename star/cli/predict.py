@@ -83,7 +83,7 @@ def execute(options: argparse.Namespace) -> int:
 
     check_abstention(trained, options.abstain)
     with Predictor.of(trained, progress=sys.stderr.isatty()) as predictor:
-        answers = predictor.predict(examples, abstain=options.abstain)
+        answers = predictor.predict(examples, places=places, abstain=options.abstain)
     rows = [
         {"index": example.index}
         | _identity(question)

@@ -122,6 +122,7 @@ def truncate(
     reserve: int,
     overlong: str,
     shortened: Callable[[tuple[int, ...], int], tuple[int, ...]] = last_tokens,
+    named: Callable[[int], str] = "row {}".format,
 ) -> Truncated:
     """Apply ``task.overlong`` to rows that do not fit ``max_length`` tokens.
 
@@ -133,6 +134,7 @@ def truncate(
             that is not enough, the continuation from the right; ``drop`` leaves the row out;
             ``error`` refuses.
         shortened: A prompt and how many of its tokens there is room for, to the cut prompt.
+        named: What a message calls a row, by its index.
 
     Raises:
         InputError: ``error``, and a row is too long; or ``reserve`` leaves no room for a prompt.
@@ -149,7 +151,7 @@ def truncate(
             kept.append(row)
         elif overlong == "error":
             raise InputError(
-                f"row {row.index} needs {len(row.prompt) + tail} tokens, the limit is "
+                f"{named(row.index)} needs {len(row.prompt) + tail} tokens, the limit is "
                 f"{max_length}; set task.overlong to truncate or drop"
             )
         elif overlong == "drop":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from star.config import Config
@@ -24,6 +24,7 @@ def shown(
     labelled: Mapping[int, Answer],
     pool: Mapping[int, Example],
     test: Sequence[Example],
+    named: Callable[[int], str] = "row {}".format,
 ) -> tuple[list[Shot], list[Example], list[Example]]:
     """Return the shots, and the questions of pool and test with shots before them; say what is cut.
 
@@ -36,6 +37,7 @@ def shown(
         labelled: The first labels, by pool index: of these the shots are drawn.
         pool: By pool index.
         test: Questions of the test split.
+        named: What a message calls a question, by its index.
 
     Raises:
         InputError: ``task.overlong=error``, and not all shots fit.
@@ -57,8 +59,8 @@ def shown(
         cut = [one for one, other in zip(whole, fitting, strict=True) if one != other]
         if cut and config.task.overlong == "error":
             raise InputError(
-                f"{where}: row {cut[0].index} and {len(cut[0].shots)} examples before it need more "
-                f"than {allowed} tokens; lower task.num_fewshot, or set task.overlong=truncate"
+                f"{where}: {named(cut[0].index)} and {len(cut[0].shots)} examples before it need "
+                f"more than {allowed} tokens; lower task.num_fewshot, or set task.overlong=truncate"
             )
         if cut:
             logger.warning(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -205,12 +205,18 @@ def reserve_of(model: LanguageModel, examples: Sequence[Example], limits: Limits
 
 
 def truncate_prompts(
-    model: LanguageModel, examples: Sequence[Example], *, limits: Limits, overlong: str, where: str
+    model: LanguageModel,
+    examples: Sequence[Example],
+    *,
+    limits: Limits,
+    overlong: str,
+    where: str,
+    named: Callable[[int], str] = "row {}".format,
 ) -> tuple[Sequence[Example], str | None]:
     """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
 
     A prompt is overlong if it leaves no room for the longest choice, or for a generated answer of
-    ``max_new_tokens``, in the model's positions.
+    ``max_new_tokens``, in the model's positions. ``named``: what a message calls it, by its index.
 
     Raises:
         InputError: ``overlong`` is ``error`` and there is one; or choices that cannot be told apart
@@ -222,7 +228,7 @@ def truncate_prompts(
     truncated = 0
     for start in range(0, len(examples), AT_ONCE):
         rows = encode_rows(model, examples[start : start + AT_ONCE], None).rows
-        fitted = truncate(rows, max_length=model.max_length, **rule)
+        fitted = truncate(rows, max_length=model.max_length, named=named, **rule)
         gone += [start + place for place in fitted.dropped]
         truncated += len(fitted.truncated)
     if not (truncated or gone):

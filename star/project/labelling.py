@@ -114,7 +114,8 @@ def add(
         corrected.extend(d for d, _ in replaced)
         return [d for d, old in pairs if old is None or not _known(d, old)]
 
-    new = [entry.decision for entry in project.journal.decide(news)]
+    # Without a decision no journal is begun.
+    new = [entry.decision for entry in project.journal.decide(news)] if decisions else []
     outcomes = {o: sum(d.outcome == o for d in new) for o in {d.outcome for d in new}}
     now_split = [project.ids[i] for i in project.decided().conflicts]
     return Taken(outcomes, len(corrected), len(decisions) - len(new), waiting, now_split)

@@ -74,7 +74,7 @@ def app(
         examples, _ = examples_of(predictor.trained.task, questions, places)
         loop = asyncio.get_running_loop()
         rows = await loop.run_in_executor(
-            worker, lambda: predictor.predict(examples, abstain=body.abstain)
+            worker, lambda: predictor.predict(examples, places=places, abstain=body.abstain)
         )
         return {"answers": rows}
 

@@ -156,6 +156,18 @@ def test_what_a_machine_has_not(
     assert all(part in err for part in parts)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", ["init p --data hub:nobody/none --labels a,b", "run - model.name_or_path=nobody/none"]
+)
+def test_a_hub_that_is_not_there_is_a_line(words: str, tmp_path: Path) -> None:
+    away = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    data = f" task.data_dir={runs.write_data(tmp_path / 'data')}" if "run" in words else ""
+    done = shell(f"cd {tmp_path}; echo task.name: jsonl | star {words}{data}", **away)
+    said = [line for line in done.stderr.splitlines() if "task's own prompt" not in line]
+    assert done.returncode == 2 and len(said) == 1 and said[0].startswith("error: "), done.stderr
+
+
 @pytest.mark.parametrize(
     "command, seed",
     [

@@ -265,6 +265,11 @@ def test_a_file_with_a_fault_changes_nothing(
     assert Project.of(project).entries() == []
 
 
+def test_a_file_without_decisions_leaves_no_journal(project: Path) -> None:
+    assert give(project, [{"id": "m0", "label": None}]) == 0
+    assert not (project / "decisions.jsonl").exists()
+
+
 def test_labels_that_are_there_are_the_start(
     tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

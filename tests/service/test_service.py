@@ -157,6 +157,14 @@ def test_what_is_not_wanted_is_refused_in_a_line(
     assert choice.ask(None, "health")[0] == 200
 
 
+def test_a_text_that_is_too_long_is_named(tiny_llama: Path, tmp_path: Path) -> None:
+    data = runs.write_data(tmp_path / "data", choices=True)
+    words = (*SETTINGS, *KINDS["choice"], "task.overlong=error")
+    with serving(runs.go(tiny_llama, data, tmp_path / "out", *words)) as service:
+        status, told = service.ask({"texts": ["tom has", "tom has eggs " * 150]})
+    assert status == 422 and told["error"].startswith("text 2 needs "), told
+
+
 def test_hostile_texts_are_texts(choice: Service) -> None:
     hostile = [
         *("tom \x00\x1b[2J\x7f has", "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\u202eab"),
