@@ -4,6 +4,10 @@ SIGTERM of a scheduler that takes a machine back, SIGUSR1 as SLURM sends it some
 limit (``sbatch --signal=B:USR1@120``). Work that can be kept is done inside :func:`held`, and looks
 at :func:`requested` now and then; anywhere else the signal ends the process where it is, which
 loses nothing that is complete. The exit status says that the same command goes on.
+
+A library that is in the middle of something may swallow the exception, or make another of it. So
+the request stands until :func:`heeded` is left: the next place that looks leaves, and whatever ends
+the work after it counts as the request.
 """
 
 from __future__ import annotations
@@ -46,8 +50,7 @@ def requested() -> bool:
 def leave() -> None:
     """Raise :class:`Stopped` if a signal waits: what had to be kept is kept."""
     if _Request.number is not None:
-        number, _Request.number = _Request.number, None
-        raise Stopped(number)
+        raise Stopped(_Request.number)
 
 
 @contextlib.contextmanager
@@ -66,8 +69,11 @@ def held() -> Iterator[None]:
 def heeded(*numbers: int) -> Iterator[None]:
     """Take signals, SIGTERM and SIGUSR1 if none are named, for requests to stop.
 
-    One that is ignored already stays so. Only the main thread can do this, in any other the context
-    changes nothing.
+    A signal that is ignored already stays so. Only the main thread can do this, in any other the
+    context changes nothing.
+
+    Raises:
+        Stopped: In place of any exception that comes after a request.
     """
     names = ("SIGTERM", "SIGUSR1")  # Windows has no SIGUSR1
     wanted = numbers or tuple(getattr(signal, name) for name in names if hasattr(signal, name))
@@ -78,9 +84,14 @@ def heeded(*numbers: int) -> Iterator[None]:
                 before[number] = signal.signal(number, _note)
     try:
         yield
+    except BaseException:
+        leave()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if before:
+            _Request.number = None
 
 
 def _note(number: int, frame: FrameType | None) -> None:

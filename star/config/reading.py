@@ -55,6 +55,7 @@ def load(
     for source, name in sources:
         if not source:
             continue
+        part = None
         try:
             part = _read_words(source) if isinstance(source, list) else _read_yaml(source, name)
             _refuse_unknown(OmegaConf.to_container(part, resolve=False), name)
@@ -81,7 +82,7 @@ def _misfit(part: Any, error: Exception) -> str:
 
     key = getattr(error, "full_key", None)
     kind = {name: str(item.type) for name, item in fields_of(Config)}.get(key or "")
-    if key is None or kind is None:
+    if part is None or key is None or kind is None:
         return f"{key + ': ' if key else ''}{str(error).splitlines()[0]}"
     value = OmegaConf.select(part, key)
     words = kind[kind.find("Literal[") :].split("'")[1::2] if "Literal[" in kind else []

@@ -472,6 +472,7 @@ def test_of_a_repeated_key_the_last_wins_as_it_was_typed() -> None:
         ("seed: 1\nseed: 2\n", "duplicate key seed"),
         ("seed: !!python/object/apply:os.getcwd []\n", "not readable as YAML"),
         ("3\n", "not readable as YAML"),
+        ('model:\n  name_or_path: "${"\n', "model.name_or_path: no viable alternative"),
         ("1: 2\n", "unknown key '1'"),
         # YAML would make them 7, false and [true, false].
         ("run_name: 007\n", "quote it"),

@@ -360,3 +360,26 @@ def test_a_signal_outside_of_kept_work_leaves_at_once() -> None:
         signal.raise_signal(signal.SIGTERM)  # the second is of somebody who will not wait
         pytest.fail("went on")
     assert not signals.requested()
+
+
+def test_a_signal_that_a_library_swallows_or_turns_into_another_exception() -> None:
+    def library(*, again: bool) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            if again:
+                raise ValueError("of something else") from None
+
+    with pytest.raises(signals.Stopped), signals.heeded():
+        library(again=True)
+    assert not signals.requested()
+    with pytest.raises(signals.Stopped), signals.heeded():
+        library(again=False)
+        with signals.held():
+            pass  # the next work that can be kept
+        pytest.fail("went on")
+    with signals.heeded():
+        library(again=False)  # and there was nothing left to do
+    assert not signals.requested()
+    with pytest.raises(ValueError, match="without"), signals.heeded():
+        raise ValueError("without any signal")

@@ -251,6 +251,7 @@ def _tried(function: Callable[[Any], Any], task: Any) -> tuple[Any, str | None, 
     except Stopped:  # by whoever ends this process; what was done is kept
         raise
     except BaseException as error:  # even SystemExit: a task does not decide on the process
+        signals.leave()  # if a library made this of it
         return None, one_line(error), traceback.format_exc()
 
 
