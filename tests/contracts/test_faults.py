@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ SMALL = (
     *("pool.rounds=3", "task.validation_size=3", "train.keep=best", "tracking.save_adapters=last"),
     *("tracking.checkpoint_minutes=0", "evaluation.max_batch_tokens=60"),
 )
+FILLED = 24  # sizes of a disk
 LONGEST = 600.0  # seconds that anything may take here, on a machine that others share
 
 
@@ -182,3 +184,159 @@ def test_a_sweep(
         words, compare, tmp_path, number=signal.SIGKILL, times=KILLS, seconds=seconds, tally=tally,
         kind="SIGKILL in a sweep",
     )  # fmt: skip
+
+
+# --- disks that fill or take nothing, files that are torn -----------------------------------------
+
+# Every kind of file that a run writes: the history and embeddings of a strategy too.
+ALL = (
+    *(*SMALL, "task.choices=['true','false']", "tracking.save_adapters=all", "run_name=it"),
+    *("acquisition.select=uherding_calibrated", "acquisition.combine=none"),
+)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of its own, where this user may make one; :func:`resize` sizes it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def resize(disk: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
+def last_line(words: Sequence[str], said: Path) -> tuple[int | None, str]:
+    """Carry out a command; return how it ended, and what an error's one line says, else nothing."""
+    said.write_bytes(b"")
+    status = faulty.status(faulty.start(words, said), LONGEST)
+    text = said.read_text()
+    assert "Traceback" not in text
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(errors) == (status == 2) and status in (0, 2), text[-3000:]
+    return status, "".join(errors)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills(
+    disk: Path, tiny_llama: Path, data: Path, tmp_path: Path, tally: collections.Counter[str]
+) -> None:
+    """At every size it is refused in one line, or done; with room it ends as if nothing was."""
+
+    def words(out: Path) -> list[str]:
+        own = f"tracking.cache_dir={out}/cache"
+        return ["run", "-", *runs.words(tiny_llama, data, out, *SMALL, "run_name=it", own)]
+
+    said = tmp_path / "said.txt"
+    finish(words(disk / "whole"), said)
+    whole = Path(shutil.copytree(disk / "whole/it", tmp_path / "whole"))
+    pages = sum(-(-p.stat().st_size // 4096) for p in (disk / "whole").rglob("*") if p.is_file())
+    shutil.rmtree(disk / "whole")
+    for step in range(FILLED):
+        out = disk / str(step)
+        resize(disk, f"size={4096 * (1 + pages * step // (FILLED - 3))}")
+        status, error = last_line(words(out), said)
+        assert status == 0 or "No space left on device" in error
+        tally[f"full disk, status {status}"] += 1
+        resize(disk, "size=64m")
+        finish(words(out), said)
+        same(out / "it", whole)
+        tally["full disk, results equal to the undisturbed one"] += 1
+        shutil.rmtree(out)
+
+
+@pytest.mark.slow
+def test_a_disk_that_takes_nothing_for_a_while(
+    disk: Path, tiny_llama: Path, data: Path, tmp_path: Path, tally: collections.Counter[str]
+) -> None:
+    def words(out: Path) -> list[str]:
+        own = f"tracking.cache_dir={tmp_path}/cache"
+        return ["run", "-", *runs.words(tiny_llama, data, out, *SMALL, "run_name=it", own)]
+
+    said = tmp_path / "said.txt"
+    seconds = finish(words(tmp_path / "whole"), said)
+    drawn = random.Random("read-only")
+    for step in range(3):
+        out = disk / str(step)
+        process = faulty.start(words(out), said)
+        if faulty.status(process, drawn.uniform(0, seconds)) is None:
+            faulty.send(process.pid or 0, signal.SIGKILL)
+        faulty.status(process, LONGEST)
+        resize(disk, "ro")
+        status, error = last_line(words(out), said)
+        finished = (out / "it/result.json").is_file()
+        assert status == (0 if finished else 2)
+        assert finished or "Read-only file system" in error
+        tally[f"read-only disk, status {status}"] += 1
+        resize(disk, "rw")
+        finish(words(out), said)
+        same(out / "it", tmp_path / "whole/it")
+        tally["read-only disk, results equal to the undisturbed one"] += 1
+
+
+def cut(path: Path, drawn: random.Random) -> None:
+    """Cut a file at any place."""
+    content = path.read_bytes()
+    path.write_bytes(content[: drawn.randrange(len(content))])
+
+
+def flipped(path: Path, drawn: random.Random) -> None:
+    """Flip any bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
+    path.write_bytes(content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["under way", "finished"])
+@pytest.mark.parametrize("damage", [cut, flipped])
+def test_torn_files(
+    damage: Callable[[Path, random.Random], None],
+    state: str,
+    tiny_llama: Path,
+    tmp_path: Path,
+    tally: collections.Counter[str],
+) -> None:
+    """Whatever file is torn: it is named and refused, or the result is the undisturbed one."""
+    data = runs.write_data(tmp_path / "data", pool=24, test=4, choices=True)
+
+    def words(out: Path) -> list[str]:
+        own = f"tracking.cache_dir={out}/cache"
+        return ["run", "-", *runs.words(tiny_llama, data, out, *ALL, own)]
+
+    said = tmp_path / "said.txt"
+    finish(words(tmp_path / "whole"), said)
+    whole, begun = tmp_path / "whole", tmp_path / "begun"
+    if state == "under way":  # in round 1, with something of its scores kept
+        process = faulty.start(words(begun), said)
+        deadline = time.monotonic() + LONGEST
+        while not list(begun.glob("it/rounds/.unfinished/scores*")) or not list(
+            begun.glob("it/rounds/00")
+        ):
+            assert faulty.status(process, 0.002) is None and time.monotonic() < deadline
+        faulty.send(process.pid or 0, signal.SIGKILL)
+        faulty.status(process, LONGEST)
+    else:
+        shutil.copytree(whole, begun)
+    drawn = random.Random(state)
+    torn = [p for p in sorted(begun.rglob("*")) if p.is_file() and p.stat().st_size]
+    assert len({p.suffix for p in torn}) >= 5
+    for path in torn:
+        out = Path(shutil.copytree(begun, tmp_path / "torn"))
+        # Where a run and its cache are is not among what decides its numbers.
+        name = path.relative_to(begun)
+        damage(out / name, drawn)
+        status, error = last_line(words(out), said)
+        if status == 0:
+            same(out / "it", whole / "it")
+        else:
+            named = str(name.parent) if path.name == "checksums.json" else str(name)
+            assert named in error, error
+        what = "results equal to the undisturbed one" if status == 0 else "refused, the file named"
+        tally[f"torn file ({damage.__name__}) of a run {state}, {what}"] += 1
+        shutil.rmtree(out)

@@ -12,8 +12,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,45 @@ def test_a_job_that_is_cancelled_is_a_failure(
 def test_jobs_that_slurm_refuses(grid: list[Cell], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"SLURM refused the jobs: .*partition"):
         sweep(grid, tmp_path, executor="slurm", options=slurm.Options("nowhere"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("told", [True, False])
+def test_a_job_that_is_told_of_its_limit_queues_itself_again(told: bool, tmp_path: Path) -> None:
+    """``scancel --signal`` does what SLURM does before the limit; ``scancel`` ends the job."""
+    command = tmp_path / "star"  # stands for a run: stopped once, done the second time
+    command.write_text(
+        "#!/bin/sh\n"
+        "[ ! -e begun ] || { touch done; exit 0; }\n"
+        "touch begun\n"
+        "trap 'exit 75' USR1 TERM\n"
+        "while :; do sleep 0.1; done\n"
+    )
+    command.chmod(0o755)
+    script = str(ROOT / "configs" / "accelerate" / "slurm.sh")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    one = ["--time=5", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-node=0"]
+    number = subprocess.run(
+        ["sbatch", "--parsable", "--output=log", *one, script, "CONFIG"],
+        cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+    def state() -> str:
+        words = ["squeue", "--noheader", "--format=%T", "--jobs", number]
+        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+    def until(there: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 400  # SLURM waits two minutes with a job that came back
+        while not there():
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+
+    until((tmp_path / "begun").exists)
+    signal = ["--signal=USR1", "--batch"] if told else []
+    subprocess.run(["scancel", *signal, number], check=True)
+    if told:
+        until((tmp_path / "done").exists)
+    else:
+        until(lambda: state() in ("", "CANCELLED"))
+        assert not (tmp_path / "done").exists()
