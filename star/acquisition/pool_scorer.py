@@ -30,7 +30,7 @@ from star.data.sequences import Made
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.files import read_npz, write_npz
-from star.models import likelihood
+from star.models import likelihood, stored_tokens
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.generation import generate
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 Places = NDArray[np.int64]
 
 VERSION = 3  # of the scores' meaning; part of the cache key
+ENCODED = 1  # of how texts become tokens here; likewise
 MEASURED = 10_000  # examples whose measures are made at a time: more would be memory, no speed
 
 
@@ -57,7 +58,8 @@ class PoolScorer:
         config: ``acquisition``.
         limits: ``max_new_tokens``.
         oracle: Asked for answers by ``continuation: gold`` alone.
-        cache: Folder of base scores; ``None`` keeps none on disk.
+        cache: Folder of base scores and tokens; ``None`` keeps none on disk.
+        content: What tells the examples from all others; ``None``: their tokens are not kept.
         log_probs: Whether log-probabilities of choices are among the scores.
     """
 
@@ -70,6 +72,7 @@ class PoolScorer:
         limits: Limits,
         oracle: Oracle[Answer] | None,
         cache: Path | None = None,
+        content: str | None = None,
         log_probs: bool = False,
     ) -> None:
         config = replace(config, continuation=continuation_of(config, examples))
@@ -80,21 +83,42 @@ class PoolScorer:
             raise InputError(
                 "acquisition.continuation=choices needs a choice task; set it to model or base"
             )
-        self._widths = Ragged()  # tokens of each choice
-        truncated = 0
+        # What is scored, a row an example: the prompt, where a view answers it itself, else with
+        # the continuation; of a choice task with all choices, one behind the other, and how wide.
+        labels = config.continuation == "gold"
+        self._rows, self._widths = stored_tokens.kept(
+            None if cache is None or content is None or labels else cache / "tokens",
+            key(
+                ENCODED,
+                content=content,
+                model=model.fingerprint,
+                chat=model.chat is not None,
+                continuation=config.continuation == "choices",
+                limits=[model.max_length, limits.max_new_tokens],
+            ),
+            lambda: self._encoded(examples, oracle),
+        )
+        self._order = np.argsort(self._rows.indices)
+
+    def _encoded(
+        self, examples: Sequence[Example], oracle: Oracle[Answer] | None
+    ) -> tuple[Rows, Ragged]:
+        """Return the examples as tokens, and the tokens of each choice."""
+        model, scored, limits = self._model, self._config.continuation, self._limits
+        widths, truncated = Ragged(), 0
 
         def encoded() -> Iterator[TokenRow]:
             nonlocal truncated
             for start in range(0, len(examples), AT_ONCE):
                 part = examples[start : start + AT_ONCE]
-                if config.continuation == "choices":
+                if scored == "choices":
                     for group in encode_choices(model, part):
-                        self._widths.append([len(row.continuation) for row in group])
+                        widths.append([len(row.continuation) for row in group])
                         together = tuple(t for row in group for t in row.continuation)
                         yield replace(group[0], continuation=together)
                     continue
                 texts, reserve = None, limits.max_new_tokens
-                if config.continuation == "gold":
+                if scored == "gold":
                     asked = [e.index for e in part]
                     assert oracle is not None  # people have no answer in advance; see checks
                     answers = oracle.label_all(asked, reason="continuation=gold")
@@ -103,13 +127,11 @@ class PoolScorer:
                 truncated += len(fitted.truncated)
                 yield from fitted.rows
 
-        # What is scored, a row an example: the prompt, where a view answers it itself, else with
-        # the continuation; of a choice task with all choices, one behind the other.
-        self._rows = Rows(encoded())
-        self._order = np.argsort(self._rows.indices)
+        rows = Rows(encoded())
         if truncated:
             # `truncate_prompts` makes room for choices or an answer of max_new_tokens, not both.
             logger.warning("scoring: %d rows are cut to fit the model", truncated)
+        return rows, widths
 
     def base(self) -> View:
         """Return the base view of all examples: computed once a run, and cached on disk by content.

@@ -58,7 +58,7 @@ class Learner:
 
     Attributes:
         config, model, task: Of the run; the base model; what it is asked.
-        examples: All questions of the pool by their indices, without answers.
+        examples, data: All questions of the pool by their indices, without answers; the rows' hash.
         test: Questions and answers that every round is tested on.
         scorer: Of the pool's examples; ``None``: the strategy looks at no scores.
         lookahead: What tries batches, reading labels; ``None``: the strategy does not.
@@ -78,12 +78,13 @@ class Learner:
         folder: RunFolder,
         first_round: FirstRound,
         rounds: int,
+        data: str,
         sentences: SentenceEncoder | None = None,
         provenance: Provenance | None = None,
     ) -> None:
         self.config, self.model, self.rounds = config, model, rounds
         self.examples = examples
-        self.test, self.provenance = test, provenance
+        self.test, self.provenance, self.data = test, provenance, data
         self.scorer: PoolScorer | None = None
         self.lookahead: Lookahead | None = None
         self.shots: list[Shot] = []

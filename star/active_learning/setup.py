@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from star.acquisition import skactiveml_pool
 from star.acquisition.needs import OUTCOMES
@@ -22,6 +26,7 @@ from star.active_learning.people import People, Provenance, people
 from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
+from star.cache import digest
 from star.config import Config, config_hash, encoder_of, own_strategy, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
@@ -82,7 +87,9 @@ def prepare(
     encoder = encoder_of(config.acquisition)
     sentences = None if encoder is None else SentenceEncoder(encoder, config)
     model = _load_model(config, folder, data, source, sentences)
-    examples, test, cut = questions_that_fit(config, model, data.pool.examples, tested.examples)
+    examples, test, cut = questions_that_fit(
+        config, model, data.pool.examples, tested.examples, content=data.fingerprint
+    )
     for line in cut:
         logger.warning("%s", line)
     if closes_choices(model, examples) and not config.train.append_eos:
@@ -105,6 +112,7 @@ def prepare(
         folder=folder,
         first_round=FirstRound(config, _content(config, model, data, sentences)),
         rounds=_rounds(config, folder, len(examples)),
+        data=data.fingerprint,
         sentences=sentences,
         provenance=provenance,
     )
@@ -157,10 +165,17 @@ def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People)
         limits=learner.limits,
         oracle=oracle if isinstance(oracle, Oracle) else None,
         cache=sources.cache_root(config.tracking.cache_dir),
+        content=digest(
+            [learner.data, _sum(learner.examples.indices), learner.shots, config.task.num_fewshot]
+        ),
         log_probs="log_probs" in needs,
     )
     if model.has_base:
         learner.scorer.base()
+
+
+def _sum(indices: NDArray[np.int64]) -> str:
+    return hashlib.sha256(indices.tobytes()).hexdigest()
 
 
 def _content(

@@ -54,20 +54,22 @@ class ByIndex(Mapping[int, T]):
     Args:
         indices: (N,) pool indices, without repeats.
         items: N, in the same order.
+
+    Attributes:
+        indices, items_in_order: As they were given.
     """
 
     def __init__(self, indices: ArrayLike, items: Sequence[T]) -> None:
         self.items_in_order = items
-        self._indices: NDArray[np.int64] = np.asarray(indices, dtype=np.int64)
-        order = np.argsort(self._indices, kind="stable")
-        self._sorted = self._indices[order]
-        self._order = order
+        self.indices: NDArray[np.int64] = np.asarray(indices, dtype=np.int64)
+        self._order = np.argsort(self.indices, kind="stable")
+        self._sorted = self.indices[self._order]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._indices.tolist())
+        return iter(self.indices.tolist())
 
     def __getitem__(self, index: int) -> T:
         place = bisect_left(self._sorted, index)

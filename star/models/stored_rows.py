@@ -17,9 +17,17 @@ class Ragged(Sequence[tuple[int, ...]]):
     """Lists of token ids in one flat array: 2 or 4 bytes a token, where tuples take ten times."""
 
     def __init__(self, lists: Iterable[Sequence[int]] = ()) -> None:
-        self._tokens, self._ends = array("H"), array("q", [0])
+        self._tokens: Any = array("H")
+        self._ends: Any = array("q", [0])
         for one in lists:
             self.append(one)
+
+    @classmethod
+    def of(cls, tokens: NDArray[Any], ends: NDArray[np.int64]) -> Ragged:
+        """Return the lists that these arrays are, see :attr:`tokens` and :attr:`ends`; no copy."""
+        ragged = cls()
+        ragged._tokens, ragged._ends = tokens, ends
+        return ragged
 
     def append(self, one: Sequence[int]) -> None:
         """Add a list behind the others; not while ``tokens`` or ``ends`` are looked at."""
@@ -56,7 +64,7 @@ class Ragged(Sequence[tuple[int, ...]]):
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         place = range(len(self))[place]  # negative places, and IndexError
-        return tuple(self._tokens[self._ends[place] : self._ends[place + 1]])
+        return tuple(self._tokens[self._ends[place] : self._ends[place + 1]].tolist())
 
     def digest(self) -> str:
         """Return the sha256 hex of everything in here."""
@@ -80,8 +88,8 @@ class Rows(Sequence[TokenRow]):
                 yield row.prompt + row.continuation
 
         self.tokens = Ragged(tokens())
-        self.splits = np.asarray(splits)  # (N,) tokens of the prompt
-        self.indices = np.asarray(indices)  # (N,)
+        self.splits: NDArray[np.int32] = np.asarray(splits)  # (N,) tokens of the prompt
+        self.indices: NDArray[np.int64] = np.asarray(indices)  # (N,)
 
     @property
     def lengths(self) -> NDArray[np.int64]:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
+from star.cache import cached, key
 from star.config import Config, EvaluationConfig
 from star.data.sequences import items_at
 from star.data.task import Answer, Example
 from star.errors import InputError
+from star.files import read_npz, write_npz
+from star.models.distributed import is_main
 from star.models.encoding import TokenRow, Truncated, truncate
 from star.models.language_model import LanguageModel
+from star.models.sources import cache_root
 
+VERSION = 1  # of what the lengths of prompts mean; part of the cache key
 AT_ONCE = 2_000  # examples that are objects at a time; of all others there are arrays
 
 
@@ -212,11 +219,14 @@ def truncate_prompts(
     overlong: str,
     where: str,
     named: Callable[[int], str] = "row {}".format,
+    lengths: NDArray[np.int64] | None = None,
 ) -> tuple[Sequence[Example], str | None]:
     """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
 
     A prompt is overlong if it leaves no room for the longest choice, or for a generated answer of
     ``max_new_tokens``, in the model's positions. ``named``: what a message calls it, by its index.
+
+    ``lengths`` are (N,) tokens of their prompts, by :func:`prompt_lengths`, which ``None`` asks.
 
     Raises:
         InputError: ``overlong`` is ``error`` and there is one; or choices that cannot be told apart
@@ -224,12 +234,16 @@ def truncate_prompts(
     """
     reserve = reserve_of(model, examples, limits)
     rule = {"reserve": reserve, "overlong": overlong, "shortened": model.shortened}
+    truncate([], max_length=model.max_length, **rule)  # refuses where there is room for no prompt
+    lengths = prompt_lengths(model, examples) if lengths is None else lengths
+    long = np.flatnonzero(lengths + reserve > model.max_length)
     gone: list[int] = []
     truncated = 0
-    for start in range(0, len(examples), AT_ONCE):
-        rows = encode_rows(model, examples[start : start + AT_ONCE], None).rows
+    for start in range(0, len(long), AT_ONCE):
+        part = long[start : start + AT_ONCE]
+        rows = encode_rows(model, items_at(examples, part), None).rows
         fitted = truncate(rows, max_length=model.max_length, named=named, **rule)
-        gone += [start + place for place in fitted.dropped]
+        gone += part[fitted.dropped].tolist()
         truncated += len(fitted.truncated)
     if not (truncated or gone):
         return examples, None
@@ -239,17 +253,42 @@ def truncate_prompts(
     return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"
 
 
+def prompt_lengths(model: LanguageModel, examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Return (N,) tokens of the examples' prompts; one that is longer counts as all that fit."""
+    lengths = np.empty(len(examples), dtype=np.int64)
+    for start in range(0, len(examples), AT_ONCE):
+        rows = encode_rows(model, examples[start : start + AT_ONCE], None).rows
+        lengths[start : start + AT_ONCE] = [len(row.prompt) for row in rows]
+    return lengths
+
+
 def questions_that_fit(
-    config: Config, model: LanguageModel, pool: Sequence[Example], test: Sequence[Example]
+    config: Config,
+    model: LanguageModel,
+    pool: Sequence[Example],
+    test: Sequence[Example],
+    *,
+    content: str | None = None,
 ) -> tuple[Sequence[Example], Sequence[Example], list[str]]:
     """Return the questions of pool and test with ``task.overlong`` applied, and what it did.
+
+    ``content`` tells the rows from all others: how long the pool's are is kept on disk by it.
 
     Raises:
         InputError: As :func:`truncate_prompts`.
     """
     rule, limits = config.task.overlong, Limits.of(config.evaluation)
-    pooled, cut = truncate_prompts(model, pool, limits=limits, overlong=rule, where="pool")
+    of = {"content": content, "model": model.fingerprint, "chat": model.chat is not None}
+    lengths = cached(
+        None if content is None else cache_root(config.tracking.cache_dir) / "tokens",
+        f"{key(VERSION, **of)}.npz",
+        make=partial(prompt_lengths, model, pool),
+        read=lambda path: read_npz(path)["lengths"],
+        write=(lambda path, made: write_npz(path, lengths=made)) if is_main() else None,
+    )
+    asked = partial(truncate_prompts, model, limits=limits)
+    pooled, cut = asked(pool, overlong=rule, where="pool", lengths=lengths)
     # Test rows always stay: leaving some out would change the question that is asked.
     rule = "error" if rule == "error" else "truncate"
-    tested, cut_test = truncate_prompts(model, test, limits=limits, overlong=rule, where="test")
+    tested, cut_test = asked(test, overlong=rule, where="test")
     return pooled, tested, [line for line in (cut, cut_test) if line]
