@@ -79,6 +79,7 @@ class PoolScorer:
         self._model, self._config, self._limits = model, config, limits
         self._cache, self._log_probs = cache, log_probs
         self._base: View | None = None
+        self._of: Places | None = None  # whose base view it is; None: of all
         if config.continuation == "choices" and any(e.choices is None for e in examples):
             raise InputError(
                 "acquisition.continuation=choices needs a choice task; set it to model or base"
@@ -138,7 +139,8 @@ class PoolScorer:
 
         Call it while the base model is in view.
         """
-        if self._base is None:
+        if self._base is None or self._of is not None:
+            self._of = None
             self._base = cached(
                 None if self._cache is None else self._cache / "base",
                 f"{self._key()}.npz",
@@ -149,10 +151,25 @@ class PoolScorer:
             )
         return self._base
 
+    def base_of(self, indices: Sequence[int]) -> None:
+        """Score the base view of these examples alone, for what follows.
+
+        Call it while the base model is in view.
+        """
+        self._of = np.sort(self._places(indices))
+        self._base = self._score(self._of, None, "base")
+
     @property
     def base_tokens(self) -> int:
         """Logical work of the base view; 0 where the model has none."""
-        return self.base().tokens if self._model.has_base else 0
+        return self._known().tokens if self._model.has_base else 0
+
+    def _known(self) -> View:
+        """Return the base view, of the examples that it was asked of."""
+        return self.base() if self._of is None or self._base is None else self._base
+
+    def _base_at(self, places: Places) -> View:
+        return self._known().at(places if self._of is None else np.searchsorted(self._of, places))
 
     def full(self, indices: Sequence[int], passes: Passes | None) -> View:
         """Return the full view of these pool indices. Call it while the adapter is in view.
@@ -168,7 +185,7 @@ class PoolScorer:
 
     def base_at(self, indices: Sequence[int]) -> View:
         """Return the base view of the examples with these pool indices."""
-        return self.base().at(self._places(indices))
+        return self._base_at(self._places(indices))
 
     def scores(self, indices: Sequence[int], full: View) -> Scores:
         """Return both views of the examples with these pool indices, ``full`` being theirs."""
@@ -180,7 +197,8 @@ class PoolScorer:
             arrays |= {f"{name}_{measure}": sums for measure, sums in view.sums.items()}
             if self._log_probs and view.log_probs is not None:
                 arrays[f"{name}_{LOG_PROBS}"] = view.log_probs
-        for measure in uncertainty.MEASURES if views else ():  # over all, labelled ones too
+        whole = views and self._of is None
+        for measure in uncertainty.MEASURES if whole else ():  # over all, labelled ones too
             each = [self.base().score(measure, how) for how in REDUCTIONS]
             ranges = [(float(score.min()), float(score.max())) for score in each]
             arrays[f"base_range_{measure}"] = np.array(ranges)
@@ -246,7 +264,7 @@ class PoolScorer:
         if self._config.continuation == "gold":
             return Rows(Made(self._rows.__getitem__, places))
         if self._config.continuation == "base" and name == "full":
-            answers: Sequence[tuple[int, ...]] = Made(self.base().continuations.__getitem__, places)
+            answers: Sequence[tuple[int, ...]] = self._base_at(places).continuations
         else:  # the view's own greedy answer, without dropout
             answers = generate(
                 self._model,

@@ -109,6 +109,10 @@ class Scores:
             raise InputError(f"there are no {name}: they are of choices, and none were scored")
         return self.arrays[name][:, : self.passes if view == "full" else None]
 
+    def at(self, places: NDArray[Any]) -> Scores:
+        """Return the scores of some examples, by their places (or a mask over all)."""
+        return replace(self, arrays=_At(self.arrays, places))
+
     def read_only(self) -> Scores:
         """Return the same scores in copies that nobody can write to, made as they are asked for."""
         return replace(self, arrays=_Copies(self.arrays))
@@ -153,6 +157,18 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+
+class _At(_Arrays):
+    """Arrays of some examples."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], places: NDArray[Any]) -> None:
+        super().__init__(arrays)
+        self._places = places
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        whole = self._arrays[name]
+        return whole if name.startswith("base_range_") else whole[self._places]
 
 
 class _Copies(_Arrays):

@@ -101,6 +101,7 @@ class FirstRound:
             scored=scored_continuation(a, tasks.is_choice(self._config.task)),
             clipped=a.entropy_floor and a.combine,
             bald=a.measure == "bald",
+            candidates=a.candidates and (a.candidates, a.candidates_by, a.embeddings, a.pooling),
         )
         return self._shared(Path("scored", f"{name}.npz"), work, read, write)
 

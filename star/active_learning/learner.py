@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from peft import PeftModel
 
+from star.acquisition.candidates import Indices
 from star.acquisition.components import Context
 from star.acquisition.decision import decide
 from star.acquisition.embeddings import Embeddings
@@ -28,7 +29,7 @@ from star.active_learning.lookahead import Lookahead
 from star.active_learning.memory import Bought
 from star.active_learning.people import Provenance
 from star.active_learning.posterior_passes import RoundPasses
-from star.active_learning.query import Query
+from star.active_learning.query import Query, candidates_of
 from star.active_learning.run_folder import RunFolder
 from star.config import Config
 from star.data.pool import Pool
@@ -53,8 +54,8 @@ VERBS = ("train", "evaluate", "score")  # of a round, as its seconds and tokens 
 class Learner:
     """A base model in memory, with one adapter at a time, and all that a round does with it.
 
-    Its verbs in order: :meth:`fresh_adapter`, inside it :meth:`train`, :meth:`evaluate`,
-    :meth:`query`. They take the pool, which has no answer but those bought.
+    Its verbs, inside :meth:`fresh_adapter`: :meth:`train`, :meth:`evaluate`, :meth:`query`. They
+    take the pool, which has no answer but those bought.
 
     Attributes:
         config, model, task: Of the run; the base model; what it is asked.
@@ -64,7 +65,7 @@ class Learner:
         lookahead: What tries batches, reading labels; ``None``: the strategy does not.
         shots: What is shown before prompts; see :meth:`show`.
         rounds, provenance: R, the number of trainings; where labels that people gave are from.
-        seconds: Of this round's verbs so far; of a shared first round, those of who did the work.
+        seconds: Of this round's verbs; of a shared first round, those of who did the work.
     """
 
     def __init__(
@@ -151,16 +152,20 @@ class Learner:
 
         Reads no answer; of the scorer's ``continuation: gold``, see there.
         """
-        indices, wanted = pool.unlabelled, self.config.pool.query_size
-        if len(indices) < wanted:
-            logger.warning("round %d: %d unlabelled left, all are queried", t, len(indices))
-        scores, tokens, seconds = Scores({"index": np.asarray(indices, dtype=np.int64)}), 0, None
-        if self.scorer is not None:
-            work = partial(self._full, self.scorer, pool, t)
-            full, seconds = self._first_round.full(len(indices), work) if t == 0 else (work(), None)
-            scores = self.scorer.scores(indices, full)
-            tokens = full.tokens + (self.scorer.base_tokens if t == 0 else 0)
+        left, wanted = len(pool.unlabelled), self.config.pool.query_size
+        if left < wanted:
+            logger.warning("round %d: %d unlabelled left, all are queried", t, left)
         encoder, embeddings = self._embeddings(pool, t)
+        index, among = candidates_of(self.config, pool, t, embeddings.of)
+        scores, tokens, seconds = Scores({"index": index}), 0, None
+        if self.scorer is not None:
+            if among and self.model.has_base:
+                with adapter.base_model(self.adapted):
+                    self.scorer.base_of(index)
+            work = partial(self._full, self.scorer, index, pool, t)
+            full, seconds = self._first_round.full(len(index), work) if t == 0 else (work(), None)
+            scores = self.scorer.scores(index, full)
+            tokens = full.tokens + (self.scorer.base_tokens if t == 0 or among else 0)
         decision = decide(
             scores,
             self.config.acquisition,
@@ -175,16 +180,13 @@ class Learner:
         drawn = answered(self.model, self.task, at_random, self.config.evaluation)
         self._lap("score", seconds)
         tokens += encoder.tokens + drawn.tokens + (self.lookahead.tokens if self.lookahead else 0)
-        return Query(decision, scores, wanted, tokens, embeddings, drawn)
+        return Query(decision, scores, wanted, tokens, embeddings, drawn, among)
 
     def answer(self, answers: Mapping[int, Answer]) -> Bought | None:
         """Return how the round's model answers what was just bought, before it is trained on it.
 
-        Args:
-            answers: Pool index to answer, best first.
-
-        Returns:
-            ``None`` where the strategy needs no history: nothing is computed.
+        ``answers`` is pool index to answer, best first; ``None`` is returned where the strategy
+        needs no history: nothing is computed.
         """
         if "history" not in self._needs:
             return None
@@ -267,9 +269,9 @@ class Learner:
             self._made = RoundPasses(self.config, self.model, self.adapted, t, fitting)
         return self._made
 
-    def _full(self, scorer: PoolScorer, pool: Pool[Answer], t: int) -> View:
+    def _full(self, scorer: PoolScorer, index: Indices, pool: Pool[Answer], t: int) -> View:
         passes = self._passes(pool, t)
-        view = scorer.full(pool.unlabelled, passes.passes())
+        view = scorer.full(index, passes.passes())
         return replace(view, tokens=view.tokens + passes.tokens("score"))
 
     def _evaluate(self, pool: Pool[Answer], t: int) -> Evaluation:

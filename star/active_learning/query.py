@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from star.acquisition.candidates import Indices, candidates
+from star.acquisition.components import Embed
 from star.acquisition.decision import Decision
 from star.acquisition.embeddings import Embeddings
 from star.acquisition.scores import Scores
 from star.active_learning.drawn import NOTHING_DRAWN, Drawn
+from star.config import Config
+from star.data.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Query:
         tokens: Logical work of scoring and embedding.
         embeddings: Those that were asked for.
         drawn: What of it was drawn at random, answered by the round's model.
+        among: How many of how many were scored, and by what chosen; ``None``: all.
     """
 
     decision: Decision
@@ -30,6 +36,7 @@ class Query:
     tokens: int
     embeddings: Embeddings | None = None
     drawn: Drawn = NOTHING_DRAWN
+    among: Mapping[str, Any] | None = None
 
     @property
     def indices(self) -> list[int]:
@@ -50,6 +57,8 @@ class Query:
         notes: dict[str, Any] = {"size": len(self.indices)} if self.indices else {}
         if len(self.indices) < self.wanted:
             notes["exhausted"] = True
+        if self.among is not None:
+            notes["candidates"] = dict(self.among)
         if decision.full is not None:
             notes |= {
                 name: getattr(decision, name)
@@ -59,3 +68,15 @@ class Query:
 
 
 NO_QUERY = Query(Decision([]), Scores({}), wanted=0, tokens=0)
+
+
+def candidates_of(
+    config: Config, pool: Pool[Any], t: int, embed: Embed
+) -> tuple[Indices, dict[str, Any] | None]:
+    """Return what is scored after round ``t``, and what to say of it where it is not all."""
+    asked, free = config.acquisition, pool.unlabelled
+    how = {"labelled": [*pool.labelled], "seed": config.seed, "t": t}
+    index = candidates(free, asked, embed=embed, **how)
+    if asked.candidates is None:
+        return index, None
+    return index, {"scored": len(index), "of": len(free), "by": asked.candidates_by}

@@ -200,6 +200,11 @@ def log_round(round_: Round) -> None:
         *(m["accuracy"], m["accuracy_stderr"], m["ece"], m["overconfidence"]),
         *(sum(s.values()), s["train"], s["evaluate"], s["score"]),
     )
+    among = query.among
+    if among:
+        logger.info(
+            "  %d of %d unlabelled scored, by %s", *(among[k] for k in ("scored", "of", "by"))
+        )
     weights = query.notes.get("effective_weight")
     if weights:
         shown = {k: "-" if v is None else f"{v:.2f}" for k, v in weights.items()}

@@ -170,7 +170,7 @@ def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People)
         ),
         log_probs="log_probs" in needs,
     )
-    if model.has_base:
+    if model.has_base and a.candidates is None:
         learner.scorer.base()
 
 

@@ -59,6 +59,18 @@ class AcquisitionConfig:
         ge=0,
         lt=1,
     )
+    candidates: Optional[int] = key(
+        None,
+        "an approximation for large pools: only so many of the unlabelled examples are scored, and "
+        "can be picked, after each round; null = all",
+        added=True,
+        ge=1,
+    )
+    candidates_by: Literal["random", "embeddings"] = key(
+        "random",
+        "which these are: drawn, or spread over acquisition.embeddings (k-centre)",
+        added=True,
+    )
     initial: Literal["random", "typiclust", "maxherding"] = key(
         "random", "how pool.initial_size examples are chosen: drawn, or by a cold start", added=True
     )

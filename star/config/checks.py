@@ -8,6 +8,7 @@ import re
 from typing import Any, get_args, get_type_hints
 
 from star.config.acquisition import AcquisitionConfig
+from star.config.candidates import check_candidates
 from star.config.derived import needs_scores
 from star.config.embeddings import check_embeddings
 from star.config.keys import fields_of, get, shown
@@ -226,6 +227,7 @@ def _check_acquisition(config: Config) -> None:
         )
     check_embeddings(a)
     check_passes(a)
+    check_candidates(config)
     if not needs_scores(a):
         return
     scheduled = a.base_weight.rounds

@@ -33,7 +33,8 @@ def strategy_name(config: Config) -> str:
     A function of one's own is called by its ``module:function``. Derived: ``random``; a
     measure's name for the full model alone; ``subtract-`` and ``star-`` before the measure for the
     two combinations; how it is picked before these where that is not by ``top_k``; ``-gold`` behind
-    what reads labels; ``-random0.2`` where that share of a query is drawn.
+    what reads labels; ``-random0.2`` where that share of a query is drawn; ``-of1000`` where so
+    many candidates are drawn, ``-of1000spread`` where they are spread over the embeddings.
     """
     a = config.acquisition
     if a.name is not None:
@@ -46,7 +47,9 @@ def strategy_name(config: Config) -> str:
     picked = "" if a.select == AcquisitionConfig.select else f"{a.select}-"
     prefix = picked + {"none": "", "subtract": "subtract-", "dynamic": "star-"}[a.combine]
     suffix = "" if label_free(config) else "-gold"
-    return f"{prefix}{a.measure}{drawn}{suffix}"
+    spread = "spread" if a.candidates_by == "embeddings" else ""
+    among = "" if a.candidates is None else f"-of{a.candidates}{spread}"
+    return f"{prefix}{a.measure}{among}{drawn}{suffix}"
 
 
 def label_free(config: Config) -> bool:

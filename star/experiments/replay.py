@@ -14,7 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from star.acquisition import blending
+from star.acquisition.candidates import candidates
+from star.acquisition.components import Context
 from star.acquisition.decision import decide
 from star.acquisition.scores import Scores
 from star.acquisition.strategies import strategy_of
@@ -38,6 +42,8 @@ REPLAYABLE = (
     "acquisition.coldness",
     "acquisition.preselect",
     "acquisition.random_share",
+    "acquisition.candidates",
+    "acquisition.candidates_by",
     "acquisition.measure",
     "acquisition.reduction",
     "acquisition.combine",
@@ -65,6 +71,8 @@ def replay(run: str | Path, overrides: Sequence[str] = ()) -> list[dict[str, Any
             stored passes; ``acquisition.select=random`` draws from the stream of the run's seed.
             What was scored stays what the run scored, also where ``acquisition.continuation=auto``
             would be another answer under the ``combine`` that is asked for.
+            ``acquisition.candidates=M`` picks among M of what was scored: the overlap is then the
+            recall of the true top K.
 
     Returns:
         One row a round with a query:
@@ -216,7 +224,8 @@ def _round(folder: RunReader, t: int, ran: Config, asked: Config) -> dict[str, A
         stored = Scores.load(folder.scores(t), passes=passes)
     else:
         stored = Scores({"index": unlabelled(folder, t)})
-    size = len(stored.index)
+    size, told = len(stored.index), stored_context(folder, ran, t, passes)
+    stored = _among(stored, asked, told, t)
     made = decide(
         stored,
         a,
@@ -226,7 +235,7 @@ def _round(folder: RunReader, t: int, ran: Config, asked: Config) -> dict[str, A
         count=asked.pool.query_size,
         seed=asked.seed,
         dtype=asked.model.dtype,
-        context=stored_context(folder, ran, t, passes),
+        context=told,
     )
     chosen, correlation = made.indices, None
     if made.blended is not None:  # and so has the run scores
@@ -248,3 +257,11 @@ def _round(folder: RunReader, t: int, ran: Config, asked: Config) -> dict[str, A
         "label_free": label_free(ran),
         "indices": chosen,
     }
+
+
+def _among(stored: Scores, asked: Config, told: Context, t: int) -> Scores:
+    """Return the scores of the candidates that are asked for, where there are more."""
+    labelled = [*told.answers()] if asked.acquisition.candidates_by == "embeddings" else []
+    how = {"labelled": labelled, "seed": asked.seed, "t": t, "embed": told.embed}
+    chosen = candidates(stored.index, asked.acquisition, **how)
+    return stored if len(chosen) == len(stored.index) else stored.at(np.isin(stored.index, chosen))

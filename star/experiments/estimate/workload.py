@@ -110,7 +110,9 @@ class Workload:
         apart = self._drawn(t) + self._tried(t)
         if self.continuation is None:
             return apart
-        work = self._score(self.pool.at(self._places(self.rounds[t].unlabelled)), full=True)
+        most = self.config.acquisition.candidates  # any so many stand for those that are chosen
+        rows = self.pool.at(self._places(self.rounds[t].unlabelled[:most]))
+        work = self._score(rows, full=True) + (self._score(rows, full=False) if most else Work())
         made = self.passes and "mc" not in self.config.evaluation.views
         return work + apart + (self._made(t) if made else Work())
 
@@ -147,11 +149,10 @@ class Workload:
 
     def base(self) -> dict[str, Work]:
         """Return the work that is done once: evaluating and scoring with the base model."""
-        asked, scored = "base" in self.config.evaluation.views, self.continuation is not None
-        return {
-            "evaluate": self._evaluate(self.test, full=False) if asked else Work(),
-            "score": self._score(self.pool, full=False) if scored else Work(),
-        }
+        asked = "base" in self.config.evaluation.views
+        whole = self.continuation is not None and self.config.acquisition.candidates is None
+        test = self._evaluate(self.test, full=False) if asked else Work()
+        return {"evaluate": test, "score": self._score(self.pool, full=False) if whole else Work()}
 
     def total(self) -> Work:
         """Return the work of the whole run."""
@@ -244,9 +245,8 @@ def workload(
     limits = Limits.of(config.evaluation)
     gold = encode_rows(model, test, [answer.target for answer in data.test.answers]).rows
     known = [len(row.continuation) for row in gold]
-    indices = [example.index for example in pool]
+    indices, planned = [example.index for example in pool], plan(config, len(pool))
     data.require(config.pool.initial_size + config.task.validation_size, len(pool))
-    planned = plan(config, len(pool))
     held, rounds = stand_ins(config, indices, planned, queries)
     if config.task.num_fewshot:
         answers = dict(zip(rounds[0].trained, cycle(data.test.answers), strict=False))
