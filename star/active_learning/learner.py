@@ -109,7 +109,6 @@ class Learner:
     @contextmanager
     def fresh_adapter(self, t: int) -> Iterator[None]:
         """Put round ``t``'s adapter on the model: A random, B = 0; take it off on the way out.
-
         Before the first one the base model is evaluated, if its view is asked for.
         """
         if "base" in self.config.evaluation.views and self._base is None:
@@ -223,14 +222,8 @@ class Learner:
     def encoder(self, adapted: PeftModel | None) -> Encoder:
         """Return what embeds examples; ``adapted``: the model with an adapter, if one is on."""
         cache = sources.cache_root(self.config.tracking.cache_dir) / "embeddings"
-        return Encoder(
-            self.model,
-            adapted,
-            self.examples,
-            pooling=self.config.acquisition.pooling,
-            sentences=self._sentences,
-            cache=cache,
-        )
+        how = {"pooling": self.config.acquisition.pooling, "sentences": self._sentences}
+        return Encoder(self.model, adapted, self.examples, cache=cache, **how)
 
     def _embeddings(self, pool: Pool[Answer], t: int) -> tuple[Encoder, Embeddings]:
         index = np.sort([*pool.unlabelled, *pool.labelled])
