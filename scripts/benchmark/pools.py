@@ -87,7 +87,7 @@ class Watched:
                 os.kill(pid, signal.SIGKILL)
                 killed = True
             ended, status, used = os.wait4(pid, os.WNOHANG)
-        code = os.waitstatus_to_exitcode(status)
+        code = self._process.returncode = os.waitstatus_to_exitcode(status)
         if code not in (0, -signal.SIGKILL if killed else 0):
             raise SystemExit(f"error: a run ended with status {code}")
         return {
