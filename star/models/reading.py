@@ -23,6 +23,7 @@ from star.errors import InputError, one_line
 from star.files import refuse_torn_json
 from star.models import distributed, quantization
 from star.models.sources import hub_trouble, refuse_adapter
+from star.models.weight_files import own_code, refuse_shards
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -51,6 +52,7 @@ def read(
         InputError: What is there cannot be read, or is not all of this model.
     """
     refuse_adapter(config.name_or_path, where, options.get("revision"))
+    refuse_shards(config.name_or_path, where, options)
     dtype = DTYPES[config.dtype]
     four_bit = quantization.options(config, dtype, device_of(config))
     try:
@@ -181,7 +183,7 @@ def _explained(config: ModelConfig, error: BaseException) -> InputError:
     """Return in one line what is wrong with a model that could not be loaded."""
     name = config.name_or_path
     text = str(error)
-    trouble = hub_trouble(name, error)
+    trouble = own_code(name, error) or hub_trouble(name, error)
     if trouble is not None:
         return InputError(trouble)
     if "attention implementation" in text or "attn_implementation" in text:

@@ -71,6 +71,11 @@ def _read(folder: Path, model: LanguageModel) -> set[str]:
             other weights for the base model, where PEFT would leave them.
     """
     weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    if not weights.is_file() and (folder / "adapter_model.bin").is_file():
+        raise InputError(
+            f"adapter {folder} has its weights in pickle alone (adapter_model.bin), which is not "
+            "loaded; save them as adapter_model.safetensors"
+        )
     for path in (weights, config):
         if not path.is_file():
             raise InputError(f"no {path.name} in {folder}; expected a PEFT adapter folder")

@@ -21,6 +21,7 @@ from star.models.chat import chat_of
 from star.models.language_model import LanguageModel
 from star.models.reading import DTYPES
 from star.models.traits import most_positions, text_config
+from star.models.weight_files import own_code
 
 if TYPE_CHECKING:
     from star.experiments.estimate.workload import Workload
@@ -49,6 +50,9 @@ def without_weights(config: Config) -> LanguageModel:
                 settings, attn_implementation=config.model.attn_implementation
             )
     except (OSError, ValueError, ImportError, KeyError) as error:
+        code = own_code(name, error)
+        if code is not None:
+            raise InputError(code) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"model {name}: no configuration or tokenizer: {lines[0]}") from error
     return LanguageModel(
