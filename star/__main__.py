@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from types import FrameType
+from types import FrameType, TracebackType
 
 from star.signals import EXIT, Stopped, importing
 
@@ -24,6 +24,7 @@ def main() -> int:
     # Whoever was started in the background ignores interrupts, and goes on to.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    sys.excepthook = _crash
     try:
         _mend_streams()
         from star.cli.main import main as command
@@ -77,6 +78,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             os.write(2, f"{INTERRUPTED}\n".encode())
         os._exit(130)
     signal.default_int_handler(number, frame)
+
+
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback of a fault of ours, as the interpreter does, without secrets."""
+    import traceback
+
+    from star.redaction import redacted
+
+    _say(redacted("".join(traceback.format_exception(kind, error, trace))).rstrip())
 
 
 def _mend_streams() -> None:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from star.redaction import redacted_words
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -36,7 +38,7 @@ def environment(model_info: Mapping[str, Any], data_info: Mapping[str, Any]) -> 
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(sys.argv),
+        "command": redacted_words(sys.argv),
         "star": code(),
         "python": platform.python_version(),
         "packages": {name: installed(name) for name in PACKAGES},

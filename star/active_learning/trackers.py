@@ -30,6 +30,7 @@ from star.active_learning.run_folder import RunFolder
 from star.config import Config
 from star.errors import one_line
 from star.files import read_json, write_json
+from star.redaction import redacted
 from star.run_files import TRACKERS
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class Trackers:
         except (Exception, SystemExit) as error:  # somebody else's program: whatever it raises
             self._leave_out(name, verb)
             missing = isinstance(error, ModuleNotFoundError) and ":" not in name
-            why = f"pip install {name}" if missing else f"{type(error).__name__}: {one_line(error)}"
+            why = f"{type(error).__name__}: {redacted(one_line(error))}"
+            why = f"pip install {name}" if missing else why
             logger.warning(
                 "tracking.log_with: %s failed to %s (%s); the run goes on without it",
                 *(name, verb, why),

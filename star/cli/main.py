@@ -39,6 +39,7 @@ from star.cli import (
 )
 from star.cli.configuration import alone
 from star.errors import InputError, ProcessLost
+from star.redaction import Formatter, redacted
 
 # A shared machine with as many busy threads as cores: OpenMP's threads then spin at each barrier,
 # waiting for one that has no core. Asleep they cost a little on a free machine, and spinning made a
@@ -122,7 +123,7 @@ def _mendable(error: Exception) -> str | None:
 def _refuse(message: str, status: int = 2) -> int:
     """Say what is wrong in one line, and return the status: 2 for what the user can mend."""
     with contextlib.suppress(OSError):  # a full disk behind stderr
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {redacted(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
@@ -161,7 +162,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _set_up_logging(verbose: bool) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(Formatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[lines])
     logging.getLogger("star").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -20,6 +20,7 @@ from star.config.keys import fields_of, shown, wanted
 from star.config.schema import Config
 from star.config.words import MODULES, meant, spell
 from star.errors import InputError, nearest
+from star.redaction import secret_in
 from star.run_files import CONFIG
 
 PRESETS = ("paper", "released", "star")
@@ -185,6 +186,12 @@ def _check_text(name: str, text: str, *, lines: bool) -> None:
         raise InputError(f"{name} must be text in UTF-8, got {text!a}") from None
     if not lines and not text.strip():
         raise InputError(f"{name} is blank, got {text!r}; leave it out, or name something")
+    secret = secret_in(text)
+    if secret is not None:
+        raise InputError(
+            f"{name} holds {secret}, which would stand in config.yaml; leave it to the environment "
+            "(HF_TOKEN, a netrc file)"
+        )
     wrong = [char for char in text if ord(char) < 32 or ord(char) == 127]
     if wrong and (not lines or "\0" in wrong):
         raise InputError(f"{name} must be one line without control characters, got {text!a}")

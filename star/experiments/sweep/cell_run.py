@@ -24,6 +24,7 @@ from star.errors import InputError
 from star.experiments.sweep.workers import one_line
 from star.experiments.table import Cell
 from star.files import atomic_write
+from star.redaction import Formatter, redacted
 from star.run_files import RESULT
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ def carry_out(task: Task) -> str:
     run = RunReader(folder)
     with output_to(log_file(folder)):
         # As the command line does, with the time. No effect where a SLURM job has set it up.
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+        lines = logging.StreamHandler()
+        lines.setFormatter(Formatter("%(asctime)s %(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[lines])
         logging.getLogger("star").setLevel(logging.INFO)
         logger.info("cell %s, process %d on %s", task.cell.name, os.getpid(), socket.gethostname())
         run.failure_file.unlink(missing_ok=True)
@@ -76,8 +79,9 @@ def carry_out(task: Task) -> str:
             if isinstance(error, InputError) and locked(folder):
                 logger.info("another process is running this cell")
                 return ELSEWHERE
-            traceback.print_exc()
-            write_failure(folder, one_line(error), traceback.format_exc())
+            trace = traceback.format_exc()
+            sys.stderr.write(redacted(trace))
+            write_failure(folder, one_line(error), trace)
             raise
         finally:
             _give_memory_back()
@@ -94,7 +98,7 @@ def write_failure(folder: Path, line: str, trace: str = "") -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(RunReader(folder).failure_file) as file:
-            file.write(f"{line}\n\n{trace}".rstrip().encode() + b"\n")
+            file.write(redacted(f"{line}\n\n{trace}").rstrip().encode() + b"\n")
     except OSError as error:  # the failure itself is told, and matters more
         logger.warning("cannot write %s: %s", RunReader(folder).failure_file, error.strerror)
 

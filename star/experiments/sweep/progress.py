@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from star.redaction import redacted
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +56,7 @@ class Progress:
     def failed(self, name: str, error: str) -> None:
         """Count a cell that failed."""
         self._failed += 1
-        self._ended(f"{name}: FAILED: {error}", always=True)
+        self._ended(f"{name}: FAILED: {redacted(error)}", always=True)
 
     def say(self, line: str) -> None:
         """Say a line without harm to the bar."""
