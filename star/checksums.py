@@ -21,6 +21,7 @@ from typing import Any
 
 from star.errors import InputError
 from star.files import read_json, write_json
+from star.names import inside
 from star.run_files import (
     ADAPTER,
     BOUGHT,
@@ -197,7 +198,8 @@ def check_round(place: Path, *, adapters: bool) -> None:
     """
     content = _read(place / NAME) or {}
     sums: Any = content.get("files")
-    if content.keys() != {"files"} or not isinstance(sums, dict) or not _are_sums(sums.values()):
+    whole = isinstance(sums, dict) and all(map(inside, sums)) and _are_sums(sums.values())
+    if content.keys() != {"files"} or not whole:
         raise damaged(place / NAME, "does not hold checksums")
     for name, noted in sums.items():
         if name.startswith(f"{ADAPTER}/") and not adapters:

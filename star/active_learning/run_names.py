@@ -19,6 +19,7 @@ from star.config import (
     strategy_name,
 )
 from star.errors import InputError
+from star.names import inside
 from star.outputs import LONGEST, refuse_inside_run
 from star.run_files import CONFIG
 
@@ -44,7 +45,7 @@ def folder_of(config: Config) -> Path:
     if config.run_name is not None:
         check_path("run_name", config.run_name)
         name = Path(config.run_name)
-        if name.is_absolute() or ".." in name.parts or not name.parts:
+        if not inside(config.run_name) or not name.parts:
             raise InputError(
                 f"run_name must be a folder name inside output_dir, got '{config.run_name}'"
             )

@@ -13,6 +13,7 @@ from star.config.derived import needs_scores
 from star.config.embeddings import check_embeddings
 from star.config.keys import fields_of, get, shown
 from star.config.kinds_of_passes import PASSES, check_passes
+from star.config.names import check_names
 from star.config.people import check_people
 from star.config.schema import Config, ModelConfig, TaskConfig
 from star.config.words import MODULE_WORDS, MODULES
@@ -41,6 +42,7 @@ def check(config: Config) -> None:
             if bound is not None and not (math.isfinite(value) and holds(value, bound)):
                 raise InputError(f"{key} must be {words} {bound}, got {value}")
     check_revision(config.model)
+    check_names(config)
     if not config.model.double_quantization and config.model.quantization == "none":
         raise InputError(
             "model.double_quantization=false belongs to model.quantization=nf4, got none"

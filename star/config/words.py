@@ -45,7 +45,8 @@ def spell(word: str, kinds: Mapping[str, str]) -> str:
     except yaml.YAMLError as error:
         if raw.lstrip().startswith(("'", '"')) or kind not in TEXT:
             what = " ".join(str(error).split())
-            raise InputError(f"cannot read {word}: {what}; {_how_to_quote(key, kind)}") from None
+            shown = word if word.isprintable() else ascii(word)
+            raise InputError(f"cannot read {shown}: {what}; {_how_to_quote(key, kind)}") from None
         return f"{key}={json.dumps(_raw(key, raw))}"
     if node is None:  # nothing behind the equals sign, or what YAML takes for a comment
         return f"{key}={json.dumps(_raw(key, raw))}" if raw.strip() and kind in TEXT else word

@@ -13,7 +13,7 @@ from star.config import TaskConfig
 from star.data.checking import hints, refuse_shown, refuse_unreadable
 from star.data.pool import PoolExhaustedError
 from star.data.prompts import as_text
-from star.data.reading import Table, read_folder, read_hub
+from star.data.reading import Table, check_hub_id, read_folder, read_hub
 from star.data.sequences import Made
 from star.data.split import Split, draw_test, fingerprint, first_of_each
 from star.data.task import Answer, Example, Task
@@ -255,6 +255,7 @@ def _stored(task: Task, split: str, limit: int | None, seed: int | None) -> Tabl
             f"task.name={task.name} needs task.data_dir, a folder that holds "
             f"{POOL_SPLIT}.jsonl and {config.test_split}.jsonl (or .json, .csv, .parquet, .arrow)"
         )
+    check_hub_id(hub_id)
     return read_hub(
         hub_id,
         hub_config or task.hub_config,

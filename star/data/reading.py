@@ -19,8 +19,10 @@ from star.data.readers import COLUMNS, READERS, Row, place_of
 from star.data.sequences import Made, items_at
 from star.errors import InputError, nearest
 from star.files import kind_of
+from star.names import inside
 
 SUFFIXES = tuple(READERS)
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"@([0-9a-f]{40})/")
 
 
@@ -126,6 +128,21 @@ def _listing(folder: Path, limit: int = 10) -> str:
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{folder} holds {', '.join(names[:limit]) or 'nothing'}{more}"
+
+
+def check_hub_id(hub_id: str) -> None:
+    """Refuse what names no data set of the Hub, or a folder here, which would be read instead.
+
+    Raises:
+        InputError: Either.
+    """
+    if not _HUB_ID.fullmatch(hub_id) or not inside(hub_id):
+        raise InputError(f"a data set of the Hub is called OWNER/NAME, got {hub_id!r}")
+    if Path(hub_id).exists():
+        raise InputError(
+            f"Hub data set {hub_id}: there is a {'file' if Path(hub_id).is_file() else 'folder'} "
+            "of that name here; start from another folder, or set task.data_dir to it"
+        )
 
 
 def read_hub(

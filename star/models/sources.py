@@ -21,6 +21,7 @@ from star.config import ModelConfig
 from star.config.checks import check_revision
 from star.errors import InputError, one_line
 from star.models import identity
+from star.names import inside, plain
 from star.provenance import installed
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,9 @@ def resolve(config: ModelConfig, cache: Path) -> tuple[str, dict[str, Any]]:
     check_revision(config)
     name, hashes = config.name_or_path, cache / "hashes"
     if name.startswith("embedded://"):
-        folder = ASSETS / name.removeprefix("embedded://")
-        if not (folder / "config.json").is_file():
+        called = name.removeprefix("embedded://")
+        folder = ASSETS / called
+        if not plain(called) or not (folder / "config.json").is_file():
             known = sorted(p.name for p in ASSETS.glob("*") if (p / "config.json").is_file())
             raise InputError(
                 f"no embedded model '{name}'; there are: embedded://{', '.join(known)}"
@@ -175,7 +177,9 @@ def _in_package(name: str) -> Path:
         )
     root = Path(spec.submodule_search_locations[0])
     path = root / file
-    if (path / "config.json").is_file() or (path.is_file() and path.suffix == ".gguf"):
+    if inside(file) and (
+        (path / "config.json").is_file() or (path.is_file() and path.suffix == ".gguf")
+    ):
         return path
     files = [*root.rglob("*.gguf"), *(p.parent for p in root.rglob("config.json"))]
     there = sorted(p.relative_to(root).as_posix() for p in files)

@@ -6,13 +6,14 @@ name in it can be a pickle file's, or lead out of the folder.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from transformers.utils import cached_file
 
 from star.errors import InputError
 from star.files import read_json
+from star.names import inside
 
 INDEX = "model.safetensors.index.json"
 
@@ -48,12 +49,6 @@ def refuse_shards(name: str, where: str, options: dict[str, Any]) -> None:
                 f"model {name}: {INDEX} names {shard!a:.80}, which is not inside of the model's "
                 "folder; put the file there"
             )
-
-
-def inside(name: str) -> bool:
-    """Return whether a relative path stays where it begins, on every system."""
-    kinds = (PurePosixPath(name), PureWindowsPath(name))
-    return not any(path.anchor or ".." in path.parts for path in kinds)
 
 
 def _fetched(where: str, revision: str | None) -> Path | None:

@@ -11,7 +11,7 @@ from star.active_learning.people import ID
 from star.annotation.records import as_id
 from star.data.prompts import as_text
 from star.data.readers import READERS
-from star.data.reading import Table, read_hub
+from star.data.reading import Table, check_hub_id, read_hub
 from star.errors import InputError, listed, nearest
 from star.files import kind_of
 
@@ -105,6 +105,7 @@ def once(rows: Rows, prompts: Sequence[str], tested: Collection[str] = ()) -> Ro
 def _table(data: str) -> Table:
     if data.startswith("hub:"):
         name, _, configuration = data.removeprefix("hub:").partition(":")
+        check_hub_id(name)
         return read_hub(name, configuration or None, revision="main", split="train")
     path = Path(data)
     if path.suffix[1:] not in READERS:

@@ -23,7 +23,7 @@ STAR = ROOT / "star"
 FLOORS = (
     (
         *("__init__", "cache", "checksums", "errors", "files", "listening", "outputs"),
-        *("provenance", "redaction", "run_files", "seeding", "signals"),
+        *("names", "provenance", "redaction", "run_files", "seeding", "signals"),
     ),
     ("config",),
     ("data",),

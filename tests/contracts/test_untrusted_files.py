@@ -26,7 +26,7 @@ from star.errors import InputError
 from star.experiments.table_file import read_table
 from star.files import read_npz
 from star.models import saved_adapter
-from star.models.weight_files import inside
+from star.names import inside
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "star").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
