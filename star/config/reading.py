@@ -19,7 +19,7 @@ from star.config.derived import hash_of
 from star.config.keys import fields_of, shown, wanted
 from star.config.schema import Config
 from star.config.words import MODULES, meant, spell
-from star.errors import InputError, nearest
+from star.errors import InputError, nearest, one_line
 from star.redaction import secret_in
 from star.run_files import CONFIG
 
@@ -112,9 +112,9 @@ def _read_yaml(source: str | Path | TextIO, name: str) -> Any:
         raise InputError(f"configuration file {name} not found{mend}")
     try:
         part = OmegaConf.load(source)
-    except (YAMLError, UnicodeError, OSError) as error:  # OSError: a lone number or word
-        what = " ".join(str(error).split())
-        raise InputError(f"{name} is not readable as YAML: {what}") from None
+    # OSError: a lone number or word; ValueError: a number of 5,000 digits, a thirteenth month.
+    except (YAMLError, ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{name} is not readable as YAML: {one_line(error)}") from None
     if not OmegaConf.is_dict(part):
         raise InputError(f"{name} must hold a mapping of sections, got a {type(part).__name__}")
     if "columns" in part and ("rows" in part or "rows_of" in part):
@@ -132,8 +132,10 @@ def _read_words(words: Sequence[str]) -> Any:
     spelt = [spell(word, kinds) for word in words]
     try:
         return OmegaConf.from_dotlist(spelt)
-    except YAMLError as error:
-        raise InputError(f"cannot read {list(words)}: {' '.join(str(error).split())}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        given = str(list(words))
+        given = given if len(given) <= 200 else f"{given[:200]}…"
+        raise InputError(f"cannot read {given}: {one_line(error)}") from None
 
 
 def _refuse_unknown(part: Any, source: str) -> None:

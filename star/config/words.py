@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from star.errors import InputError
+from star.errors import InputError, one_line
 
 TEXT = ("str", "Optional[str]")
 MODULES = "adapter.target_modules"
@@ -42,11 +42,13 @@ def spell(word: str, kinds: Mapping[str, str]) -> str:
         kind = "str"
     try:
         node = yaml.compose(raw, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         if raw.lstrip().startswith(("'", '"')) or kind not in TEXT:
-            what = " ".join(str(error).split())
             shown = word if word.isprintable() else ascii(word)
-            raise InputError(f"cannot read {shown}: {what}; {_how_to_quote(key, kind)}") from None
+            shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+            raise InputError(
+                f"cannot read {shown}: {one_line(error)}; {_how_to_quote(key, kind)}"
+            ) from None
         return f"{key}={json.dumps(_raw(key, raw))}"
     if node is None:  # nothing behind the equals sign, or what YAML takes for a comment
         return f"{key}={json.dumps(_raw(key, raw))}" if raw.strip() and kind in TEXT else word

@@ -236,7 +236,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"table file {path} cannot be read: {reason}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date of a thirteenth month
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of a thirteenth month
         raise InputError(f"table file {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"table file {path} must be a mapping with columns and rows")
