@@ -28,7 +28,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
             how = "" if same else f" it is spelled {name!a}, not {word!a}"
             return f"; did you mean {spelled(name) if how else repr(name)}?{how}"
     match = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    if not match:
+        return ""
+    shown = spelled(match[0])
+    return f"; did you mean {shown if shown != match[0] else repr(shown)}?"
 
 
 def folded(text: str) -> str:
