@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from star import __version__
@@ -48,12 +49,7 @@ def settings(trained: TrainedRun, model: LanguageModel, merge: bool) -> dict[str
     labels = {label: task.target(label) for label in task.labels or ()}
     end, longest = [], limits.max_new_tokens
     if kind != "answers":
-        prompt = task.prompt.fill(dict.fromkeys(task.prompt.names, "a"))
-        sample = Example(0, prompt, choices=tuple(labels.values()))
-        closed = kind == "labels" and closes_choices(model, [sample])
-        end = [model.end_id] if closed else []
-        rows = model.encode([prompt] * len(labels), [*labels.values()], eos=False)
-        longest = max(len(row.continuation) for row in rows) + len(end)
+        end, longest = _behind(model, task, [*labels.values()], closing=kind == "labels")
     room = max(1, model.max_length - longest)
     scaled = trained.temperatures
     return {
@@ -82,6 +78,17 @@ def settings(trained: TrainedRun, model: LanguageModel, merge: bool) -> dict[str
         "temperature": scaled and scaled.whole,
         "temperature_token_mean": scaled and scaled.token_mean,
     }
+
+
+def _behind(
+    model: LanguageModel, task: Task, choices: Sequence[str], *, closing: bool
+) -> tuple[list[int], int]:
+    """Return the token ids behind each choice, and the tokens of the longest with them."""
+    prompt = task.prompt.fill(dict.fromkeys(task.prompt.names, "a"))
+    sample = Example(0, prompt, choices=tuple(choices))
+    end = [model.end_id] if closing and closes_choices(model, [sample]) else []
+    rows = model.encode([prompt] * len(choices), choices, eos=False)
+    return end, max(len(row.continuation) for row in rows) + len(end)
 
 
 def _base(trained: TrainedRun, model: LanguageModel) -> dict[str, str | None]:

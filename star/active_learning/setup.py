@@ -68,16 +68,9 @@ def prepare(
     Raises:
         InputError: Anything the user can mend.
     """
-    name = own_strategy(config.acquisition)
-    source = fingerprint(name)
+    source = fingerprint(own_strategy(config.acquisition))
     data = rows or tasks.load(config.task, seed=config.seed)
-    if name is not None:  # before hours of work
-        prompts = {e.index: e.prompt for e in islice(data.pool.examples, ENOUGH)}
-        logger.info("%s", trial(config, prompts, labels=len(data.task.labels or ())))
-    whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
-    logger.info("%s: %r", whose, data.task.prompt.text)
-    for note in data.notes:
-        logger.warning("%s", note)
+    _introduce(config, data)
     oracle, tested, provenance = _oracle(config, folder, data)
     if provenance is not None and "history" in strategy_of(config.acquisition).needs:
         raise InputError(
@@ -117,6 +110,21 @@ def prepare(
         provenance=provenance,
     )
     return pool, oracle, learner
+
+
+def _introduce(config: Config, data: tasks.TaskData) -> None:
+    """Say what is asked and what was left out, and try a strategy of the user's own.
+
+    Raises:
+        InputError: It failed, or returned what cannot be used: before hours of work.
+    """
+    if own_strategy(config.acquisition) is not None:
+        prompts = {e.index: e.prompt for e in islice(data.pool.examples, ENOUGH)}
+        logger.info("%s", trial(config, prompts, labels=len(data.task.labels or ())))
+    whose = "task.prompt" if config.task.prompt is not None else "the task's own prompt"
+    logger.info("%s: %r", whose, data.task.prompt.text)
+    for note in data.notes:
+        logger.warning("%s", note)
 
 
 def _oracle(

@@ -83,16 +83,22 @@ def load(
     if config.torch_compile:
         _compile(causal)
     _try_out(model, config)
-    model.info["computation"] = identity.computation(
+    _identify(model, config)
+    return model
+
+
+def _identify(model: LanguageModel, config: ModelConfig) -> None:
+    """Note what the model computes with, and the fingerprint of that and of its content."""
+    info = model.info
+    info["computation"] = identity.computation(
         config,
         device=device_name(model.device),
         packed=model.packable,
         varlen=model.packable and varlen.serves(model.device, DTYPES[config.dtype]),
     )
     name = config.name_or_path if info["source"] == "hub" else None  # elsewhere a place, no more
-    asked = ["chat template"] if chat else []
-    model.fingerprint = digest([name, info["revision"], model.info["computation"], *asked])
-    return model
+    asked = ["chat template"] if model.chat is not None else []
+    model.fingerprint = digest([name, info["revision"], info["computation"], *asked])
 
 
 def _stop_ids(causal: Any, tokenizer: Any) -> frozenset[int]:

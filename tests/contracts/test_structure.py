@@ -47,6 +47,7 @@ PURE = (
     "acquisition.stochastic",
     "acquisition.diversity",
     "acquisition.energy",
+    "acquisition.random_share",
     "acquisition.representative",
     "acquisition.gradients",
     "acquisition.information",
@@ -58,6 +59,7 @@ PURE = (
     "evaluation.temperature",
     "evaluation.learning_curves",
     "evaluation.kappa",
+    "evaluation.random_share",
     "evaluation.stopping",
     "annotation.agreement",
     "annotation.suspects",
@@ -172,6 +174,16 @@ def test_only_the_command_line_prints(module: str) -> None:
         and node.func.id == "print"
     ]
     assert room(module) == "cli" or not calls, f"star.{module} prints in lines {calls}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_can_be_read_at_once(module: str) -> None:
+    tree, path = PARSED[MODULES[module]], MODULES[module]
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= 60, f"star.{module}.{node.name} has {lines} lines"
 
 
 @pytest.mark.parametrize("module", MODULES)
