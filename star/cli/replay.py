@@ -22,6 +22,7 @@ examples:
 keys that can be asked for:
   acquisition.strategy, .select, .coldness, .preselect, .random_share, .measure, .reduction,
   .combine, .normalization
+  acquisition.candidates, .candidates_by: what of the run's K so many candidates have among them
   acquisition.base_weight.schedule, .value, .rounds, .decay
   acquisition.mc_dropout.passes: fewer than the run's; the first so many are used
   pool.query_size
