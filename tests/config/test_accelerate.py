@@ -101,8 +101,10 @@ def test_what_cannot_be_had_in_shares(
     assert part in str(error.value) and "\n" not in str(error.value)
 
 
-# Stands for SLURM: two tasks; what is said to scontrol is noted.
+# Stands for SLURM: two tasks, the limit announced or not; what is said to scontrol is noted.
 SRUN = """#!/usr/bin/env bash
+trap '' USR1 # which the script passes on
+if [ -n "$ANNOUNCED" ]; then kill -USR1 $PPID; fi
 shift # --kill-on-bad-exit=0
 export SLURM_PROCID SLURM_LOCALID
 for SLURM_PROCID in 0 1; do SLURM_LOCALID=$SLURM_PROCID; "$@" || status=$?; done
@@ -115,19 +117,22 @@ STAR = (
 )
 
 
-@pytest.mark.parametrize("status", [0, 2, 75])
-def test_a_job_of_slurms(status: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "announced"), [(0, ""), (2, ""), (75, ""), (0, "yes"), (75, "yes")]
+)
+def test_a_job_of_slurms(status: int, announced: str, tmp_path: Path) -> None:
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("star", STAR)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     noted = tmp_path / "noted"
     job = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "20041", "SLURM_NTASKS": "2"}
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NOTED": str(noted), "STATUS": str(status)}
+    own["ANNOUNCED"] = announced
     done = subprocess.run(
         [FOLDER / "slurm.sh", "my config.yaml", "seed=1"], env=os.environ | job | own, text=True,
         capture_output=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (status, "")
     tasks = [f"{rank} {rank} 2 node7 20041 run my config.yaml seed=1" for rank in (0, 1)]
-    again = ["requeue 20041"] if status == 75 else []
+    again = ["requeue 20041"] if status == 75 and announced else []  # scancel says it otherwise
     assert noted.read_text().splitlines() == [*tasks, *again]

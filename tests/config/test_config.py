@@ -261,6 +261,8 @@ def test_hash_has_every_other_key(key: str, item: dataclasses.Field) -> None:
         "acquisition.combine": ["acquisition.continuation=base"],
         "acquisition.measure": ["acquisition.combine=none"],
         "acquisition.base_weight.rounds": ["pool.rounds=2"],
+        "acquisition.candidates": ["pool.query_size=2"],
+        "acquisition.candidates_by": ["acquisition.candidates=1000"],
     }.get(key, [])
     changed = load(None, [*companions, f"{key}={other_value(key, item)}"])
     plain = loaded(*companions)
