@@ -22,9 +22,10 @@ from firewall import reachable
 from runs import Runner
 
 from star.acquisition.pool_scorer import PoolScorer
+from star.active_learning.lookahead import REASON
 from star.config import AcquisitionConfig, McDropoutConfig, TaskConfig, label_free, load
 from star.data.loading import TASKS
-from star.data.pool import Oracle
+from star.data.pool import REASONS, Oracle
 from star.data.task import Answer, Example
 from star.errors import InputError
 from star.models import mc_dropout
@@ -199,13 +200,21 @@ def functions_with(path: str, attribute: str) -> set[str]:
     }
 
 
-def test_all_labels_are_asked_for_in_one_place() -> None:
-    [(path, call)] = calls("label_all")
-    assert path == "acquisition/pool_scorer.py"
-    [reason] = [word.value for word in call.keywords if word.arg == "reason"]
-    assert isinstance(reason, ast.Constant) and reason.value == "continuation=gold"
+def test_all_labels_are_asked_for_in_two_places_by_name() -> None:
+    named = {
+        path: [word.value for word in call.keywords if word.arg == "reason"]
+        for path, call in calls("label_all")
+    }
+    places = ("acquisition/pool_scorer.py", "active_learning/lookahead.py")
+    assert len(calls("label_all")) == 2 and sorted(named) == sorted(places)
+    [scores], [lookahead] = (named[place] for place in places)
+    assert isinstance(scores, ast.Constant) and scores.value == "continuation=gold"
+    assert isinstance(lookahead, ast.Name) and lookahead.id == "REASON"
+    assert REASON == "select=lookahead" and set(REASONS) == {"continuation=gold", REASON}
     # Without the call's parentheses either: no getattr, no reference handed on.
-    assert mentions("label_all") == {"acquisition/pool_scorer.py", "data/pool.py"}
+    assert mentions("label_all") == {*places, "data/pool.py"}
+    # What reads labels to choose is made in one place, for one setting alone.
+    assert mentions("Lookahead") == {"active_learning/learner.py", "active_learning/setup.py"}
     # One probe asks for unlabelled rows' answers, after a run and marked so.
     asking = {"active_learning/loop.py", "experiments/error_ranking.py"}
     # What people decided is asked likewise, by the loop's steps, to say what is missing.
