@@ -109,7 +109,7 @@ def test_a_text_with_line_separators_of_unicode_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, content, said",
     [
-        ("a.xlsx", "text", r"must end in \.jsonl, \.json, \.csv, \.parquet, \.txt"),
+        ("a.xlsx", "text", r"must end in \.jsonl, \.json, \.csv, \.parquet, \.arrow, \.txt"),
         ("a", "text", "must end in"),
         ("a.txt", "", "holds no rows"),
         ("a.txt", " \n\n", "holds no rows"),
