@@ -47,7 +47,7 @@ def candidates(
     index = np.asarray(unlabelled, dtype=np.int64)
     if a.candidates is None or a.candidates >= len(index):
         return index
-    if a.candidates_by == "random":
+    if a.candidates_by == AcquisitionConfig.candidates_by:  # drawn
         random = np.random.default_rng(seeding.derive(seed, "candidates", t))
         return np.sort(random.choice(index, a.candidates, replace=False))
     assert embed is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from star.config.acquisition import AcquisitionConfig
 from star.config.derived import needs_scores
 from star.config.schema import Config
 from star.errors import InputError
@@ -11,7 +12,7 @@ def check_candidates(config: Config) -> None:
     """Raise ``InputError`` where a subset of the pool is scored and something needs all of it."""
     a = config.acquisition
     if a.candidates is None:
-        if a.candidates_by != "random":
+        if a.candidates_by != AcquisitionConfig.candidates_by:
             raise InputError(
                 f"acquisition.candidates_by={a.candidates_by} says which candidates are scored; "
                 "set acquisition.candidates, how many"

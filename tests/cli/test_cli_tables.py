@@ -32,12 +32,12 @@ def place(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "rows": {
             "random": {"settings": {"acquisition.select": "random"}},
             "star": {"about": "all parts", "naive": "random"},
-            "broken": {"settings": {"acquisition.strategy": "faulty:f"}},
+            "broken": {"settings": {"acquisition.strategy": "faulty_rows:f"}},
         },
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     (folder / "plain.yaml").write_text("seed: 0\n")
-    (folder / "faulty.py").write_text("def f(pool): return pool.index[:1]\n")
+    (folder / "faulty_rows.py").write_text("def f(pool): return pool.index[:1]\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "path", [*sys.path])
