@@ -20,7 +20,7 @@ from star.config import Config
 from star.data.pool import Pool
 from star.data.task import Answer, Example, Task
 from star.errors import InputError
-from star.evaluation.evaluate import Evaluation, evaluate
+from star.evaluation.evaluate import Evaluation, as_asked
 from star.models import adapter, classifier
 from star.models.batching import Batching
 from star.models.language_model import LanguageModel
@@ -67,6 +67,7 @@ def cross_fitted(
     examples: Mapping[int, Example],
     answers: Mapping[int, Answer],
     *,
+    test: int,
     folds: int = 5,
 ) -> list[Judged]:
     """Return every label as a model judges it that was trained on the labels of the other folds.
@@ -79,6 +80,7 @@ def cross_fitted(
         task: Its.
         examples: Questions by pool index, of all labels at least.
         answers: The L labels, by pool index.
+        test: Size of the run's test split, which the released code's schedule goes by.
         folds: How many models are trained, each on L − L / folds labels.
 
     Returns:
@@ -104,7 +106,7 @@ def cross_fitted(
     for fold, left_out in enumerate(parts):
         known = {i: answer for i, answer in answers.items() if i not in set(left_out)}
         logger.info("fold %d of %d: %d labels train a model", fold + 1, folds, len(known))
-        judged += _judged(config, task, model, asked, known, left_out, answers, fold)
+        judged += _judged(config, task, model, asked, known, left_out, answers, fold, test)
     return sorted(judged, key=lambda each: each.index)
 
 
@@ -117,23 +119,14 @@ def _judged(
     left_out: Sequence[int],
     answers: Mapping[int, Answer],
     fold: int,
+    test: int,
 ) -> list[Judged]:
     pool: Pool[Answer] = Pool([*known])
     pool.add(known)
-    wanted = config.evaluation
     with adapter.fresh(model, config.adapter, seed=config.seed, round_=fold) as adapted:
-        Fitting(config, model, asked, pool, fold, test=len(left_out)).fit(adapted, config.seed)
-        found = evaluate(
-            model,
-            task,
-            [asked[i] for i in left_out],
-            [answers[i] for i in left_out],
-            limits=Limits.of(wanted),
-            by_likelihood=wanted.choice_by == "likelihood",
-            bins=wanted.ece_bins,
-            choice_score=wanted.choice_score,
-            digits=wanted.extraction == "digits",
-        )
+        Fitting(config, model, asked, pool, fold, test=test).fit(adapted, config.seed)
+        questions, labels = ([part[i] for i in left_out] for part in (asked, answers))
+        found = as_asked(config.evaluation, model, task, questions, labels)
     rows = zip(found.predictions, _sizes(found), strict=True)
     return [Judged(r["index"], r["prediction"], r["nll"] / size) for r, size in rows]
 

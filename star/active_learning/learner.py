@@ -37,7 +37,7 @@ from star.data.sequences import ByIndex
 from star.data.split import Split
 from star.data.task import Answer, Example, Shot, Task
 from star.evaluation import views
-from star.evaluation.evaluate import Evaluation, evaluate, evaluate_once
+from star.evaluation.evaluate import Evaluation, as_asked, evaluate_once
 from star.models import adapter, sources
 from star.models.checkpoint import TrainingResult
 from star.models.embedding import Encoder
@@ -204,20 +204,10 @@ class Learner:
         Args:
             examples: Questions.
             answers: Theirs, in the same order.
-            how: ``evaluate``, or what keeps its results; ``None`` = ``evaluate``.
+            how: What keeps its results; ``None``: nothing.
         """
         asked = self.config.evaluation
-        return (how or evaluate)(
-            self.model,
-            self.task,
-            examples,
-            answers,
-            limits=self.limits,
-            by_likelihood=asked.choice_by == "likelihood",
-            bins=asked.ece_bins,
-            choice_score=asked.choice_score,
-            digits=asked.extraction == "digits",
-        )
+        return as_asked(asked, self.model, self.task, examples, answers, how)
 
     def encoder(self, adapted: PeftModel | None) -> Encoder:
         """Return what embeds examples; ``adapted``: the model with an adapter, if one is on."""

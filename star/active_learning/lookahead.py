@@ -18,10 +18,9 @@ from star.active_learning.fitting import Fitting
 from star.config import Config
 from star.data.pool import Oracle, Pool
 from star.data.task import Answer, Example, Task
-from star.evaluation.evaluate import Evaluation, evaluate
+from star.evaluation.evaluate import Evaluation, as_asked
 from star.models import adapter
 from star.models.language_model import LanguageModel
-from star.models.truncation import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +37,7 @@ class Lookahead:
         task: Its.
         examples: All questions of the pool by their indices.
         oracle: Whose answers are read without buying.
+        test: Size of the run's test split, which the released code's schedule goes by.
 
     Attributes:
         tokens: Through the model in the last call.
@@ -50,9 +50,11 @@ class Lookahead:
         task: Task,
         examples: Mapping[int, Example],
         oracle: Oracle[Answer],
+        *,
+        test: int,
     ) -> None:
         self._config, self._model, self._task = config, model, task
-        self._examples, self._oracle = examples, oracle
+        self._examples, self._oracle, self._test = examples, oracle, test
         self.tokens = 0
 
     def best(self, pool: Pool[Answer], t: int, batches: Sequence[Sequence[int]]) -> int:
@@ -77,7 +79,7 @@ class Lookahead:
             if batch not in results:
                 order = sorted(batch)
                 bought = dict(zip(order, self._answers(order), strict=True))
-                found = self._tested({**known, **bought}, held_out, t)
+                found = self._tested({**known, **bought}, pool.held_out, held_out, t)
                 self.tokens += found.tokens
                 results[batch] = (found.metrics["accuracy"], -found.metrics["nll"])
         ranked = [results[frozenset(batch)] for batch in batches]
@@ -88,23 +90,21 @@ class Lookahead:
     def _answers(self, indices: Sequence[int]) -> list[Answer]:
         return self._oracle.label_all(indices, reason=REASON)
 
-    def _tested(self, answers: Mapping[int, Answer], held_out: Sequence[int], t: int) -> Evaluation:
+    def _tested(
+        self,
+        answers: Mapping[int, Answer],
+        validation: Mapping[int, Answer],
+        held_out: Sequence[int],
+        t: int,
+    ) -> Evaluation:
         """Return how round t + 1, trained on ``answers``, does on rows that are held out."""
-        config, model, wanted = self._config, self._model, self._config.evaluation
-        pool: Pool[Answer] = Pool([*answers])
+        config, model = self._config, self._model
+        pool: Pool[Answer] = Pool([*answers, *validation])
+        pool.hold_out(validation)
         pool.add(answers)
         fresh = adapter.fresh(model, config.adapter, seed=config.seed, round_=t + 1)
         with adapter.aside(model), fresh as adapted:
-            fitting = Fitting(config, model, self._examples, pool, t + 1, test=len(held_out))
+            fitting = Fitting(config, model, self._examples, pool, t + 1, test=self._test)
             self.tokens += fitting.fit(adapted, config.seed).tokens
-            return evaluate(
-                model,
-                self._task,
-                [self._examples[i] for i in held_out],
-                self._answers(held_out),
-                limits=Limits.of(wanted),
-                by_likelihood=wanted.choice_by == "likelihood",
-                bins=wanted.ece_bins,
-                choice_score=wanted.choice_score,
-                digits=wanted.extraction == "digits",
-            )
+            asked = [self._examples[i] for i in held_out]
+            return as_asked(config.evaluation, model, self._task, asked, self._answers(held_out))

@@ -156,7 +156,9 @@ def start(learner: Learner, pool: Pool[Answer], oracle: Oracle[Answer] | People)
         learner.show(pool)
     needs, examples = strategy_of(a).needs, learner.examples.items_in_order
     if OUTCOMES in needs and isinstance(oracle, Oracle):  # people are refused; see checks
-        learner.lookahead = Lookahead(config, model, learner.task, learner.examples, oracle)
+        learner.lookahead = Lookahead(
+            config, model, learner.task, learner.examples, oracle, test=len(learner.test)
+        )
     if "scores" not in needs:
         return
     scored = continuation_of(a, examples)

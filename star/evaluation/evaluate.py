@@ -5,7 +5,7 @@ Without dropout, whichever view of the model is on. The labels read here are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from star.cache import cached, key
+from star.config import EvaluationConfig
 from star.data.task import Answer, Example, Task, is_right
 from star.evaluation import calibration, predict, proper_scores
 from star.evaluation.classification import by_class
@@ -105,6 +106,37 @@ def evaluate(
         golds, named = ([row[key] for row in rows] for key in ("gold", "prediction"))
         metrics |= by_class(golds, named, task.labels or ())
     return replace(found, metrics=metrics)
+
+
+def as_asked(
+    config: EvaluationConfig,
+    model: LanguageModel,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    how: Callable[..., Evaluation] | None = None,
+) -> Evaluation:
+    """Return the results as a configuration's ``evaluation`` asks for them.
+
+    Args:
+        config: Says what of them.
+        model: As for :func:`evaluate`, like the three that follow.
+        task: What is asked.
+        examples: N questions.
+        answers: Theirs, in the same order.
+        how: What keeps its results, and takes the same; ``None``: nothing.
+    """
+    return (how or evaluate)(
+        model,
+        task,
+        examples,
+        answers,
+        limits=Limits.of(config),
+        by_likelihood=config.choice_by == "likelihood",
+        bins=config.ece_bins,
+        choice_score=config.choice_score,
+        digits=config.extraction == "digits",
+    )
 
 
 def _row(example: Example, answer: Answer, prediction: str | None) -> dict[str, Any]:

@@ -44,7 +44,10 @@ def suspects(project: Project, *, folds: int = 5, k: int | None = None) -> list[
     found = project.decided()
     answers = {i: answer for i, answer in found.answers.items() if answer is not None}
     examples = {example.index: example for example in offered(project.data)}
-    judged = cross_fitted(project.config, project.data.task, examples, answers, folds=folds)
+    data = project.data
+    judged = cross_fitted(
+        project.config, data.task, examples, answers, test=len(data.test), folds=folds
+    )
     state = standing(project.entries(), project.data.task.reading)
     labels = {i: project.data.task.reading(answer.gold) for i, answer in answers.items()}
     shares = [_share(state, project.ids[j.index], labels[j.index]) for j in judged]

@@ -32,12 +32,21 @@ def queried(run: Path, t: int) -> list[int]:
     return json.loads((run / f"rounds/0{t}/selected.json").read_text())["indices"]
 
 
+@pytest.mark.parametrize(
+    "words",  # what is tried is the next round, whatever decides its weights and its rate
+    [(), ("task.validation_size=4", "train.keep=best"), ("train.schedule_from=test",)],
+    ids=lambda words: " ".join(words[-1:]),
+)
 def test_it_keeps_the_batch_that_trains_best(
-    data: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    data: Path,
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tried: list[tuple[set[int], list[dict[str, Any]]]] = []
+    tried: list[tuple[set[int], Any]] = []
     tested: list[dict[str, Any]] = []
-    fitting, evaluate = lookahead.Fitting, lookahead.evaluate
+    fitting, evaluate = lookahead.Fitting, lookahead.as_asked
 
     class Noted(fitting):  # type: ignore[valid-type, misc]
         def __init__(
@@ -48,26 +57,28 @@ def test_it_keeps_the_batch_that_trains_best(
 
         def fit(self, *given: Any) -> Any:
             result = super().fit(*given)
-            tried.append((self.pool, result.log))
+            tried.append((self.pool, result))
             return result
 
     def noted(*given: Any, **words: Any) -> Any:
         result = evaluate(*given, **words)
-        assert not {e.index for e in given[2]} & tried[-1][0]  # tested on what it has not seen
+        assert not {e.index for e in given[3]} & tried[-1][0]  # tested on what it has not seen
         tested.append(result.metrics)
         return result
 
     monkeypatch.setattr(lookahead, "Fitting", Noted)
-    monkeypatch.setattr(lookahead, "evaluate", noted)
-    run = runs.go(tiny_llama, data, tmp_path, *SETTINGS, "acquisition.select=lookahead")
+    monkeypatch.setattr(lookahead, "as_asked", noted)
+    run = runs.go(tiny_llama, data, tmp_path, *SETTINGS, "acquisition.select=lookahead", *words)
     assert 2 <= len(tried) == len(tested) <= 2 * len(CANDIDATES)
     first = len(tried) - sum(len(pool) > len(tried[0][0]) for pool, _ in tried)
     ranked = [(m["accuracy"], -m["nll"]) for m in tested[:first]]
-    pool, log = tried[ranked.index(max(ranked))]
+    pool, trial = tried[ranked.index(max(ranked))]
     assert {*queried(run, 0)} <= pool  # what it bought
     trained = [json.loads(x) for x in (run / "rounds/01/training.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in trained]
-    assert losses == [row["loss"] for row in log]  # the next round is what was tried
+    assert losses == [row["loss"] for row in trial.log]  # the next round is what was tried
+    kept = runs.read(run / "rounds/01/metrics.json")["training"]
+    assert (kept["kept_epoch"], kept["validation_loss"]) == (trial.kept_epoch, trial.validation)
 
 
 def test_it_is_said_to_use_labels_and_buys_no_more(

@@ -53,27 +53,29 @@ def test_every_label_is_in_one_fold(count: int, folds: int, seed: int) -> None:
 def test_no_model_has_seen_what_it_judges(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     label(project, "ann", GOLD)
     trained, judged = [], []
-    fitting, evaluate = cross_fitting.Fitting, cross_fitting.evaluate
+    fitting, evaluate = cross_fitting.Fitting, cross_fitting.as_asked
 
     def fit(config: Any, model: Any, examples: Any, pool: Any, *more: Any, **words: Any) -> Any:
         trained.append({*pool.labelled})
         return fitting(config, model, examples, pool, *more, **words)
 
-    def ask(model: Any, task: Any, examples: Any, answers: Any, **words: Any) -> Any:
+    def ask(config: Any, model: Any, task: Any, examples: Any, answers: Any) -> Any:
         judged.append({e.index for e in examples})
-        return evaluate(model, task, examples, answers, **words)
+        return evaluate(config, model, task, examples, answers)
 
     monkeypatch.setattr(cross_fitting, "Fitting", fit)
-    monkeypatch.setattr(cross_fitting, "evaluate", ask)
+    monkeypatch.setattr(cross_fitting, "as_asked", ask)
     opened = Project.of(project)
     answers = {i: a for i, a in opened.decided().answers.items() if a is not None}
     examples = {e.index: e for e in [*opened.data.pool.examples, *opened.data.test.examples]}
-    found = cross_fitted(opened.config, opened.data.task, examples, answers, folds=3)
+    found = cross_fitted(opened.config, opened.data.task, examples, answers, test=5, folds=3)
     assert [j.index for j in found] == sorted(answers) == list(range(30))
     assert len(trained) == 3
     for seen, left_out in zip(trained, judged, strict=True):
         assert not seen & left_out and seen | left_out == {*range(30)}
-    assert cross_fitted(opened.config, opened.data.task, examples, answers, folds=3) == found
+    assert (
+        cross_fitted(opened.config, opened.data.task, examples, answers, test=5, folds=3) == found
+    )
 
 
 @pytest.mark.slow
