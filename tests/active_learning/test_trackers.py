@@ -123,7 +123,7 @@ class Killed(BaseException):
 
 def interrupted(patch: pytest.MonkeyPatch, *given: Any) -> None:
     """Run, and be killed in the second round."""
-    seen, ours = [], learner.evaluate
+    seen, ours = [], learner.Learner.evaluate
 
     def once(*words: Any, **more: Any) -> Any:
         seen.append(1)
@@ -132,7 +132,7 @@ def interrupted(patch: pytest.MonkeyPatch, *given: Any) -> None:
         return ours(*words, **more)
 
     with patch.context() as inside:
-        inside.setattr(learner, "evaluate", once)
+        inside.setattr(learner.Learner, "evaluate", once)
         with pytest.raises(Killed):
             runs.go(*given)
 

@@ -73,7 +73,7 @@ def test_a_run_goes_on_after_its_last_complete_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        owner: Any = RunFolder if place == "write_result" else learner
+        owner: Any = RunFolder if place == "write_result" else learner.Learner
         patch.setattr(owner, place, after(calls, getattr(owner, place)))
         with pytest.raises(Killed):
             runs.go(tiny_llama, data, tmp_path)
@@ -181,7 +181,7 @@ def test_going_on_with_other_software_is_said(
 ) -> None:
     words = (tiny_llama, data, tmp_path, "pool.rounds=1")
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "evaluate", after(0, learner.evaluate))
+        patch.setattr(learner.Learner, "evaluate", after(0, learner.Learner.evaluate))
         with pytest.raises(Killed):
             runs.go(*words)
     [file] = tmp_path.rglob("environment.json")
@@ -285,7 +285,7 @@ def test_other_content_under_the_same_name_is_refused(
     copy, model = tmp_path / "data", Path(shutil.copytree(tiny_llama, tmp_path / "model"))
     shutil.copytree(data, copy)
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "evaluate", after(1, learner.evaluate))
+        patch.setattr(learner.Learner, "evaluate", after(1, learner.Learner.evaluate))
         with pytest.raises(Killed):
             runs.go(model, copy, tmp_path / "out")
     before = runs.content(tmp_path / "out")

@@ -131,7 +131,7 @@ def test_a_run_goes_on_to_the_same_numbers(
     words = ("model.quantization=nf4", "pool.rounds=2", "model.device=cpu")
     whole = runs.go(tiny_llama, data, tmp_path / "whole", *words)
     with monkeypatch.context() as patch:
-        seen, ours = [], learner.evaluate
+        seen, ours = [], learner.Learner.evaluate
 
         def once(*given: Any, **more: Any) -> Any:
             seen.append(1)
@@ -139,7 +139,7 @@ def test_a_run_goes_on_to_the_same_numbers(
                 raise Killed
             return ours(*given, **more)
 
-        patch.setattr(learner, "evaluate", once)
+        patch.setattr(learner.Learner, "evaluate", once)
         with pytest.raises(Killed):
             runs.go(tiny_llama, data, tmp_path / "parts", *words)
     parts = runs.go(tiny_llama, data, tmp_path / "parts", *words)
