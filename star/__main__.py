@@ -47,7 +47,15 @@ def main() -> int:
             status = _unwritten(error) if stream is sys.stdout else status
             with contextlib.suppress(OSError):  # or the interpreter tries again, and complains
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    _end_of_several(status)
     return status
+
+
+def _end_of_several(status: int) -> None:
+    """End this process here if it is one of several that compute together."""
+    distributed = sys.modules.get("star.models.distributed")
+    if distributed is not None and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        distributed.end(status)
 
 
 def _take_utf_8_for_ascii() -> None:
@@ -87,6 +95,7 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
     from star.redaction import redacted
 
     _say(redacted("".join(traceback.format_exception(kind, error, trace))).rstrip())
+    _end_of_several(1)
 
 
 def _mend_streams() -> None:

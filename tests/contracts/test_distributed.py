@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,32 @@ def test_one_process_has_it_all() -> None:
     assert list(share(3)) == [0, 1, 2] and is_main()
     assert collect({1: "b", 0: "a"}, 2) == ["a", "b"]
     assert collect({}, 0) == []
+
+
+def test_one_of_several_ends_before_the_interpreter_takes_itself_apart() -> None:
+    code = (
+        "import atexit, os\n"
+        "from star.__main__ import _end_of_several\n"
+        "class Lock:\n"
+        "    def __del__(self, abort=os.abort): abort()\n"
+        "lock = Lock()\n"
+        "atexit.register(print, 'registered')\n"
+        "_end_of_several(1)  # nothing was computed together yet\n"
+        "import star.models.distributed\n"
+        "print('written')\n"
+        "_end_of_several(75)\n"
+    )
+    ends = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "WORLD_SIZE": size},
+            capture_output=True,
+            text=True,
+        )
+        for size in "12"
+    ]
+    assert [end.stdout.split() for end in ends] == [["written", "registered"]] * 2
+    assert [end.returncode for end in ends] == [-signal.SIGABRT, 75]
 
 
 def close(one: Any, two: Any) -> None:

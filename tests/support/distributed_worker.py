@@ -13,7 +13,7 @@ from star.acquisition import uncertainty
 from star.config import McDropoutConfig, RegularizerConfig, TrainConfig
 from star.models import adapter, mc_dropout, tfb, training
 from star.models.batching import Batching
-from star.models.distributed import collect, is_main, leave, share, state
+from star.models.distributed import collect, end, is_main, leave, share, state
 from star.models.generation import generate
 from star.models.likelihood import choice_log_probs, token_scores
 
@@ -77,6 +77,7 @@ def main() -> None:
         Path(out).write_text(json.dumps(everyone))
     state().wait_for_everyone()
     leave()
+    end(0)
 
 
 if __name__ == "__main__":
