@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from star.files import beside
+from star.files import as_json, beside, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,23 @@ def key(version: int | str, /, **content: Any) -> str:
         **content: All that decides the entry, and nothing else; as for :func:`digest`.
     """
     return digest({"version": version, "content": content})[:32]
+
+
+def write_sealed(path: Path, content: Any) -> None:
+    """Write JSON with its own SHA-256, by which :func:`read_sealed` knows a changed byte."""
+    write_json(path, {"sha256": hashlib.sha256(as_json(content)).hexdigest(), "content": content})
+
+
+def read_sealed(path: Path) -> Any:
+    """Return what :func:`write_sealed` wrote.
+
+    Raises:
+        ValueError: It is something else, or not JSON; also ``KeyError``, ``TypeError``.
+    """
+    stored = read_json(path)
+    if hashlib.sha256(as_json(stored["content"])).hexdigest() != stored["sha256"]:
+        raise ValueError("its content is not what was written")
+    return stored["content"]
 
 
 def cached(

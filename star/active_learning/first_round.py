@@ -9,26 +9,32 @@ hash of all that decides it, this package's own source included, so that nothing
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors.torch import load_file, save
 
 from star.acquisition.view import View
 from star.active_learning.round_0 import key_of_round_0
-from star.cache import cached, key
+from star.cache import cached, key, read_sealed, write_sealed
 from star.config import Config, scored_continuation
 from star.data import loading as tasks
 from star.evaluation.evaluate import Evaluation
-from star.files import atomic_write, read_json, read_npz, write_json, write_npz
+from star.files import atomic_write, read_npz, write_npz
 from star.models import adapter, distributed
 from star.models.checkpoint import TrainingResult
+from star.models.identity import hash_file
 
-VERSION = 2  # of the scores' meaning beside what decides the round
+VERSION = 3  # of the scores' meaning beside what decides the round
+
+ADAPTER = "adapter.safetensors"
 
 T = TypeVar("T")
 
@@ -71,21 +77,21 @@ class FirstRound:
         """Return the test results; ``work`` evaluates."""
 
         def read(path: Path) -> tuple[Evaluation, float]:
-            told = read_json(path)
-            return Evaluation(**told["tested"]), float(told["seconds"])
+            stored = read_sealed(path)
+            return Evaluation(**stored["tested"]), float(stored["seconds"])
 
         def write(path: Path, made: tuple[Evaluation, float]) -> None:
             kept = {k: getattr(made[0], k) for k in ("metrics", "predictions", "tokens")}
-            write_json(path, {"tested": kept, "seconds": made[1]})
+            write_sealed(path, {"tested": kept, "seconds": made[1]})
 
         return self._shared(Path("tested", f"{self._key}.json"), work, read, write)
 
-    def full(self, count: int, work: Callable[[], View]) -> tuple[View, float | None]:
-        """Return the full view of the pool's ``count`` unlabelled examples; ``work`` scores it."""
+    def full(self, index: NDArray[np.int64], work: Callable[[], View]) -> tuple[View, float | None]:
+        """Return the full view of the examples with these (N,) pool indices; ``work`` scores it."""
 
         def read(path: Path) -> tuple[View, float]:
             arrays = read_npz(path)
-            return View.of(arrays, count), float(arrays["seconds"])
+            return View.of(arrays, len(index)), float(arrays["seconds"])
 
         def write(path: Path, made: tuple[View, float]) -> None:
             write_npz(path, **made[0].arrays(), seconds=made[1])
@@ -101,7 +107,7 @@ class FirstRound:
             scored=scored_continuation(a, tasks.is_choice(self._config.task)),
             clipped=a.entropy_floor and a.combine,
             bald=a.measure == "bald",
-            candidates=a.candidates and (a.candidates, a.candidates_by, a.embeddings, a.pooling),
+            index=hashlib.sha256(index.astype("<i8").tobytes()).hexdigest(),
         )
         return self._shared(Path("scored", f"{name}.npz"), work, read, write)
 
@@ -126,11 +132,13 @@ class FirstRound:
 
 
 def _read_training(place: Path, adapted: PeftModel) -> tuple[TrainingResult, float]:
-    told = read_json(place / "round.json")
-    weights, own = load_file(place / "adapter.safetensors"), adapter.weights(adapted)
+    round_ = read_sealed(place / "round.json")
+    if hash_file(place / ADAPTER) != round_["adapter"]:
+        raise ValueError("its adapter is not what was written")
+    weights, own = load_file(place / ADAPTER), adapter.weights(adapted)
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
         raise ValueError("another adapter")
-    stored = TrainingResult(**told["fit"]), float(told["seconds"])
+    stored = TrainingResult(**round_["fit"]), float(round_["seconds"])
     with torch.no_grad():
         for name, weight in weights.items():
             own[name].copy_(weight)
@@ -141,7 +149,8 @@ def _write_training(
     place: Path, adapted: PeftModel, result: TrainingResult, seconds: float
 ) -> None:
     place.mkdir()
-    write_json(place / "round.json", {"fit": dataclasses.asdict(result), "seconds": seconds})
     state = {name: weight.contiguous() for name, weight in adapter.weights(adapted).items()}
-    with atomic_write(place / "adapter.safetensors") as file:
+    with atomic_write(place / ADAPTER) as file:
         file.write(save(state))
+    fit, sha256 = dataclasses.asdict(result), hash_file(place / ADAPTER)
+    write_sealed(place / "round.json", {"fit": fit, "seconds": seconds, "adapter": sha256})

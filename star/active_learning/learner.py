@@ -162,7 +162,7 @@ class Learner:
                 with adapter.base_model(self.adapted):
                     self.scorer.base_of(index)
             work = partial(self._full, self.scorer, index, pool, t)
-            full, seconds = self._first_round.full(len(index), work) if t == 0 else (work(), None)
+            full, seconds = self._first_round.full(index, work) if t == 0 else (work(), None)
             scores = self.scorer.scores(index, full)
             tokens = full.tokens + (self.scorer.base_tokens if t == 0 or among else 0)
         decision = decide(

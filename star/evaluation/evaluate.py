@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from star.cache import cached, key
+from star.cache import cached, key, read_sealed, write_sealed
 from star.config import EvaluationConfig
 from star.data.task import Answer, Example, Task, is_right
 from star.evaluation import calibration, predict, proper_scores
 from star.evaluation.classification import by_class
-from star.files import read_json, write_json
 from star.models import likelihood
 from star.models.distributed import everyone, is_main
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.truncation import Limits, encode_rows
 
-VERSION = 3  # of the results' meaning; part of the key of those that are kept
+VERSION = 4  # of the results' meaning; part of the key of those that are kept
 
 
 @dataclass(frozen=True)
@@ -173,14 +172,14 @@ def evaluate_once(
 
 
 def _write(path: Path, found: Evaluation) -> None:
-    write_json(path, {f.name: getattr(found, f.name) for f in fields(found)} | {
+    write_sealed(path, {f.name: getattr(found, f.name) for f in fields(found)} | {
         part: [[r.index, r.prompt, r.continuation] for r in getattr(found, part)]
         for part in ("own", "gold")
     })  # fmt: skip
 
 
 def _read(path: Path) -> Evaluation:
-    stored = read_json(path)
+    stored = read_sealed(path)
     rows = {
         part: [TokenRow(i, tuple(p), tuple(c)) for i, p, c in stored.pop(part)]
         for part in ("own", "gold")

@@ -141,8 +141,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
 def _hash_large(path: Path, stamp: tuple[int, ...], kept: Path | None) -> str:
     place = None if kept is None else kept / digest([str(path), stamp])[:32]
     if place is not None and place.is_file():
-        stored = place.read_text(encoding="ascii", errors="replace").strip()
-        if len(stored) == 64 and set(stored) <= set("0123456789abcdef"):
+        stored, _, check = place.read_text(encoding="ascii", errors="replace").partition(" ")
+        if check == digest(stored):
             return stored
     found = read_through(path)
     if _stamp(path) != stamp:
@@ -151,7 +151,7 @@ def _hash_large(path: Path, stamp: tuple[int, ...], kept: Path | None) -> str:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(place) as file:
-                file.write(found.encode())
+                file.write(f"{found} {digest(found)}".encode())
         except OSError as error:  # it costs time alone
             logger.debug("the hash of %s is not kept: %s", path, error.strerror)
     return found

@@ -13,10 +13,12 @@ import os
 import re
 import struct
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from star.cache import cached, key
+from star.cache import cached, key, read_sealed, write_sealed
 from star.config import ModelConfig
 from star.config.checks import check_revision
 from star.errors import InputError, one_line
@@ -27,7 +29,8 @@ from star.provenance import installed
 logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parent / "assets"
-VERSION = 2  # of the conversion below
+VERSION = 3  # of the conversion below
+SUMS = "sums.json"  # of a converted model's files
 
 
 def cache_root(cache_dir: str | None) -> Path:
@@ -201,8 +204,8 @@ def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
         folder.parent,
         folder.name,
         make=lambda: _read_gguf(path),
-        read=_check_converted,
-        write=lambda place, parts: [part.save_pretrained(place) for part in parts],
+        read=partial(_check_converted, kept=cache / "hashes"),
+        write=_write_converted,
     )
     if not folder.is_dir():
         raise InputError(
@@ -212,16 +215,19 @@ def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
     return str(folder), _hashed("gguf", sha256, file=path.name)
 
 
-def _check_converted(folder: Path) -> None:
-    """Raise an error if a converted model is not whole."""
-    from safetensors import safe_open
+def _write_converted(folder: Path, parts: Sequence[Any]) -> None:
+    """Write tokenizer and model, and the sums of their files."""
+    for part in parts:
+        part.save_pretrained(folder)
+    sums = {path.name: identity.hash_file(path) for path in folder.iterdir()}
+    write_sealed(folder / SUMS, sums)
 
-    weights = list(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise ValueError("no weights, or no config.json")
-    for path in weights:
-        with safe_open(path, framework="np"):  # the header is held against the file's size
-            pass
+
+def _check_converted(folder: Path, kept: Path) -> None:
+    """Raise an error if a converted model's files are not those that were written."""
+    for name, sha256 in read_sealed(folder / SUMS).items():
+        if identity.hash_file(folder / name, kept) != sha256:
+            raise ValueError(f"{name} is not what was written")
 
 
 def _read_gguf(path: Path) -> tuple[Any, ...]:

@@ -11,8 +11,12 @@ import pytest
 import runs
 
 from star.acquisition import pool_scorer
+from star.acquisition.view import View
+from star.active_learning.first_round import FirstRound
+from star.config import load
 from star.files import read_npz, write_npz
 from star.models import training
+from star.models.stored_rows import Ragged
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,42 @@ def test_damage_is_worked_again(go: Any, counts: Any, tmp_path: Path) -> None:
     tested.write_text('{"seconds": 1.0}')
     same(first, go("b"))
     assert counts == {"train": 5, "score": 2}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_change_in_anything_kept_is_seen(
+    share: float, go: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = [f"tracking.cache_dir={tmp_path / 'cache'}"]
+    first = go("a", *kept)
+    files = [*(tmp_path / "cache").rglob("*.*"), *(tmp_path / "first").rglob("*.*")]
+    assert {path.suffix for path in files} == {".json", ".npz", ".npy", ".safetensors"}
+    for path in files:
+        content = bytearray(path.read_bytes())
+        places = [i for i, byte in enumerate(content) if chr(byte) in "0123456789"]
+        if path.suffix == ".json":  # a number for another
+            content[places[int(share * len(places))]] ^= 1
+        else:
+            content[int(share * len(content))] ^= 0x40
+        path.write_bytes(content)
+    same(first, go("b", *kept))
+    for path in files:
+        if path.suffix != ".npz":  # a zip file has bytes that nothing reads, and sums of the others
+            assert f"{path} cannot be" in caplog.text or f"{path.parent} cannot be" in caplog.text
+
+
+def test_other_examples_have_other_scores(tmp_path: Path) -> None:
+    config = load(None, ["task.name=arithmetic", f"tracking.first_rounds={tmp_path}"])
+    shared = FirstRound(config, {})
+
+    def scored(index: list[int], height: float) -> float:
+        sums = {"max_entropy": np.full((len(index), 1), height)}
+        made = View(sums, np.ones(len(index), dtype=np.int64), Ragged([()] * len(index)), 1)
+        return float(shared.full(np.array(index), lambda: made)[0].sums["max_entropy"][0, 0])
+
+    assert scored([1, 2], 1.0) == 1.0
+    assert scored([1, 3], 2.0) == 2.0  # as many, of other examples
+    assert scored([1, 2], 3.0) == 1.0  # read
 
 
 def test_what_cannot_be_written_costs_time_alone(

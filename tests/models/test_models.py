@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,12 @@ def test_a_gguf_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ids = torch.tensor([first.tokenizer("The capital of France is")["input_ids"]])
         best = int(first.causal(input_ids=ids).logits[0, -1].argmax())
     assert first.tokenizer.decode([best]).strip() == "Paris"
+    with (made / "model.safetensors").open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(b"?")  # in the last weight
+    third = models.load(config, cache_dir=str(tmp_path))
+    for name, weight in first.causal.state_dict().items():
+        assert torch.equal(weight, third.causal.state_dict()[name]), name
 
 
 def test_compiling_without_a_compiler(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
