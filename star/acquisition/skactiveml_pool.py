@@ -72,14 +72,14 @@ class PoolStrategy:
         return ("log_probs", "embeddings") if self.name in CLASSIFIED else ("embeddings",)
 
     def __call__(self, pool: Components) -> NDArray[Any]:
-        """Return K pool indices, best first; where all are picked anyway, (N,) zeros.
+        """Return K pool indices, best first; where all are picked anyway, as they stand.
 
         Raises:
             InputError: No choices were scored, and it takes a classifier.
         """
         size, count = len(pool.index), pool.query_size
         if count == size:
-            return np.zeros(size)
+            return pool.index
         # A gradient in the last layer: its input is the full model's (arXiv 1906.03671).
         view = "full" if self.name == "Badge" else None
         rows = np.concatenate([pool.embeddings(view), pool.embeddings(view, labelled=True)])

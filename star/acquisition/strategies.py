@@ -47,8 +47,8 @@ class Strategy:
 
     Attributes:
         pick: From what is told to (N,) scores, of which the K highest are picked, ties by the
-            smaller index; or to K distinct pool indices, best first. N numbers are always scores:
-            where K = N all are picked anyway.
+            smaller index; or to K distinct pool indices, best first. Where K = N, whole numbers
+            that are the pool's indices are a batch.
         needs: What it looks at, words of ``needs.NEEDS``. Without ``scores`` nothing is
             scored, and it is told of no score and no length.
     """
@@ -136,13 +136,15 @@ def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | Non
         shown = f"{array.dtype} of shape {array.shape}"
     except ValueError:  # rows of different lengths
         array, shown = np.empty((0, 0)), f"a {type(given).__name__} of {len(given)} unequal parts"
-    if array.shape == (size,) and array.dtype.kind in "biuf":
+    whole = array.dtype.kind in "iu"
+    batch = whole and array.shape == (count,) and (count < size or _same(array, pool.index))
+    if array.shape == (size,) and array.dtype.kind in "biuf" and not batch:
         scores = array.astype(np.float64)
         if not np.isfinite(scores).all():
             wrong = pool.index[~np.isfinite(scores)][:5].tolist()
             raise InputError(f"{pool.when}: scores of {who} of pool rows {wrong} are not finite")
         return blending.top_k(scores, pool.index, count), scores
-    if array.shape == (count,) and array.dtype.kind in "iu":
+    if batch:
         if len(np.unique(array)) < count or not np.isin(array, pool.index).all():
             raise InputError(
                 f"{who} must pick {count} distinct of the unlabelled pool indices; got "
@@ -153,3 +155,7 @@ def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | Non
         f"{who} must return {size} numbers, one an example, or {count} pool indices; got {shown} "
         f"{pool.when}"
     )
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return bool((np.sort(one) == np.sort(other)).all())

@@ -36,9 +36,10 @@ from star.data.pool import Pool
 from star.data.sequences import ByIndex
 from star.data.split import Split
 from star.data.task import Answer, Example, Shot, Task
+from star.errors import InputError
 from star.evaluation import views
 from star.evaluation.evaluate import Evaluation, as_asked, evaluate_once
-from star.models import adapter, sources
+from star.models import adapter, distributed, sources
 from star.models.checkpoint import TrainingResult
 from star.models.embedding import Encoder
 from star.models.language_model import LanguageModel
@@ -134,6 +135,7 @@ class Learner:
 
     def train(self, pool: Pool[Answer], t: int) -> TrainingResult:
         """Train the adapter on all that is labelled: B ← B − γ·(g + βB), A likewise without β."""
+        _agree(f"hold different labels in round {t}", [pool.labelled, pool.held_out])
         work = partial(self._fitting(pool, t).fit, self.adapted, self.config.seed)
         trained, seconds = self._first_round.train(self.adapted, work) if t == 0 else (work(), None)
         self._lap("train", seconds)
@@ -175,6 +177,7 @@ class Learner:
             dtype=self.config.model.dtype,
             context=self._context(pool, t, embeddings),
         )
+        _agree(f"choose different examples after round {t}", decision.indices)
         at_random = [self.examples[i] for i in decision.drawn]
         drawn = answered(self.model, self.task, at_random, self.config.evaluation)
         self._lap("score", seconds)
@@ -283,3 +286,13 @@ class Learner:
         tokens += made.tokens("evaluate") if made else 0
         metrics = {**tested.metrics, "calibration": compared.calibration}
         return replace(tested, metrics=metrics, tokens=tokens, predictions=compared.predictions)
+
+
+def _agree(otherwise: str, value: object) -> None:
+    """Raise ``InputError`` if the processes of a job differ: they share the work on *one* batch."""
+    if not distributed.equal(value):
+        raise InputError(
+            f"the processes of this job {otherwise}: a strategy drew from something else than "
+            "pool.random, labels came in between, or their machines round differently; start it "
+            "again, with one process if it stays so"
+        )

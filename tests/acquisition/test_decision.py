@@ -253,6 +253,19 @@ def test_a_batch_is_taken_as_it_stands() -> None:
     assert made.blended.tobytes() == ask(pool, AcquisitionConfig(), 4).blended.tobytes()
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+def test_all_that_is_left_is_picked_as_a_part_of_it_is(name: str) -> None:
+    """Who picks a batch of 11 of 12 picks one of 12, best first, and no pool index is a score."""
+    pool, a = scores(12), ENTRIES[name]
+    part, whole = ask(pool, a, 11), ask(pool, a, 12)
+    if name == "own_strategies:largest_index":  # its scores cannot be told from a batch
+        return
+    assert whole.batch == part.batch
+    if whole.batch and whole.blended is not None:
+        assert whole.blended.tobytes() == part.blended.tobytes()
+        assert whole.effective_weight == part.effective_weight and whole.near_ties is None
+
+
 @pytest.mark.parametrize(
     "given, said",
     [

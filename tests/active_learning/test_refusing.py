@@ -26,7 +26,7 @@ from star.config import load
 from star.errors import InputError
 from star.experiments import probes
 from star.experiments.estimate import estimate as estimating
-from star.models import adapter
+from star.models import adapter, distributed
 from star.models import loading as models
 
 ONCE = ("pool.rounds=2", "train.num_train_epochs=1")
@@ -423,3 +423,14 @@ def test_an_error_in_a_strategy_of_one_s_own(
     assert "in scores\n" not in shown and "active_learning.py" not in shown  # star's own frames
     [place] = (tmp_path / "out").glob("*/*/*/rounds/00")
     assert place.is_dir()
+
+
+@pytest.mark.parametrize(
+    "kind, said", [(dict, "hold different labels in round 0"), (int, "choose different examples a")]
+)
+def test_processes_that_share_no_batch_train_on_none(
+    kind: type, said: str, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "equal", lambda value: not isinstance(value[0], kind))
+    with pytest.raises(InputError, match=f"the processes of this job {said}"):
+        runs.go(tiny_llama, runs.write_data(tmp_path / "data"), tmp_path, "pool.rounds=2")
