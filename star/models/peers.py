@@ -104,11 +104,15 @@ class Watch(threading.Thread):
             return Fault(**json.loads(self._store.compare_set("fault", "", text)))
 
     def silent(self) -> list[int]:
-        """Return the ranks of the others that count no more, after two looks' time."""
+        """Return the ranks of the others that count no more, after two looks' time.
+
+        One that has not begun to count is not there yet.
+        """
         ranks = [r for r in range(self.size) if r != self.rank]
         before = {r: self._add(f"count/{r}", 0) for r in ranks}
         time.sleep(2.5 * POLL)
-        return [r for r in ranks if before[r] < DONE and self._add(f"count/{r}", 0) == before[r]]
+        here = [r for r in ranks if 0 < before[r] < DONE]
+        return [r for r in here if self._add(f"count/{r}", 0) == before[r]]
 
     def finish(self) -> None:
         """End the watch of a process that is done; rank 0, which may have the store, goes last."""
@@ -137,8 +141,12 @@ class Watch(threading.Thread):
             count = self._add(f"count/{rank}", 0)
             stood = count == self._seen[rank] < DONE
             self._seen[rank], self._still[rank] = count, self._still[rank] + 1 if stood else 0
-            if self._still[rank] == SILENT:
-                line = f"it gave no sign of life for {SILENT * POLL:.0f} s; {AGAIN}"
+            line = f"it gave no sign of life for {SILENT * POLL:.0f} s; {AGAIN}"
+            looks = SILENT
+            if not count:  # it is on its way
+                line = f"it did not come within {JOIN.total_seconds() / 60:.0f} minutes; {AGAIN}"
+                looks = int(JOIN.total_seconds() / POLL)
+            if self._still[rank] == looks:
                 self.tell(Fault(rank, 1, line))
 
     def _add(self, key: str, value: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 from torch.distributed import HashStore
@@ -28,23 +29,60 @@ def test_the_first_fault_is_everyones(watches: list[Watch]) -> None:
     assert watches[2].said(first) == "rank 1 of 3 stopped: no such file"
 
 
-def test_a_count_that_stands_still_is_a_death(
-    watches: list[Watch], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    ended, last = threading.Event(), watches[0]
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set where a watch would end its process."""
+    event = threading.Event()
+    monkeypatch.setattr(peers, "POLL", 0.01)
     monkeypatch.setattr(peers, "GRACE", 0.0)
 
-    def end(status: int) -> None:  # in the place of the end of this process
+    def end(status: int) -> None:
         assert status == 1
-        ended.set()
-        last.over()
+        watch = threading.current_thread()
+        assert isinstance(watch, Watch)
+        watch.over()  # in the place of its process
+        event.set()
 
     monkeypatch.setattr(peers.os, "_exit", end)
-    last.start()  # the others never count
+    return event
+
+
+def test_a_count_that_stands_still_is_a_death(
+    ended: threading.Event, watches: list[Watch], capsys: pytest.CaptureFixture
+) -> None:
+    watches[0].start()  # the others have counted once, and never do again
     assert ended.wait(60)
-    fault = last.fault()
+    fault = watches[0].fault()
     assert fault is not None and fault.rank == 1 and "no sign of life" in fault.line
     assert capsys.readouterr().err.startswith("error: rank 1 of 3 stopped: it gave no sign")
+
+
+def test_one_that_comes_late_is_waited_for(ended: threading.Event) -> None:
+    store = HashStore()
+    watches = [Watch(store, 0, 2)]
+    watches[0].start()
+    assert not ended.wait(3 * peers.SILENT * peers.POLL)
+    watches.append(Watch(store, 1, 2))
+    watches[1].start()
+    assert not ended.wait(3 * peers.SILENT * peers.POLL)
+    assert watches[0].fault() is None
+    watches[1].over()  # once it has been there, it is watched as any other
+    assert ended.wait(60)
+    fault = watches[0].fault()
+    assert fault is not None and fault.rank == 1 and "no sign of life" in fault.line
+
+
+def test_one_that_never_comes_is_not_waited_for_for_ever(
+    ended: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "JOIN", timedelta(seconds=2 * peers.SILENT * peers.POLL))
+    first = Watch(HashStore(), 0, 2)
+    assert first.silent() == []  # it has not died, it is not there yet
+    first.start()
+    assert not ended.wait(1.2 * peers.SILENT * peers.POLL)
+    assert ended.wait(60)
+    fault = first.fault()
+    assert fault is not None and fault.rank == 1 and "did not come within" in fault.line
 
 
 def test_alone_nobody_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
