@@ -5,6 +5,10 @@ limit (``sbatch --signal=B:USR1@120``). Work that can be kept is done inside :fu
 at :func:`requested` now and then; anywhere else the signal ends the process where it is, which
 loses nothing that is complete. The exit status says that the same command goes on.
 
+One request may come as several signals: a scheduler's to the whole group, and that of the process
+which began this one. So a second signal is impatience, and ends held work too, only when it comes
+:data:`PATIENCE` seconds after the first.
+
 A library that is in the middle of something may swallow the exception, or make another of it. So
 the request stands until :func:`heeded` is left: the next place that looks leaves, and whatever ends
 the work after it counts as the request.
@@ -16,10 +20,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 EXIT = 75  # EX_TEMPFAIL of sysexits.h: a failure that another try mends
+PATIENCE = 5.0  # seconds in which a second signal is the first one's request
 KEPT = "stopped by {}; what was done is kept, start the same command again to go on"
 
 
@@ -39,6 +45,7 @@ class _Request:
     """What was asked of this process; signals are the process' own, and so is this."""
 
     number: int | None = None
+    since = 0.0  # by the monotonic clock
     holds = 0
 
 
@@ -95,9 +102,12 @@ def heeded(*numbers: int) -> Iterator[None]:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    """Note a request; leave at once where nothing is held, or where it is the second one."""
-    impatient, _Request.number = requested(), number
-    if _Request.holds and not impatient:
+    """Note a request; leave at once where nothing is held, or where it is a second, late one."""
+    if not requested():
+        _Request.number, _Request.since = number, time.monotonic()
+        if _Request.holds:
+            return
+    elif time.monotonic() - _Request.since < PATIENCE:
         return
     if importing(frame):
         with contextlib.suppress(OSError):

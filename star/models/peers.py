@@ -162,8 +162,10 @@ class Watch(threading.Thread):
 
 
 def _ask(fault: Fault) -> None:
-    """Ask this process to keep what is done, as the one that stopped was asked."""
-    if fault.status == signals.EXIT and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    """Ask this process to keep what is done, as the one that stopped was asked, if nobody has."""
+    if fault.status != signals.EXIT or signals.requested():
+        return
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         os.kill(os.getpid(), signal.SIGTERM)
 
 

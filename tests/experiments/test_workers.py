@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from star import signals
 from star.errors import InputError
 from star.experiments.sweep import dividing
+from star.experiments.sweep import workers as module
 from star.experiments.sweep.workers import Outcome, Workers, one_line
 
 # Where a process that unpickles a function of this file looks for it, and for what it imports.
@@ -50,6 +52,39 @@ def misfortune(kind: str) -> str:
 def sleep(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
+
+
+def keep(task: tuple[Path, float, float]) -> None:
+    """Work until it is asked to stop, then take some seconds to keep what was done.
+
+    Args:
+        task: Where it is kept, those seconds, and ``signals.PATIENCE``.
+    """
+    place, seconds, signals.PATIENCE = task
+    with signals.held():
+        place.with_suffix(".began").write_text(str(os.getpid()))
+        while not signals.requested():
+            time.sleep(0.01)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        place.touch()
+
+
+def stay(place: Path) -> None:
+    """Not even be asked."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    place.write_text(str(os.getpid()))
+    time.sleep(100)
+
+
+def number_in(place: Path) -> int:
+    """Return the number in a file, once it is there."""
+    until = time.monotonic() + 60
+    while not (place.exists() and place.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return int(place.read_text())
 
 
 def all_of(function: Function, tasks: list[Any], jobs: int = 1, **variables: str) -> list[Outcome]:
@@ -131,6 +166,32 @@ def test_what_is_running_and_for_how_long() -> None:
         assert workers.wait(0.1) == []
         begun = time.monotonic()
     assert time.monotonic() - begun < 20  # they are ended, not waited for
+
+
+def test_each_is_asked_once_to_end(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("a", "b", "c")]
+    with Workers(keep, [{}] * 3) as workers:
+        for place, seconds in zip(places, (0.5, 1.0, 0.0), strict=True):
+            workers.start((place, seconds, 0.0))
+        for place in places:
+            number_in(place.with_suffix(".began"))
+    assert all(place.exists() for place in places)
+
+
+def test_who_was_asked_by_another_keeps_what_was_done(tmp_path: Path) -> None:
+    with Workers(keep, [{}]) as workers:
+        workers.start((tmp_path / "kept", 0.5, 60.0))
+        os.kill(number_in(tmp_path / "kept.began"), signal.SIGTERM)  # as to a whole group
+        time.sleep(0.1)
+    assert (tmp_path / "kept").exists()
+
+
+def test_who_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_TO_END", 0.3)
+    with Workers(stay, [{}]) as workers:
+        workers.start(tmp_path / "number")
+        process = number_in(tmp_path / "number")
+    assert gone(process)
 
 
 def test_a_variable_is_set_before_the_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from datetime import timedelta
 
 import pytest
 from torch.distributed import HashStore
 
+from star import signals
 from star.models import peers
 from star.models.peers import Fault, Watch, is_of_connection, together
 
@@ -37,7 +39,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     monkeypatch.setattr(peers, "GRACE", 0.0)
 
     def end(status: int) -> None:
-        assert status == 1
+        assert status in (1, signals.EXIT)
         watch = threading.current_thread()
         assert isinstance(watch, Watch)
         watch.over()  # in the place of its process
@@ -83,6 +85,25 @@ def test_one_that_never_comes_is_not_waited_for_for_ever(
     assert ended.wait(60)
     fault = first.fault()
     assert fault is not None and fault.rank == 1 and "did not come within" in fault.line
+
+
+@pytest.mark.parametrize("before", [None, signal.SIGUSR1])
+def test_who_was_asked_to_stop_is_not_asked_again(
+    before: signal.Signals | None,
+    ended: threading.Event,
+    watches: list[Watch],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signals, "PATIENCE", 0.0)
+    number, kept = before or signal.SIGTERM, False
+    with pytest.raises(signals.Stopped, match=number.name), signals.heeded(), signals.held():
+        if before is not None:  # the scheduler's, to all processes of the job
+            signal.raise_signal(before)
+        watches[2].tell(Fault(2, signals.EXIT, "it was faster"))
+        watches[0].start()
+        assert ended.wait(60)
+        kept = signals.requested()
+    assert kept
 
 
 def test_alone_nobody_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,12 +354,39 @@ def test_a_signal_keeps_what_is_done_and_leaves(
 def test_a_signal_outside_of_kept_work_leaves_at_once() -> None:
     with signals.heeded(), pytest.raises(signals.Stopped):
         signal.raise_signal(signal.SIGTERM)
+    assert not signals.requested()
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_second_signal_is_impatience_only_after_a_while(
+    second: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = False
+    with signals.heeded(), pytest.raises(signals.Stopped, match="SIGTERM"):
+        with signals.held():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(second)  # a scheduler's to all processes, and ours to each other
+            kept = signals.requested()
+        pytest.fail("went on")
+    assert kept
+    monkeypatch.setattr(signals, "PATIENCE", 0.0)
     with signals.heeded(), pytest.raises(signals.Stopped), signals.held():
         signal.raise_signal(signal.SIGTERM)
         assert signals.requested()
-        signal.raise_signal(signal.SIGTERM)  # the second is of somebody who will not wait
+        signal.raise_signal(second)
         pytest.fail("went on")
     assert not signals.requested()
+
+
+def test_a_second_signal_does_not_disturb_who_is_leaving() -> None:
+    left = []
+    with pytest.raises(signals.Stopped, match="SIGTERM"), signals.heeded():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGUSR1)
+            left.append("in order")
+    assert left
 
 
 def test_a_signal_that_a_library_swallows_or_turns_into_another_exception() -> None:

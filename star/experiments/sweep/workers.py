@@ -27,7 +27,9 @@ from tqdm import tqdm
 from star import signals
 from star.signals import Stopped
 
-SECONDS_TO_END = 5.0  # for a process that was asked to; then it is killed
+# For a process that was asked to end, and may have to keep a batch first; then it is killed. SLURM
+# waits as long (KillWait).
+SECONDS_TO_END = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _Worker:
     task: Any = None
     busy: bool = False
     since: float = 0.0
+    ends_by: float | None = None  # when it is killed, where it has been asked to end
 
 
 class Workers:
@@ -86,8 +89,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:  # all at once; then wait for each
-            if worker.process is not None and worker.process.is_alive():
-                worker.process.terminate()
+            _ask_to_end(worker)
         for worker in self._workers:
             _end(worker)
 
@@ -186,18 +188,25 @@ def _cause_of_death(status: int | None) -> str:
     return f"the process was ended by {names.get(-status, f'signal {-status}')}{reason}"
 
 
+def _ask_to_end(worker: _Worker) -> None:
+    """Ask a worker's process to end, if it has one: once, a second time would be impatience."""
+    if worker.process is not None and worker.ends_by is None:
+        worker.process.terminate()
+        worker.ends_by = time.monotonic() + SECONDS_TO_END
+
+
 def _end(worker: _Worker) -> None:
     """End a worker's process, if it has one; the next task gets a new one."""
-    if worker.process is not None:
-        worker.process.terminate()
-        worker.process.join(SECONDS_TO_END)
+    _ask_to_end(worker)
+    if worker.process is not None and worker.ends_by is not None:
+        worker.process.join(max(0.0, worker.ends_by - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
         worker.process.close()
     if worker.pipe is not None:
         worker.pipe.close()
-    worker.process = worker.pipe = worker.task = None
+    worker.process = worker.pipe = worker.task = worker.ends_by = None
     worker.busy = False
 
 
