@@ -102,11 +102,16 @@ def progress_bar(model: LanguageModel, total: int, desc: str, unit: str = "tok")
 
 
 def content_of(model: LanguageModel, rows: Sequence[TokenRow], mine: range) -> dict[str, Any]:
-    """Return what decides a phase that goes over rows: they, the view, the batches, the share."""
+    """Return what decides a phase that goes over rows: they, the view, the batches, the share.
+
+    Of the batches what was asked for: what ``auto`` comes to is another number at each start, and
+    rows that are kept are as good as any.
+    """
+    most = model.batching
     return {
         "rows": digest_of(rows),
         "view": adapter.in_view(model.causal),
-        "batching": [model.batching.rows, model.batching.tokens],
+        "batching": [most.rows, "auto" if most.auto else most.tokens],
         "share": [mine.start, mine.step],
     }
 

@@ -25,6 +25,7 @@ from star.models.batching import Batching
 from star.models.embedding import embed
 from star.models.generation import continue_greedily
 from star.models.language_model import LanguageModel
+from star.models.row_batches import content_of
 from star.models.unfinished import Phase, Unfinished
 
 ROWS = tiny.random_rows(11, seed=3)
@@ -178,6 +179,24 @@ def test_what_is_kept_answers_for_its_own_work_alone(
     content = {"source": "another"}
     keep_in(model, Unfinished(kept, seconds=0.0, content=content))
     assert all(batches(work) for work in works)
+
+
+@pytest.mark.parametrize("kind", ["one pass", "answers", "embeddings"])
+def test_what_is_kept_is_found_with_another_amount_of_free_memory(
+    kind: str, kept: Path, model: LanguageModel, adapted: PeftModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batches(tokens: int) -> int:
+        model.batching = replace(model.batching, tokens=tokens)
+        return int(counted(monkeypatch, model, lambda: WORK[kind](model, adapted))[1])
+
+    assert batches(9_000) and batches(9_001)  # numbers are what was asked for
+    model.batching = replace(model.batching, auto=True)
+    assert batches(9_000) and not batches(9_001)
+
+
+def test_numbers_are_in_the_key_as_ever(model: LanguageModel) -> None:
+    told = content_of(model, ROWS, range(11))["batching"]
+    assert told == [model.batching.rows, model.batching.tokens]
 
 
 # --- training ------------------------------------------------------------------------------------
