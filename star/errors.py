@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -13,6 +14,16 @@ class InputError(ValueError):
 
 class ProcessLost(RuntimeError):
     """Another process of the job has stopped, and so must this one; the message says which."""
+
+
+@contextlib.contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Put a row's place in front of what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        told = one_line(error)
+        raise InputError(told if told.startswith(place) else f"{place}: {told}") from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from star.data.tasks.embedded.truefalse import TrueFalse
 from star.data.tasks.gsm8k import Gsm8k
 from star.data.tasks.openbookqa import Openbookqa
 from star.data.tasks.own_data import Jsonl
-from star.errors import InputError
+from star.errors import InputError, placed
 
 TASKS: Mapping[str, type[Task]] = {
     "arithmetic": Arithmetic,
@@ -120,7 +120,7 @@ def load(config: TaskConfig, *, seed: int = 0) -> TaskData:
     if config.test_size is None:
         splits.append((test_split, config.test_limit))
     wholes = [_read(task, split, limit, drawn_by) for split, limit in splits]
-    settled = task.settle([whole.rows for whole in wholes])  # the same for every seed
+    settled = task.settle(zip(w.places, w.rows, strict=True) for w in wholes)  # for every seed
     pool_table, *test_tables = (
         _drawn(task, whole, split, limit, drawn_by)
         for whole, (split, limit) in zip(wholes, splits, strict=True)
@@ -189,11 +189,12 @@ def _remarks(task: Task, test: Split, table: Table, split: str) -> list[str]:
 
 def _started(task: Task, table: Table) -> list[int]:
     """Return the stored rows that hold a label, where people answer."""
-    return [
-        number
-        for number, row in zip(table.numbers, table.rows, strict=True)
-        if as_text(row.get(task.gold, ""), task.gold)
-    ]
+    started = []
+    for number, row, place in zip(table.numbers, table.rows, table.places, strict=True):
+        with placed(place):
+            if as_text(row.get(task.gold, ""), task.gold):
+                started.append(number)
+    return started
 
 
 def _notes(
@@ -274,13 +275,11 @@ def _split(task: Task, table: Table, *, answered: bool = True, pool: bool = Fals
     answers: list[Answer] = []
     lazy = pool and not isinstance(table.rows, list)
     for index, row, place in zip(table.numbers, table.rows, table.places, strict=True):
-        try:
+        with placed(place):
             example = task.example(row, index)
             answer = task.answer(row, index) if answered else None
             if answer is not None and task.family is None:  # whose rows are made in one form
                 refuse_unreadable(task, answer)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
         if not lazy:
             examples.append(example)
             answers += [] if answer is None else [answer]

@@ -8,7 +8,7 @@ from typing import Any
 
 from star.data.readers import READERS
 from star.data.task import Example, Task
-from star.errors import InputError, listed, nearest
+from star.errors import InputError, listed, nearest, placed
 from star.files import kind_of
 
 Question = str | Mapping[str, Any]
@@ -31,12 +31,12 @@ def read_questions(path: Path) -> tuple[list[Question], list[str]]:
     if ending not in (*READERS, TEXTS):
         raise InputError(f"the name of {path} must end in .{', .'.join((*READERS, TEXTS))}")
     try:
-        placed = [*READERS[ending](path)] if ending in READERS else _lines(path)
+        there = [*READERS[ending](path)] if ending in READERS else _lines(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    if not placed:
+    if not there:
         raise InputError(f"{path} holds no rows")
-    return [question for _, question in placed], [place for place, _ in placed]
+    return [question for _, question in there], [place for place, _ in there]
 
 
 def _lines(path: Path) -> list[tuple[str, Question]]:
@@ -82,11 +82,9 @@ def examples_of(
                 f"{place}: no column '{lacking[0]}'; a question of {task.name} needs "
                 f"{_forms(forms)}, the row has {listed(question)}{nearest(lacking[0], question)}"
             )
-        try:
+        with placed(place):
             examples.append(task.example(question, index))
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
-        given = question[columns[0]] if len(columns) == 1 else None
+            given = question[columns[0]] if len(columns) == 1 else None
         texts.append(given if isinstance(given, str) else None)
     return examples, texts
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
+from star.data.columns import COLUMNS, Row, place_of, refuse_twice
 from star.errors import InputError, listed
 from star.files import parse_array, parse_json
 
-if TYPE_CHECKING:
-    import pyarrow
-
-Row = Mapping[str, Any]
 Placed = tuple[str, Row]
 """Where a row stands, in words for a message, and the row."""
 
@@ -114,7 +111,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _header(path: Path, names: list[str]) -> list[str]:
     named = [name for name in names if name]
-    _refuse_twice(path, named)
+    refuse_twice(path, named)
     other = [sign for sign in OTHER_SEPARATORS if sign in names[0]]
     if len(names) == 1 and other:
         raise InputError(
@@ -124,91 +121,6 @@ def _header(path: Path, names: list[str]) -> list[str]:
     if not named:
         raise InputError(f"{path}: the header names no column")
     return names
-
-
-def _refuse_twice(path: Path, names: list[str]) -> None:
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: the header names a column twice: {listed(names)}")
-
-
-class Columns(Sequence[Row]):
-    """The rows of a table of columns, made a block at a time: what is in memory is the columns.
-
-    Args:
-        table: Of Arrow; of a file that is mapped, no memory but the operating system's.
-    """
-
-    BLOCK = 1024
-
-    def __init__(self, table: pyarrow.Table) -> None:
-        self._table, self._block, self._rows = table, -1, list[Row]()
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | list[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        block, place = divmod(range(len(self))[place], self.BLOCK)
-        if block != self._block:
-            self._rows = self._table.slice(block * self.BLOCK, self.BLOCK).to_pylist()
-            self._block = block
-        return self._rows[place]
-
-    def first(self, limit: int | None) -> Columns:
-        """Return the first ``limit`` rows; ``None`` = all."""
-        return self if limit is None else Columns(self._table.slice(0, limit))
-
-
-def parquet_columns(path: Path) -> Columns:
-    """Return the rows of a Parquet file, whose columns are read into memory."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(path).read()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(path, "Parquet", error) from None
-    _refuse_twice(path, table.column_names)
-    return Columns(table)
-
-
-def arrow_columns(path: Path) -> Columns:
-    """Return the rows of an Arrow file or stream, such as ``datasets`` writes; mapped, not read."""
-    import pyarrow
-    import pyarrow.ipc
-
-    try:
-        file = pyarrow.memory_map(str(path))
-        try:
-            table = pyarrow.ipc.open_file(file).read_all()
-        except pyarrow.ArrowInvalid:
-            file.seek(0)
-            table = pyarrow.ipc.open_stream(file).read_all()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(path, "Arrow", error) from None
-    _refuse_twice(path, table.column_names)
-    return Columns(table)
-
-
-def _unreadable(path: Path, form: str, error: Exception) -> InputError:
-    return InputError(f"{path}: not readable as {form}: {' '.join(str(error).split())}")
-
-
-COLUMNS: dict[str, Callable[[Path], Columns]] = {
-    "parquet": parquet_columns,
-    "arrow": arrow_columns,
-}
-"""By the endings of tables of columns, whose rows need not be in memory."""
-
-
-def place_of(path: Path, number: int) -> str:
-    """Return where a row of a table of columns stands, in words for a message."""
-    return f"{path}, row {number} (from 0)"
 
 
 def _placed(ending: str) -> Callable[[Path], Iterator[Placed]]:

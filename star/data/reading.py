@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from star.data.readers import COLUMNS, READERS, Row, place_of
+from star.data.columns import COLUMNS, Columns, Row, place_of
+from star.data.readers import READERS
 from star.data.sequences import Made, items_at
 from star.errors import InputError, nearest
 from star.files import kind_of
@@ -177,12 +178,17 @@ def read_hub(
             f"unset), or {folder}"
         ) from None
     found = _COMMIT.search(" ".join(table.info.download_checksums or {}))
-    size, named = min(limit or len(table), len(table)), _named(table.features)
-    if not size:
+    words = {
+        column: feature.names
+        for column, feature in table.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+    rows = Columns(table.with_format("arrow")[:], words).first(limit)
+    if not rows:
         raise InputError(f"Hub data set {hub_id}, split {split} holds no rows")
     return Table(
-        rows=Made(lambda place: named(table[place]), size),
-        places=Made(lambda number: f"{hub_id}, split {split}, row {number} (from 0)", size),
+        rows=Made(rows.__getitem__, len(rows)),
+        places=Made(lambda number: f"{hub_id}, split {split}, row {number} (from 0)", len(rows)),
         source={
             "hub_id": hub_id,
             "hub_config": hub_config,
@@ -190,27 +196,3 @@ def read_hub(
             "revision": found[1] if found else revision,
         },
     )
-
-
-def _named(features: Mapping[str, Any]) -> Callable[[Row], Row]:
-    """Return what writes the class names of a Hub set in the place of their numbers."""
-    import datasets
-
-    names = {
-        column: feature.names
-        for column, feature in features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-
-    def named(row: Row) -> Row:
-        # -1 is what hidden labels are stored as.
-        return {
-            **row,
-            **{
-                column: words[row[column]]
-                for column, words in names.items()
-                if row[column] is not None and row[column] >= 0
-            },
-        }
-
-    return named

@@ -7,7 +7,7 @@ travel in one object, so code that holds examples alone cannot read a label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -133,8 +133,12 @@ class Task:
         """Whether there are labels to choose from; else answers are generated."""
         return self.labels is not None
 
-    def settle(self, splits: Iterable[Sequence[Mapping[str, Any]]]) -> list[str]:
-        """Take from stored rows what the configuration leaves open; return what to say of it."""
+    def settle(self, splits: Iterable[Iterable[tuple[str, Mapping[str, Any]]]]) -> list[str]:
+        """Take from stored rows what the configuration leaves open; return what to say of it.
+
+        Args:
+            splits: Of each, every row behind its place in words.
+        """
         return []
 
     def target(self, label: str) -> str:
@@ -148,6 +152,11 @@ class Task:
     def columns(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what a template may show of a stored row."""
         return row
+
+    def other_columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the columns but the answer's; of those that no prompt shows the names alone."""
+        names = self.prompt.names
+        return {name: row[name] if name in names else None for name in row if name != self.gold}
 
     @property
     def inputs(self) -> list[tuple[str, ...]]:

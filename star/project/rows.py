@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from star.annotation.records import as_id
 from star.data.prompts import as_text
 from star.data.readers import READERS
 from star.data.reading import Table, check_hub_id, read_hub
-from star.errors import InputError, listed, nearest
+from star.errors import InputError, listed, nearest, placed
 from star.files import kind_of
 
 TEXTS, LABELS = ("text", "question", "sentence", "prompt"), ("label", "answer")
@@ -114,10 +115,10 @@ def _table(data: str) -> Table:
     kind = kind_of(path)
     if kind != "a file":
         raise InputError(f"cannot read {data}: it is {kind or 'not there'}; name a file")
-    placed = list(READERS[path.suffix[1:]](path))
-    if not placed:
+    there = list(READERS[path.suffix[1:]](path))
+    if not there:
         raise InputError(f"{data} holds no rows")
-    return Table([row for _, row in placed], [place for place, _ in placed], {})
+    return Table([row for _, row in there], [place for place, _ in there], {})
 
 
 def _rows(table: Table, source: Source) -> Rows:
@@ -130,17 +131,15 @@ def _rows(table: Table, source: Source) -> Rows:
     column = named or (ID if ID in names else None)
     if ID in names and column != ID:
         raise InputError(f"column '{ID}' is there and --id names {column!r}; rename one of them")
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, Mapping[str, Any]] = {}
     labels: dict[str, str] = {}
     places: dict[str, str] = {}
     empty, odd = [], set()
     for number, (row, place) in enumerate(zip(table.rows, table.places, strict=True)):
-        try:
+        with placed(place):
             name = str(number) if column is None else as_id(row.get(column))
             given = as_text(row.get(label), label) if label else ""
             shown = as_text(row.get(text), text)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
         if name in places:
             raise InputError(
                 f"{place}: the id {name!r:.60} is that of {places[name]} too; mend one"
@@ -151,13 +150,28 @@ def _rows(table: Table, source: Source) -> Rows:
             continue
         if given:
             labels[name] = _known(given, source.labels, place)
-        odd |= {k for k, v in row.items() if not isinstance(v, str | int | float | bool | None)}
-        rows.append({ID: name} | {k: v for k, v in row.items() if k not in (column, ID)})
+        odd |= {key for key in row if not _plain(row, key)}
+        rows[name] = row
     notes = _notes(empty, odd)
     if not rows:
         raise InputError(f"no row has a text in column '{text}'; set --text")
-    kept = [{k: v for k, v in row.items() if k not in odd} for row in rows]
+    left_out = {*odd, column, ID}
+    kept = [
+        {ID: name} | {key: row[key] for key in row if key not in left_out}
+        for name, row in rows.items()
+    ]
     return Rows(kept, text, label or ("label" if source.labels else "answer"), labels, notes)
+
+
+def _plain(row: Mapping[str, Any], key: str) -> bool:
+    """Whether a value is text, number or nothing, so that JSON and people can hold it."""
+    try:
+        value = row[key]
+    except InputError:  # which nobody needs: text, label and id were read
+        return False
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int | None)
 
 
 def _notes(empty: Sequence[str], odd: set[str]) -> list[str]:

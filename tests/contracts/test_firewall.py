@@ -306,7 +306,9 @@ def test_an_example_is_the_same_whatever_its_answer(task: str, space: Any) -> No
     if task in ROWS:
         row, change = ROWS[task]
         rows = [(row, row | change)]
-        made.settle([[row, row | change]])  # a class is known by its name, not by who has it
+        made.settle(
+            [[("", row), ("", row | change)]]
+        )  # a class is known by its name, not by who has it
     else:  # of the same kind of row, another's answer
         stored: list[dict[str, Any]] = made.family.rows("train")[:40]
         other = {r["answer"] for r in stored}

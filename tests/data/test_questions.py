@@ -40,7 +40,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 def task(name: str, **more: Any) -> Any:
     made = TASKS[name](TaskConfig(name=name, **more))  # type: ignore[arg-type]
     if made.is_choice and made.labels is None:
-        made.settle([[{"text": "a", "label": "good"}, {"text": "b", "label": "bad"}]])
+        made.settle([[("", {"text": "a", "label": "good"}), ("", {"text": "b", "label": "bad"})]])
     return made
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star.annotation.formats.sheet import Sheet, Stamp, by_item, id_of, placed, put
+from star.annotation.formats.sheet import Sheet, Stamp, by_item, id_of, put
 from star.annotation.records import ANSWER, Decision, Item, Suggestion
 from star.data.readers import read_json
-from star.errors import InputError, nearest
+from star.errors import InputError, nearest, placed
 from star.files import write_json
 
 LABEL, OUTCOME, COMMENT, HIGHLIGHT = "label", "outcome", "comment", "highlight"

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star.annotation.formats.sheet import Sheet, Stamp, by_item, id_of, placed, put
+from star.annotation.formats.sheet import Sheet, Stamp, by_item, id_of, put
 from star.annotation.records import ANSWER, Decision, Item, Suggestion, as_pairs
 from star.data.readers import read_csv, read_lines
-from star.errors import InputError, nearest
+from star.errors import InputError, nearest, placed
 from star.files import atomic_write, json_line, parse_json, write_jsonl
 
 COLUMNS = (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from star.annotation.formats.sheet import Sheet, Stamp, by_item, id_of, placed, put
+from star.annotation.formats.sheet import Sheet, Stamp, by_item, id_of, put
 from star.annotation.records import (
     ANSWER,
     NO_SUCH_LABEL,
@@ -28,7 +28,7 @@ from star.annotation.records import (
     as_utc,
 )
 from star.data.readers import read_json
-from star.errors import InputError, nearest
+from star.errors import InputError, nearest, placed
 from star.files import write_json
 
 TEXT, LABEL, ANSWER_FIELD, DOUBT, COMMENT, HIGHLIGHT = (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from star.annotation.records import ANSWER, RETRACTED, Decision, Item, as_id
-from star.errors import InputError, nearest, one_line, unified
+from star.errors import InputError, nearest, unified
 
 CUT = 32_000  # characters: spreadsheets cut a cell at 32,767
 
@@ -139,16 +138,6 @@ def put(sheet: Sheet, place: str, item: Item | None, decisions: Sequence[Decisio
             sheet.unanswered += 1
         else:
             sheet.decisions.append((place, decision))
-
-
-@contextlib.contextmanager
-def placed(place: str) -> Iterator[None]:
-    """Put a row's place in front of what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        told = one_line(error)
-        raise InputError(told if told.startswith(place) else f"{place}: {told}") from None
 
 
 def id_of(row: Mapping[str, Any], where: str = "a row") -> str:

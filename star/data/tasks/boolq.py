@@ -44,7 +44,7 @@ class Boolq(Task):
         stored = column(row, "question")
         worded = _WORDING.fullmatch(stored)
         bare = (worded["question"] if worded else stored).strip().removesuffix("?").rstrip()
-        return {**row, "question": bare}
+        return {**self.other_columns(row), "question": bare}
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the label as the continuation of ``The correct answer is``."""

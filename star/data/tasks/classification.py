@@ -7,6 +7,7 @@ the class name, or what ``task.verbalizer`` says (Schick & Schütze 2021, arXiv 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,11 +15,12 @@ from star.config import TaskConfig
 from star.data.answers import first_label
 from star.data.prompts import as_text, column
 from star.data.task import Answer, Task
-from star.errors import InputError, listed, nearest, unified
+from star.errors import InputError, listed, nearest, placed, unified
 from star.files import refuse_half_characters
 
 ROLES = ("text", "label")
 MOST_CLASSES = 200
+_NUMBER = re.compile(r"-?\d{1,4000}")  # what int() takes: no exponents' signs, none longer
 CLASSES = "classes"
 
 
@@ -67,8 +69,11 @@ class Classification(Task):
         if classes is not None:
             self._take(classes, "task.choices")
 
-    def settle(self, splits: Iterable[Sequence[Mapping[str, Any]]]) -> list[str]:
+    def settle(self, splits: Iterable[Iterable[tuple[str, Mapping[str, Any]]]]) -> list[str]:
         """Read the classes from stored rows, where the configuration does not name them.
+
+        Args:
+            splits: Of each, every row behind its place in words.
 
         Returns:
             What to say of them, a sentence each.
@@ -80,9 +85,10 @@ class Classification(Task):
             return []
         seen: dict[str, None] = {}
         for rows in splits:
-            for row in rows:
-                if self.gold in row and (label := as_text(row[self.gold], self.gold)):
-                    seen[label] = None
+            for place, row in rows:
+                with placed(place):
+                    if self.gold in row and (label := as_text(row[self.gold], self.gold)):
+                        seen[label] = None
         if len(seen) > MOST_CLASSES:
             raise InputError(
                 f"column '{self.gold}' has {len(seen)} different labels, at most {MOST_CLASSES} "
@@ -93,7 +99,7 @@ class Classification(Task):
                 f"column '{self.gold}' has {listed(seen) or 'no label'} alone; a choice needs two "
                 "classes: set task.choices, or task.columns.label"
             )
-        numbers = all(label.lstrip("-").isdigit() for label in seen)
+        numbers = all(_NUMBER.fullmatch(label) for label in seen)
         self._take(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self.gold)
         notes = [f"{len(seen)} classes read from column '{self.gold}': {listed(self.labels or ())}"]
         if numbers and not self.config.verbalizer:
@@ -130,7 +136,7 @@ class Classification(Task):
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns but the label's, the text as ``text``, the words as ``classes``."""
-        shown = {name: value for name, value in row.items() if name != self.gold}
+        shown = self.other_columns(row)
         names = self.prompt.names
         if "text" in names:
             text = column(row, self._column(row), hint="; set task.columns.text")
@@ -182,8 +188,8 @@ class Classification(Task):
             raise InputError(
                 f"the label is -1: the labels of this split of {self.name} are not public"
             )
-        position = int(label) if label.isdigit() else len(self.names)
-        return self.names[position] if position < len(self.names) else label
+        position = int(label) if _NUMBER.fullmatch(label) else len(self.names)
+        return self.names[position] if 0 <= position < len(self.names) else label
 
     def extract(self, text: str, *, strict: bool) -> str | None:
         """Return the class whose word a generated text answers with."""

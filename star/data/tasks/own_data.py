@@ -53,7 +53,7 @@ class Jsonl(Task):
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns but the answer's, the question under the name ``question`` too."""
-        shown = {name: value for name, value in row.items() if name != self.gold}
+        shown = self.other_columns(row)
         if "question" in self.prompt.names:
             text = column(row, self._question, hint="; set task.columns.question")
             stored = row[self._question]
