@@ -10,7 +10,7 @@ from star.active_learning.people import People
 from star.active_learning.run_reader import RunReader
 from star.config import Config, starts_cold
 from star.data.loading import TaskData
-from star.data.pool import LabelsMissing, Pool, first_labels
+from star.data.pool import LabelsMissing, Pool, first_labels, in_random_order
 from star.data.task import Answer
 from star.errors import InputError
 from star.run_files import INITIAL
@@ -69,25 +69,32 @@ def open_query(config: Config, folder: RunReader, data: TaskData, oracle: People
             known = oracle.decided.answers
             missing = [i for i in everything if i not in known]
             if not missing:
-                return _others(config, data, known)
+                return _others(config, data, known, error.purpose)
             return Query(everything, missing, _short(config, missing, error), "round 0")
+        if not error.indices:
+            return _others(config, data, oracle.decided.answers, error.purpose)
         return Query(asked, error.indices, error.short, error.purpose)
     known = oracle.decided.answers
     return Query(asked, [i for i in asked if i not in known], 0, f"round {complete}")
 
 
-def _others(config: Config, data: TaskData, known: Mapping[int, Answer | None]) -> Query:
-    """Return other rows, since all that were asked for the first round were set aside.
+def _others(
+    config: Config, data: TaskData, known: Mapping[int, Answer | None], purpose: str
+) -> Query:
+    """Return other rows, since those that were asked for have given no label.
+
+    They come in one random order of the whole pool, whatever is decided by now.
 
     Raises:
         InputError: There are none.
     """
-    left: Pool[Answer] = Pool([e.index for e in data.pool.examples if e.index not in known])
-    if not left.unlabelled:
+    order = in_random_order(data.pool.indices, seeding.generator(config.seed, "instead"))
+    left = [i for i in order if i not in known]
+    if not left:
         raise InputError("no row has a label: all were skipped, or none of the labels fits")
-    count = min(config.pool.initial_size, len(left.unlabelled))
-    drawn = left.draw(count, seeding.generator(config.seed, "instead", len(known)))
-    return Query(drawn, drawn, 1, "round 0")
+    first = purpose == "round 0"
+    drawn = left[: config.pool.initial_size if first else config.pool.query_size]
+    return Query(drawn, drawn, 1, purpose)
 
 
 def _short(config: Config, missing: Sequence[int], error: LabelsMissing) -> int:

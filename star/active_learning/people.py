@@ -20,6 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from star.active_learning.missing import refuse_missing, refuse_same
 from star.active_learning.run_reader import RunReader
 from star.annotation.journal import Entry, Journal
 from star.annotation.state import Standing, standing
@@ -174,14 +178,19 @@ class People:
 
     It is asked in the loop's order: for the validation rows, the first examples, each query. What
     complete rounds were trained on comes back as it was then, with the labels of now; the open
-    query comes with all else that is decided by now, whoever asked for it.
+    query comes with all else that is decided by now, whoever asked for it. A round is trained on
+    something, and on something else than the one before it, as long as there are rows to ask for.
 
     Attributes:
         decided: What is sold.
     """
 
     def __init__(
-        self, found: Decided, rounds: Sequence[Mapping[str, Any]], least: int | None
+        self,
+        found: Decided,
+        rounds: Sequence[Mapping[str, Any]],
+        least: int | None,
+        pool: ArrayLike,
     ) -> None:
         """Take the decisions.
 
@@ -189,11 +198,15 @@ class People:
             found: From :func:`decided`.
             rounds: The ``labels.json`` of each complete round.
             least: ``annotation.min_new_labels``; ``None`` = all that was asked for.
+            pool: (N,) pool indices that there are to ask for.
         """
         self.decided = found
-        self._rounds = [list(map(int, r["index"])) for r in rounds]
+        self._rounds = [dict(zip(map(int, r["index"]), r["label"], strict=True)) for r in rounds]
+        self._aside = [set(map(int, r["aside"])) for r in rounds]
         self._least = least
+        self._pool = pool
         self._calls = 0
+        self._held_out: set[int] = set()
         self._sold: set[int] = set()
         self._tested: set[int] = set()
 
@@ -211,8 +224,9 @@ class People:
         known = self.decided.answers
         if t < 0:
             refuse_missing(wanted, known, "validation rows")
+            self._held_out = {*wanted}
         elif t < len(self._rounds):
-            wanted = [i for i in self._rounds[t] if i not in self._sold]
+            wanted = self._trained(t)
         else:
             others = sorted(known.keys() - self._sold - self._tested - {*wanted})
             labels = sum(known[i] is not None for i in others)  # what is set aside teaches nothing
@@ -224,10 +238,25 @@ class People:
                 missing = [i for i in wanted if i not in known]  # nothing is trained on nothing
                 raise LabelsMissing(missing, max(1, len(missing)), "round 0")
             refuse_missing(wanted, known, f"round {t}", least)
+            if t > 0 and wanted:  # nothing is asked behind the last round
+                every = {*self._sold, *wanted, *others}
+                now = {i: a.gold for i in every if (a := known.get(i)) is not None}
+                left = np.setdiff1d(self._pool, [*known]).size
+                refuse_same(t, now, self._rounds[t - 1], self._held_out, left)
             wanted += others
         sold = {i: known[i] for i in wanted if i in known}
         self._sold |= sold.keys()
         return sold
+
+    def _trained(self, t: int) -> list[int]:
+        """Return what a complete round added to the labels, or set aside, and no round took back.
+
+        What one took back was unlabelled in it, and may have been asked again.
+        """
+        rounds, aside = self._rounds[t:], set.intersection(*self._aside[t:]) - self._tested
+        kept = [i for i in rounds[0] if all(i in other for other in rounds)]
+        kept += sorted(i for i in aside if self.decided.answers.get(i, 0) is None)
+        return [i for i in kept if i not in self._sold]
 
     def test(self, examples: Sequence[Example]) -> Split:
         """Return the test questions with their answers, without those that are set aside.
@@ -247,27 +276,6 @@ class People:
         return Split([example for example, _ in given], [answer for _, answer in given])
 
 
-def refuse_missing(
-    wanted: Sequence[int],
-    known: Mapping[int, Answer | None],
-    purpose: str,
-    least: int | None = None,
-) -> None:
-    """Raise ``LabelsMissing`` if too few of ``wanted`` are decided.
-
-    Args:
-        wanted: Pool indices.
-        known: What is decided.
-        purpose: What they are for, in words.
-        least: How many must be; ``None`` or more than there are: all.
-    """
-    missing = [i for i in wanted if i not in known]
-    need = len(wanted) if least is None else min(least, len(wanted))
-    short = need - (len(wanted) - len(missing))
-    if short > 0:
-        raise LabelsMissing(missing, short, purpose)
-
-
 def people(config: Config, folder: RunReader, data: TaskData) -> People:
     """Return the oracle of a run whose labels are people's.
 
@@ -276,10 +284,10 @@ def people(config: Config, folder: RunReader, data: TaskData) -> People:
     """
     entries = Journal(folder.path / JOURNAL).entries()
     found = decided(entries, ids_of(config), data, config.annotation.resolve)
-    return selling(config, folder, found)
+    return selling(config, folder, data, found)
 
 
-def selling(config: Config, folder: RunReader, found: Decided) -> People:
+def selling(config: Config, folder: RunReader, data: TaskData, found: Decided) -> People:
     """Return the oracle of what is decided, in a run that has come so far."""
     rounds = [folder.labels(t) for t in range(folder.complete_rounds())]
-    return People(found, rounds, config.annotation.min_new_labels)
+    return People(found, rounds, config.annotation.min_new_labels, data.pool.indices)

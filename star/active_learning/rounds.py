@@ -227,7 +227,8 @@ def _result(folder: RunFolder, config: Config) -> dict[str, Any]:
     kept = ("round", "labeled", *NEEDED, "seconds", "tokens")
     points = [{key: r[key] for key in kept if key in r} for r in rounds]
     asked = config.pool.rounds
-    labels, accuracy = [p["labeled"] for p in points], [p["accuracy"] for p in points]
+    curve = [points[i] for i in learning_curves.rising([p["labeled"] for p in points])]
+    labels, accuracy = [p["labeled"] for p in curve], [p["accuracy"] for p in curve]
     return {
         "status": "done",
         "task": config.task.name,

@@ -173,6 +173,14 @@ class Pool(Generic[T]):
         return sorted(available[i] for i in order.tolist())
 
 
+def in_random_order(indices: ArrayLike, generator: torch.Generator) -> list[int]:
+    """Return pool indices in an order that hangs on the generator and on which they are alone."""
+    import torch
+
+    ascending = np.sort(np.asarray(indices, dtype=np.int64))
+    return ascending[torch.randperm(len(ascending), generator=generator).numpy()].tolist()  # type: ignore[no-any-return]
+
+
 def _given(answers: Mapping[int, T | None]) -> dict[int, T]:
     return {i: answer for i, answer in answers.items() if answer is not None}
 

@@ -21,6 +21,21 @@ ROUNDING = 1e-6
 MOST_QUESTIONS = 10**6
 
 
+def rising(labels: Sequence[int]) -> list[int]:
+    """Return the places of the rounds that a curve goes through: of rising label counts.
+
+    Where people take labels back, or give none, a round has no more labels than one before it. Of
+    equal counts the later is kept, and where counts fall the earlier ones that were higher are left
+    out, so that the last round is always there.
+    """
+    kept: list[int] = []
+    for place, count in enumerate(labels):
+        while kept and labels[kept[-1]] >= count:
+            kept.pop()
+        kept.append(place)
+    return kept
+
+
 def area_under_curve(labels: ArrayLike, accuracy: ArrayLike) -> float:
     """Return the area under a learning curve, a fraction like the accuracies themselves.
 

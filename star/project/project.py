@@ -150,7 +150,7 @@ class Project:
         config = self.config
         if force:
             config = replace(config, annotation=replace(config.annotation, min_new_labels=1))
-        oracle = selling(config, self.run, decided or self.decided())
+        oracle = selling(config, self.run, self.data, decided or self.decided())
         return open_query(config, self.run, self.data, oracle)
 
     def scored(self, indices: Sequence[int], suggest: bool = False) -> list[Item]:

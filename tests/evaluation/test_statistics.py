@@ -18,6 +18,7 @@ from star.evaluation.learning_curves import (
     label_shares,
     mean_interval,
     ripl,
+    rising,
 )
 
 # Of so few test examples that runs often tie.
@@ -105,6 +106,21 @@ def test_the_interval_is_scipys(values: list[float], confidence: float) -> None:
 
 
 # --- relative improvement ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "places"),
+    [
+        ([4, 6, 8], [0, 1, 2]),
+        ([4, 4], [1]),
+        ([4, 6, 6, 8], [0, 2, 3]),
+        ([4, 8, 6, 10], [0, 2, 3]),
+        ([4, 8, 10, 2], [3]),
+        ([], []),
+    ],
+)
+def test_a_curve_goes_through_rising_counts(labels: list[int], places: list[int]) -> None:
+    assert rising(labels) == places
 
 
 def test_the_share_of_the_area_that_random_leaves() -> None:

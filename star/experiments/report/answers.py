@@ -14,7 +14,7 @@ from star.evaluation.stopping import consecutive_kappa
 def answers_of(
     run: RunReader, points: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, float | None] | None]:
-    """Return ``Point.answers`` of each round; ``None`` where the run has kept no answers.
+    """Return ``Point.answers`` of each round; ``None`` where there are none to compare.
 
     Args:
         run: A finished run.
@@ -29,6 +29,8 @@ def answers_of(
     rows = [[row for _, row in read_lines(file)] for file in files]
     for file, part in zip(files, rows, strict=True):
         if [row["index"] for row in part] != [row["index"] for row in rows[0]]:
+            if run.labels(0) is not None:  # a test row's label was taken back meanwhile
+                return [None] * len(points)
             raise InputError(f"{file} is of other rows than {files[0]}")
     kappas = consecutive_kappa([[row["prediction"] for row in part] for part in rows])
     found: list[dict[str, float | None] | None] = []

@@ -22,6 +22,7 @@ from star.active_learning.run_checks import check_run
 from star.active_learning.run_reader import RunReader
 from star.config import NOT_IN_HASH, Config, config_hash
 from star.errors import InputError
+from star.evaluation.learning_curves import rising
 from star.experiments import table as grid
 from star.experiments.report.answers import answers_of
 from star.experiments.report.prompting import prompts_of, task_of
@@ -132,7 +133,7 @@ def _result(folder: Path) -> dict[str, Any]:
     run = RunReader(folder)
     result = run.result()
     try:
-        points = result["rounds"]
+        points = [result["rounds"][i] for i in rising([p["labeled"] for p in result["rounds"]])]
         rounds = [_round(run, point) for point in points]
         for point, answers in zip(rounds, answers_of(run, points), strict=True):
             point |= {} if answers is None else {"answers": answers}
