@@ -17,6 +17,7 @@ from scipy import stats
 
 from star.errors import InputError
 from star.experiments.report import curves, figures, series
+from star.experiments.report.likeness import Likeness
 from star.experiments.report.record import CellResult, Record, parse, write_record
 
 ROOT = Path(__file__).parents[2]
@@ -344,7 +345,7 @@ def test_gap() -> None:
 
 def test_overlap_of_rows_and_of_a_row_with_itself_under_other_seeds() -> None:
     record = make_record(failed=[("arithmetic", "pe", 1)])
-    shares = series.overlaps(series.strategies(record, "arithmetic"))
+    shares = series.overlaps(series.strategies(record, "arithmetic"), Likeness(record))
     np.testing.assert_allclose(shares, shares.T)
 
     def picked(row: str) -> dict[int, set[int]]:

@@ -296,9 +296,29 @@ def test_a_run_of_other_settings_is_named(
         content["rows"]["star"]["settings"] = {"acquisition.measure": "margin"}
         content["columns"]["sums"]["config"] = str(table_file.parent / "base.yaml")
         changed.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        gather(table_files.read_table(changed), root)
+        found = gather(table_files.read_table(changed), root)
     [said] = [one.getMessage() for one in caplog.records]
     assert "small: its runs of sums/star are of other settings" in said
+    # Whoever reads the report has not seen the warning.
+    said = "run with other settings than the table file has now: seed 0, 1"
+    assert f"* star: {said} (acquisition.measure=predictive_entropy)." in markdown(found)
+    assert "other settings" not in markdown(gather(table_files.read_table(table_file), root))
+
+
+@pytest.mark.parametrize("row, unlike", [("star", {"star"}), ("random", {"star", "bald", "whole"})])
+def test_data_that_was_edited_between_two_sweeps(
+    row: str, unlike: set[str], copied: Path, table_file: Path
+) -> None:
+    for path in copied.rglob("environment.json"):
+        if path.parts[-3] == row:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            told["data"]["fingerprint"] = "0" * 64
+            path.write_text(json.dumps(told), encoding="utf-8")
+            runs.earlier(path.parent)
+    lines = summary(gather(table_files.read_table(table_file), copied)).lines
+    told = {line.row for line in lines if any("of different data" in note for note in line.notes)}
+    assert told == unlike
+    assert all(line.versus_random is None for line in lines if line.row in unlike)
 
 
 def test_where_rows_lie_is_no_setting(
@@ -575,6 +595,45 @@ def test_runs_of_other_settings_are_rows_of_their_own(copied: Path) -> None:
     assert len({row for _, row, _ in found}) == 2
     assert all(row.startswith("star-predictive_entropy ") for _, row, _ in found)
     assert {column for column, _, _ in found} == {"jsonl"}
+
+
+def test_settings_that_rows_of_single_runs_do_not_share_are_named(copied: Path) -> None:
+    names = ["random/seed0", "random/seed1", "star/seed0", "star/seed1"]
+    plain = folders(copied, *names)
+    assert "run with" not in markdown(of_runs(plain)), "rows differ in their strategy alone"
+    for folder in plain[2:]:
+        path = folder / "config.yaml"
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config["train"]["learning_rate"] = 1e-05
+        config["regularizer"]["beta"] = 0.25
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        runs.earlier(folder)
+    record = of_runs(plain)
+    text = markdown(record)
+    assert {row for _, row, _ in places(record)} == {"random", "star-predictive_entropy"}
+    assert "* random: run with regularizer.beta=null, train.learning_rate=0.01." in text
+    star = "regularizer.beta=0.25, train.learning_rate=1e-05"
+    assert f"* star-predictive_entropy: run with {star}." in text
+    assert "acquisition." not in text
+
+
+def test_rows_of_one_strategy_are_told_apart_by_more_than_a_hash(copied: Path) -> None:
+    plain, random = folders(copied, "star/seed0", "random/seed0")
+    other = changed(plain, acquisition={"entropy_floor": 0.25})
+    notes = {line.row: line.notes for line in summary(of_runs([plain, other, random])).lines}
+    floor = yaml.safe_load((plain / "config.yaml").read_text())["acquisition"]["entropy_floor"]
+    assert notes.pop("random") == []
+    assert sorted(notes.values()) == sorted(
+        [[f"run with acquisition.entropy_floor={value}"] for value in (floor, 0.25)]
+    )
+
+
+def test_columns_of_one_task_say_in_what_they_differ(copied: Path) -> None:
+    plain, *_ = folders(copied, "star/seed0")
+    test = changed(plain, name="test", task={"test_limit": 3, "data_dir": "/elsewhere/data"})
+    one, other = of_runs([plain, test]).columns
+    assert (one.about, other.about) == ("task.test_limit=null", "task.test_limit=3")
+    assert of_runs([plain]).columns[0].about == ""
 
 
 def test_runs_of_other_models_or_data_are_columns_of_their_own(copied: Path) -> None:

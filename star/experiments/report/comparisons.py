@@ -20,6 +20,7 @@ from star.evaluation.learning_curves import (
     mean_interval,
     ripl,
 )
+from star.experiments.report.likeness import Likeness, stale_in_words, unlike_in_words
 from star.experiments.report.record import CellResult, Row
 from star.experiments.report.significance import EXACT_SEEDS, compare, holm, seeds_needed
 
@@ -130,25 +131,27 @@ def compared(
     row: Row,
     done: Mapping[str, Cells],
     others: tuple[str, str | None],
-    notes: Sequence[str],
+    likeness: Likeness,
 ) -> dict[str, Any]:
     """Return what the row's runs say beside those of random and of the naive counterpart.
 
-    In the place of a comparison stand its ``Differences``, for :func:`corrected`.
+    In the place of a comparison stand its ``Differences``, for :func:`corrected`; ``notes``: on
+    what it is of, or why there is none. Runs of other data or another model are not compared.
     """
     baseline = others[0]
     found: dict[str, Any] = dict.fromkeys((*VERSUS, *QUERY, "ripl", "label_share"))
+    notes: list[str] = []
     mine = done[row.name]
-    if not row.curve or labels_of(list(mine.values())) is None:
-        return found
-    notes = list(notes)
+    whole = row.curve and labels_of(list(mine.values())) is not None
     for key, query, other in zip(VERSUS, QUERY, others, strict=True):
         # A naive counterpart that is the baseline would be the same comparison twice.
         if other in (None, row.name) or (key == VERSUS[1] and other == baseline):
             continue
         theirs = done.get(other, {})
-        pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
-        if not pairs:
+        alike, unlike = likeness.sorted_out(mine, theirs)
+        notes += unlike_in_words(other, unlike)
+        pairs = [(mine[seed], theirs[seed]) for seed in alike]
+        if not pairs or not whole:
             continue
         found[query] = _shared_query(other, pairs)
         both = [run for pair in pairs for run in pair]
@@ -160,11 +163,15 @@ def compared(
                 continue
             counts = ", ".join(map(str, shared))
             notes.append(f"compared with {other} at the label counts of both: {counts}")
+        notes += stale_in_words(other, pairs)
         areas = [(area(one, shared), area(two, shared)) for one, two in pairs]
         found[key] = (other, [one - two for one, two in areas])
         if key == VERSUS[0]:
             found["ripl"] = summarized([ripl(float(one), float(two)) for one, two in areas])
-    found["label_share"] = _label_share(mine, done.get(baseline, {}))
+    if whole:
+        random = done.get(baseline, {})
+        alike, _ = likeness.sorted_out(mine, random)
+        found["label_share"] = _label_share([mine, random], alike)
     return found | {"notes": notes}
 
 
@@ -205,14 +212,11 @@ def _shared_counts(cells: Sequence[CellResult]) -> list[int] | None:
     return shared if whole else None
 
 
-def _label_share(mine: Cells, random: Cells) -> LabelShares | None:
-    seeds = [seed for seed in mine if seed in random]
-    labels = labels_of([runs[seed] for runs in (mine, random) for seed in seeds])
+def _label_share(rows: Sequence[Cells], seeds: Sequence[int]) -> LabelShares | None:
+    labels = labels_of([runs[seed] for runs in rows for seed in seeds])
     if len(seeds) < 2 or labels is None or len(labels) < 2:
         return None
-    method, other = (
-        [list(map(float, accuracies(runs[seed]))) for seed in seeds] for runs in (mine, random)
-    )
+    method, other = ([list(map(float, accuracies(runs[seed]))) for seed in seeds] for runs in rows)
     return label_shares(labels, method, other, paired=True)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from star.errors import InputError, nearest
 from star.experiments.report import curves, series
+from star.experiments.report.likeness import Likeness
 from star.experiments.report.style import save
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _reliability_page(title: str, found: Mapping[str, Mapping[str, Array]]) -> F
 def overlap(record: Record, column: str) -> list[Figure]:
     """Draw how much of what they picked over the run each two rows have in common, as a matrix."""
     rows = [row for row in series.strategies(record, column) if row.curve]
-    shares = series.overlaps(rows)
+    shares = series.overlaps(rows, Likeness(record))
     there = ~np.isnan(shares).all(axis=1)
     rows = [row for row, some in zip(rows, there, strict=True) if some]
     shares = shares[there][:, there]

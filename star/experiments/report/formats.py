@@ -16,6 +16,7 @@ from star.experiments.report.comparisons import QUERY, VERSUS, Interval, Shared,
 from star.experiments.report.confidences import NAMES
 from star.experiments.report.gains import gain_sheets, gains_of
 from star.experiments.report.layout import Sheet, sheets_of
+from star.experiments.report.likeness import stale
 from star.experiments.report.made_by import provenance, provenance_line
 from star.experiments.report.notes import legend
 from star.experiments.report.record import CellResult, Point, Record
@@ -106,7 +107,14 @@ def _rows(record: Record) -> str:
         body.append([_text(row.name), _text(row.about), _code(words)])
     every = " ".join(record.settings)
     table = _lines(body, right=False)
-    return f"{table}\n\nOf every row: {_code(every)}" if every else table
+    parts = [table, *([f"Of every row: {_code(every)}"] if every else [])]
+    others = dict.fromkeys(cell.row for cell in record.results() if stale(cell))
+    if others:
+        parts.append(
+            f"These are the table file's settings now; runs of {_text(', '.join(others))} had "
+            "others, see the notes above."
+        )
+    return "\n\n".join(parts)
 
 
 def _lines(rows: Sequence[Sequence[str]], *, right: bool) -> str:

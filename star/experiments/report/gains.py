@@ -13,6 +13,7 @@ from star.evaluation.gains import Factor, LabelsTo, factor, labels_to
 from star.evaluation.learning_curves import mean_interval
 from star.experiments.report.comparisons import Cells, Interval, accuracies, labels_of
 from star.experiments.report.layout import NOT_THERE, Sheet, spread
+from star.experiments.report.likeness import Likeness
 from star.experiments.report.record import Record
 
 
@@ -38,7 +39,7 @@ class Gains:
     """A row in a column, on the seeds that it shares with the baseline.
 
     Attributes:
-        n: Those seeds.
+        n: Those seeds, of the same data and model.
         start: The first label count.
         points: At each later label count.
         targets: Labels to the baseline's end, then to each accuracy that the table names.
@@ -54,7 +55,7 @@ class Gains:
 
 def gains_of(record: Record) -> list[Gains]:
     """Return the gains of every row with a curve of the baseline's label counts, by column."""
-    found = []
+    found, likeness = [], Likeness(record)
     for column in record.columns:
         done: dict[str, Cells] = {}
         for cell in record.results(column.name):
@@ -62,7 +63,7 @@ def gains_of(record: Record) -> list[Gains]:
         base = done.get(record.baseline, {})
         for row in record.rows:
             cells = done.get(row.name, {})
-            seeds = [seed for seed in cells if seed in base]
+            seeds, _ = likeness.sorted_out(cells, base)
             labels = labels_of([runs[seed] for runs in (cells, base) for seed in seeds])
             if not row.curve or labels is None or len(labels) < 2:
                 continue

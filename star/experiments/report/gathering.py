@@ -5,8 +5,6 @@ Floats have six significant digits, rounded here and nowhere else.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import zipfile
@@ -20,10 +18,11 @@ import numpy as np
 from star.acquisition import blending
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_reader import RunReader
-from star.config import NOT_IN_HASH, Config, config_hash
+from star.config import Config, config_hash
 from star.errors import InputError
 from star.evaluation.learning_curves import rising
 from star.experiments import table as grid
+from star.experiments.report import settings
 from star.experiments.report.answers import answers_of
 from star.experiments.report.prompting import prompts_of, task_of
 from star.experiments.report.record import VIEWS, Environment, Point, Record, Row, parse
@@ -236,7 +235,11 @@ def _compare_settings(wanted: Sequence[Cell], found: Sequence[dict[str, Any]], r
         now = replace(loaded[place], seed=cell.seed)
         wanted_hash, folder = one["config_hash"], cell.folder(root)
         if config_hash(now) != wanted_hash != config_hash(_rows_from(folder, now)):
-            one.setdefault("content", {})["settings"] = _settings(folder)
+            tree = settings.written(folder)
+            content = one.setdefault("content", {})
+            content["settings"] = settings.hash_of(tree)
+            words = "" if tree is None else settings.other_than(tree, now)
+            content |= {"words": words} if words else {}
             others[f"{cell.column}/{cell.row}"] = None
     if others:
         logger.warning(
@@ -252,23 +255,7 @@ def _rows_from(run: Path, config: Config) -> Config:
 
     Where they lie is no setting: which they are, their hash says.
     """
-    import yaml
-
-    try:
-        told = yaml.safe_load(RunReader(run).config.read_text(encoding="utf-8"))
-        return replace(config, task=replace(config.task, data_dir=told["task"]["data_dir"]))
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    task = (settings.written(run) or {}).get("task")
+    if not isinstance(task, dict) or "data_dir" not in task:
         return config
-
-
-def _settings(run: Path) -> str:
-    """Return a hash of a run folder's settings without the seed, as they were written."""
-    import yaml
-
-    try:
-        # Not by star.config, which refuses what an earlier version wrote.
-        config = yaml.safe_load(RunReader(run).config.read_text(encoding="utf-8"))
-        told = {key: part for key, part in config.items() if key not in ("seed", *NOT_IN_HASH)}
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return "unknown"
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    return replace(config, task=replace(config.task, data_dir=task["data_dir"]))

@@ -5,7 +5,6 @@ Accuracies and areas in percent, differences in points.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from star.experiments.report.comparisons import (
     out_of_reach,
 )
 from star.experiments.report.made_by import numbers
+from star.experiments.report.prompting import prompts_in_words
 from star.experiments.report.record import Column, NoResult, Record
 from star.experiments.report.summary import BASE, Line, Summary
 
@@ -84,7 +84,8 @@ def _overview(summary: Summary, parts: Mapping[str, Sequence[Line]], brief: bool
     body = []
     for row in rows:
         of_row = [places[column].get(row) for column in parts]
-        entries = [_in_overview(*one, brief) for one in zip(of_row, usual, strict=True)]
+        apart = [summary.apart(column, row) for column in parts]
+        entries = [_in_overview(*one, brief) for one in zip(of_row, usual, apart, strict=True)]
         body.append([named(row, of_row), *entries])
     bold = set()
     for j, (lines, labels) in enumerate(zip(places.values(), usual, strict=True), 1):
@@ -95,6 +96,8 @@ def _overview(summary: Summary, parts: Mapping[str, Sequence[Line]], brief: bool
             # What reads labels has not paid for them; over other counts the area is another.
             if line.auc is not None and line.label_free and line.labels == labels
         }
+        if any(summary.apart(line.column, line.row) for line in lines.values()):
+            continue
         best = max(shown.values(), key=float, default=None)
         bold |= {(i, j) for i, row in enumerate(rows) if shown.get(row, "") == best}
     curves = any(line.curve for line in summary.lines)
@@ -109,14 +112,14 @@ def _overview(summary: Summary, parts: Mapping[str, Sequence[Line]], brief: bool
     return Sheet("", title, "", ["row", *parts], body, bold, notes)
 
 
-def _in_overview(line: Line | None, usual: Sequence[int] | None, brief: bool) -> str:
+def _in_overview(line: Line | None, usual: Sequence[int] | None, apart: str, brief: bool) -> str:
     if line is None:
         return NOT_THERE
     if line.n == 0:
         return "failed" if line.failed and not line.missing else "missing"
-    part = ""
+    part = f" ({apart})" if apart else ""
     if line.n < line.wanted:
-        part = f" ({'' if brief else 'n = '}{line.n} of {line.wanted})"
+        part += f" ({'' if brief else 'n = '}{line.n} of {line.wanted})"
     if not line.curve:
         return f"accuracy {spread(line.accuracy)}{part}"
     if line.auc is None:
@@ -150,7 +153,7 @@ def _detail(record: Record, column: Column, lines: Sequence[Line], brief: bool) 
         for line in lines
     ]
     about = [column.about.rstrip(".") + "."] if column.about else []
-    about += _prompts(column)
+    about += prompts_in_words(column)
     labels = _usual_labels(lines, baseline)
     if labels is not None:
         about.append(f"Label counts: {', '.join(map(str, labels))}.")
@@ -163,14 +166,6 @@ def _detail(record: Record, column: Column, lines: Sequence[Line], brief: bool) 
     ]
     title = column.name
     return Sheet(title, title, " ".join(about), ["row", *head.values(), "n"], body, set(), notes)
-
-
-def _prompts(column: Column) -> list[str]:
-    """Return what the model was asked, in sentences."""
-    shown = {json.dumps(text, ensure_ascii=False): rows for text, rows in column.prompts.items()}
-    if len(shown) == 1:
-        return [f"Prompt: {next(iter(shown))}."]
-    return [f"Prompt of {', '.join(rows)}: {text}." for text, rows in shown.items()]
 
 
 def _confidence(column: str, lines: Sequence[Line]) -> list[Sheet]:

@@ -41,7 +41,10 @@ def legend(summary: Summary, *, brief: bool = False) -> list[str]:
     if any(line.label_share for line in lines):
         said.append(_label_share(baseline, brief))
     if any(line.auc for line in lines):
-        said.append("Bold: the largest AUC among the rows that read no labels they had not bought.")
+        said.append(
+            "Bold: the largest AUC among the rows that read no labels they had not bought"
+            f"{_without_bold(summary)}."
+        )
     if any(line.label_free is False for line in lines):
         said.append(
             "Label-using: its scores read answers of the whole pool, which active learning has not."
@@ -53,6 +56,11 @@ def legend(summary: Summary, *, brief: bool = False) -> list[str]:
             "Missing and failed seeds are in no figure; comparisons use the seeds both rows have."
         )
     return said
+
+
+def _without_bold(summary: Summary) -> str:
+    parts = dict.fromkeys(part for parts in summary.unlike.values() for part in parts)
+    return f"; none in a column whose rows are of different {' or '.join(parts)}" if parts else ""
 
 
 def _comparisons(summary: Summary, brief: bool) -> list[str]:

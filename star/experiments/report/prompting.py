@@ -5,6 +5,7 @@ Wording alone moves a model's accuracy by more than most strategies do, so a tab
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from star.active_learning.run_reader import RunReader
+from star.experiments.report.record import Column
 
 
 def task_of(run: Path) -> tuple[str | None, str | None]:
@@ -55,3 +57,11 @@ def prompts_of(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[str]
             if cell["row"] not in rows:
                 rows.append(cell["row"])
     return found
+
+
+def prompts_in_words(column: Column) -> list[str]:
+    """Return what the model was asked, in sentences."""
+    shown = {json.dumps(text, ensure_ascii=False): rows for text, rows in column.prompts.items()}
+    if len(shown) == 1:
+        return [f"Prompt: {next(iter(shown))}."]
+    return [f"Prompt of {', '.join(rows)}: {text}." for text, rows in shown.items()]

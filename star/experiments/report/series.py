@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star.evaluation.learning_curves import mean_interval
+from star.experiments.report.likeness import Likeness
 from star.experiments.report.record import VIEWS, CellResult, Record
 
 Array = NDArray[np.float64]
@@ -176,15 +177,17 @@ def pooled_reliability(cells: Sequence[CellResult]) -> dict[str, Array]:
     return found
 
 
-def overlaps(rows: Sequence[Strategy]) -> Array:
+def overlaps(rows: Sequence[Strategy], likeness: Likeness) -> Array:
     """Return how much of what was picked over the whole run two rows have in common.
 
     Returns:
         (n, n): mean over seeds of the Jaccard index |A ∩ B| / |A ∪ B| of the picked pool indices.
         Off the diagonal of the two rows under the same seed; on it of one row under two seeds, over
-        all pairs. NaN where nothing can be compared, as indices of pools drawn by the seed.
+        all pairs. NaN where nothing can be compared, as indices of pools drawn by the seed, or of
+        an edited one.
     """
-    picked = [{c.seed: _picked(c) for c in row.cells if _picked(c)} for row in rows]
+    runs = [{c.seed: c for c in row.cells if _picked(c)} for row in rows]
+    picked = [{seed: _picked(c) for seed, c in of_row.items()} for of_row in runs]
     found = np.full((len(rows), len(rows)), np.nan)
     for i, one in enumerate(picked):
         for j, other in enumerate(picked):
@@ -192,7 +195,8 @@ def overlaps(rows: Sequence[Strategy]) -> Array:
                 drawn = any((c.content or {}).get("draw") for c in rows[i].cells)
                 pairs = [] if drawn else list(combinations(one.values(), 2))
             else:
-                pairs = [(one[seed], other[seed]) for seed in one if seed in other]
+                alike, _ = likeness.sorted_out(runs[i], runs[j])
+                pairs = [(one[seed], other[seed]) for seed in alike]
             if pairs:
                 found[i, j] = np.mean([len(a & b) / len(a | b) for a, b in pairs])
     return found

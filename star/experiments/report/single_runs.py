@@ -11,8 +11,8 @@ from typing import Any
 
 from star.active_learning.run_reader import RunReader
 from star.checksums import check_config
-from star.config import NOT_IN_HASH
 from star.errors import InputError
+from star.experiments.report import settings
 from star.experiments.report.gathering import content_of, rounded
 from star.experiments.report.prompting import prompts_of
 from star.experiments.report.record import Record, parse
@@ -21,6 +21,7 @@ from star.run_files import RESULT
 logger = logging.getLogger(__name__)
 
 RUNS = "runs"  # the name of a record that is of no table
+CHOOSING = "acquisition."
 
 
 def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ()) -> Record:
@@ -28,7 +29,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
 
     Runs are seeds of one row only if their configurations differ in nothing but the seed. Where two
     columns would be called alike the model's name tells them apart, else, as for rows, a hash of
-    their settings.
+    their settings. Which settings differ is said of each, but for what the strategies' names say.
 
     Args:
         folders: Run folders.
@@ -47,7 +48,7 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
     runs += _usable(_different([*named, *others])[len(named) :], runs, environments)
     if not runs:
         raise InputError(f"none of the {len(others)} run folders can be reported, see above")
-    cells = _placed(runs)
+    cells, about = _placed(runs)
     prompts = prompts_of(cells)
     long = {cell["row"] for cell in cells if len(cell["rounds"]) > 1}
     plain = {"about": "", "preset": None, "settings": [], "naive": []}
@@ -60,7 +61,8 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
             "settings": [],
             "rows": [{"name": row, **plain, "curve": row in long} for row in rows],
             "columns": [
-                {"name": name, "about": "", "prompts": prompts.get(name, {})} for name in columns
+                {"name": name, "about": about[name], "prompts": prompts.get(name, {})}
+                for name in columns
             ],
             "seeds": sorted({cell["seed"] for cell in cells}),
             "environments": environments,
@@ -70,13 +72,21 @@ def of_runs(folders: Sequence[str | Path], *, others: Sequence[str | Path] = ())
     return parse(content, ", ".join(map(str, [*folders, *others][:3])))
 
 
-def _placed(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the runs as cells, in columns and rows that tell them apart."""
+def _placed(runs: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the runs as cells, in columns and rows that tell them apart; columns in words."""
     columns = _telling({run["place"]: run["places"] for run in runs})
     rows = {
         column: _telling({r["method"]: r["methods"] for r in runs if r["place"] == column})
         for column in columns
     }
+    of_place = {run["place"]: run for run in runs}
+    about = {}
+    for place, run in of_place.items():
+        of_task = [one for one in of_place.values() if one["places"][0] == run["places"][0]]
+        about[columns[place]] = settings.words(
+            run["place_settings"], _differing(of_task, "place_settings")
+        )
+    apart = {place: _apart([run for run in runs if run["place"] == place]) for place in columns}
     cells, where = [], {}
     for run in runs:
         column, row = columns[run["place"]], rows[run["place"]][run["method"]]
@@ -86,8 +96,34 @@ def _placed(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 f"{other} and {run['folder']} are runs of the same configuration and seed; "
                 "name one of them"
             )
-        cells.append({"column": column, "row": row, "seed": run["seed"], **run["content"]})
-    return cells
+        cell = {"column": column, "row": row, "seed": run["seed"], **run["content"]}
+        words = settings.words(run["method_settings"], apart[run["place"]][run["methods"][0]])
+        cell |= {"content": {**cell.get("content", {}), "words": words}} if words else {}
+        cells.append(cell)
+    return cells, about
+
+
+def _apart(runs: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return for each strategy the keys in which a column's rows differ, beside the choice itself.
+
+    Of what belongs to choosing, those alone in which rows of the same strategy differ.
+    """
+    every = [key for key in _differing(runs, "method_settings") if not key.startswith(CHOOSING)]
+    apart = {}
+    for strategy in {run["methods"][0] for run in runs}:
+        of_strategy = [run for run in runs if run["methods"][0] == strategy]
+        choosing = [
+            key for key in _differing(of_strategy, "method_settings") if key.startswith(CHOOSING)
+        ]
+        apart[strategy] = [*choosing, *every]
+    return apart
+
+
+def _differing(runs: Sequence[dict[str, Any]], part: str) -> list[str]:
+    """Return the keys that every run has, not all with the same value."""
+    first, *others = (run[part] for run in runs)
+    shared = [key for key in first if all(key in other for other in others)]
+    return [key for key in shared if any(other[key] != first[key] for other in others)]
 
 
 def _usable(
@@ -132,9 +168,9 @@ def _single(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
         # Not by star.config, which refuses what an earlier version wrote.
         config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         model = Path(config["model"]["name_or_path"]).name
-        place = _digest({key: config[key] for key in ("model", "task")})
-        other = {"model", "task", "seed", *NOT_IN_HASH}
-        method = _digest({key: part for key, part in config.items() if key not in other})
+        where = {key: config[key] for key in ("model", "task")}
+        how = {k: part for k, part in settings.method_of(config).items() if k not in where}
+        place, method = _digest(where), _digest(how)
         seed = int(config["seed"])
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{run.config} is not a run's configuration: {error!r}") from None
@@ -147,6 +183,8 @@ def _single(folder: Path, environments: list[dict[str, Any]]) -> dict[str, Any]:
         "places": (task, f"{task} {model}", f"{task} {model} {place[:8]}"),
         "method": method,
         "methods": (strategy, f"{strategy} {method[:8]}"),
+        "place_settings": settings.flat(where),
+        "method_settings": settings.flat(how),
     }
 
 

@@ -5,7 +5,7 @@ Accuracies, areas and errors are fractions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from star.experiments.report.comparisons import (
     naive_of,
     summarized,
 )
+from star.experiments.report.likeness import Likeness, settings_in_words
 from star.experiments.report.made_by import numbers
 from star.experiments.report.record import CellResult, NoResult, Record, Row
 
@@ -89,10 +90,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a table says: the record, and a line a row and column, column by column."""
+    """What a table says: the record, and a line a row and column, column by column.
+
+    Attributes:
+        unlike: (column, row) to what some runs of it are of another than the baseline's, ``data``
+            or ``model``; only where there is any.
+    """
 
     record: Record
     lines: tuple[Line, ...]
+    unlike: Mapping[tuple[str, str], tuple[str, ...]]
 
     @property
     def comparisons(self) -> list[Versus]:
@@ -100,10 +107,16 @@ class Summary:
         found = [getattr(line, key) for line in self.lines for key in VERSUS]
         return [versus for versus in found if versus is not None]
 
+    def apart(self, column: str, row: str) -> str:
+        """Return in words of what other than the baseline's a row's runs are; may be empty."""
+        return " and ".join(f"other {part}" for part in self.unlike.get((column, row), ()))
+
 
 def summary(record: Record) -> Summary:
     """Return the figures of every row in every column."""
     lines: list[dict[str, Any]] = []
+    likeness = Likeness(record)
+    unlike: dict[tuple[str, str], tuple[str, ...]] = {}
     for column in record.columns:
         every = [cell for cell in record.cells if cell.column == column.name]
         done: dict[str, Cells] = {row.name: {} for row in record.rows}
@@ -114,12 +127,16 @@ def summary(record: Record) -> Summary:
             if mine:
                 line = _place(column.name, row, mine) | _figures(row, done[row.name])
                 others = (record.baseline, naive_of(row, {cell.row for cell in every}))
-                lines.append(line | compared(row, done, others, line["notes"]))
+                beside = compared(row, done, others, likeness)
+                lines.append(line | beside | {"notes": line["notes"] + beside["notes"]})
+                _, parts = likeness.sorted_out(done[row.name], done.get(record.baseline, {}))
+                if parts:
+                    unlike[column.name, row.name] = tuple(dict.fromkeys(sum(parts, ())))
     places = [(line, key) for line in lines for key in VERSUS if line[key] is not None]
     tested = corrected([line[key] for line, key in places])
     for (line, key), versus in zip(places, tested, strict=True):
         line[key] = versus
-    return Summary(record, tuple(Line(**line) for line in lines))
+    return Summary(record, tuple(Line(**line) for line in lines), unlike)
 
 
 def _place(column: str, row: Row, cells: Sequence[CellResult | NoResult]) -> dict[str, Any]:
@@ -153,7 +170,7 @@ def _figures(row: Row, done: Cells) -> dict[str, Any]:
         "accuracy": summarized([float(accuracies(cell)[-1]) for cell in cells]),
         "auc": summarized([float(area(cell)) for cell in cells]) if whole else None,
         **_confidence(cells, labels if whole else None),
-        "notes": [*notes, *_mixed(done)],
+        "notes": [*notes, *_mixed(done), *settings_in_words(done)],
     }
 
 
