@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from star import seeding
 from star.active_learning.people import People
 from star.active_learning.run_reader import RunReader
 from star.config import Config, starts_cold
@@ -21,7 +20,8 @@ class Query:
     """What people are asked now.
 
     Attributes:
-        indices: Pool indices, the most wanted first; those that are decided too.
+        indices: Pool indices, those that are decided too: as the strategy has ordered them, or at
+            random, but for the test and validation rows, all of which are needed.
         missing: Those of them that are not decided.
         short: How many of these are needed before the next training; 0: it can begin.
         purpose: What they are for, in words.
@@ -38,6 +38,10 @@ def open_query(config: Config, folder: RunReader, data: TaskData, oracle: People
 
     Where a model chooses the first examples (``acquisition.initial``) and has not yet, nothing is
     asked once the test rows are decided.
+
+    What a run has in the order of its file, its first examples and what ``select=random`` draws,
+    is asked in a random order, which stays the same: people answer the beginning, and may train on
+    that, so that every beginning has to be a sample of the whole, and no end of a sorted file.
 
     Args:
         config: Of the run.
@@ -58,9 +62,7 @@ def open_query(config: Config, folder: RunReader, data: TaskData, oracle: People
         asked = held_out
         oracle.label(held_out)
         for t in range(-1, complete):
-            asked = (
-                first if t < 0 else folder.selected(t) if folder.selected_file(t).exists() else []
-            )
+            asked = first if t < 0 else _chosen(config, folder, t)
             oracle.label(asked)
     except LabelsMissing as error:
         if not complete:  # all that the first round needs, in one file
@@ -78,6 +80,16 @@ def open_query(config: Config, folder: RunReader, data: TaskData, oracle: People
     return Query(asked, [i for i in asked if i not in known], 0, f"round {complete}")
 
 
+def _chosen(config: Config, folder: RunReader, t: int) -> list[int]:
+    """Return what round ``t`` has chosen, the most wanted first where one is; else at random."""
+    if not folder.selected_file(t).exists():
+        return []
+    chosen, a = folder.selected(t), config.acquisition
+    if a.strategy is not None or a.select != "random":
+        return chosen
+    return in_random_order(chosen, config.seed, "asked", t)
+
+
 def _others(
     config: Config, data: TaskData, known: Mapping[int, Answer | None], purpose: str
 ) -> Query:
@@ -88,7 +100,7 @@ def _others(
     Raises:
         InputError: There are none.
     """
-    order = in_random_order(data.pool.indices, seeding.generator(config.seed, "instead"))
+    order = in_random_order(data.pool.indices, config.seed, "instead")
     left = [i for i in order if i not in known]
     if not left:
         raise InputError("no row has a label: all were skipped, or none of the labels fits")
@@ -113,9 +125,11 @@ def _initial(
     if (folder.path / INITIAL).exists():
         stored = folder.stored_initial()
         held_out = stored.get("validation", [])
-        return held_out, [i for i in stored["indices"] if i not in set(held_out)]
-    if starts_cold(config.acquisition):
+        first = [i for i in stored["indices"] if i not in set(held_out)]
+    elif starts_cold(config.acquisition):
         return None
-    size, first = config.task.validation_size, config.pool.initial_size
-    pool: Pool[Answer] = Pool([example.index for example in data.pool.examples])
-    return first_labels(pool, held_out=size, initial=first, seed=config.seed)
+    else:
+        pool: Pool[Answer] = Pool([example.index for example in data.pool.examples])
+        sizes = {"held_out": config.task.validation_size, "initial": config.pool.initial_size}
+        held_out, first = first_labels(pool, **sizes, seed=config.seed)
+    return held_out, in_random_order(first, config.seed, "asked", -1)

@@ -173,12 +173,10 @@ class Pool(Generic[T]):
         return sorted(available[i] for i in order.tolist())
 
 
-def in_random_order(indices: ArrayLike, generator: torch.Generator) -> list[int]:
-    """Return pool indices in an order that hangs on the generator and on which they are alone."""
-    import torch
-
-    ascending = np.sort(np.asarray(indices, dtype=np.int64))
-    return ascending[torch.randperm(len(ascending), generator=generator).numpy()].tolist()  # type: ignore[no-any-return]
+def in_random_order(indices: ArrayLike, seed: int, purpose: str, *keys: int) -> list[int]:
+    """Return pool indices in an order that hangs on the stream's name and on nothing else."""
+    random = np.random.default_rng(seeding.derive(seed, purpose, *keys))
+    return random.permutation(np.sort(np.asarray(indices, dtype=np.int64))).tolist()  # type: ignore[no-any-return]
 
 
 def _given(answers: Mapping[int, T | None]) -> dict[int, T]:
