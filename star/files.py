@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy as np
 from star.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)  # of what cannot be looked at
 
 
 @contextlib.contextmanager
@@ -196,17 +199,20 @@ def refuse_half_characters(text: str, where: str) -> None:
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what stands at a path that is no file, in words; ``None`` if nothing does."""
-    if path.is_symlink() and not path.exists():
-        return f"a link to {os.readlink(path)}, which is not there"
-    for kind, words in (
-        (path.is_dir, "a folder"),
-        (path.is_fifo, "a named pipe"),
-        (path.is_file, "a file"),
-    ):
-        if kind():
-            return words
-    return "a device or socket" if path.exists() else None
+    """Return what stands at a path, in words; ``None`` if nothing does.
+
+    It is looked at once: another may put a file there meanwhile.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in NOT_THERE:
+            raise
+        if path.is_symlink():
+            return f"a link to {os.readlink(path)}, which is not there"
+        return None
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISREG, "a file"))
+    return next((words for is_kind, words in kinds if is_kind(mode)), "a device or socket")
 
 
 def read_json(path: str | Path) -> Any:

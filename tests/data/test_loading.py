@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from star.config import TaskConfig
 from star.data import loading as tasks
 from star.data.reading import read_folder
 from star.errors import InputError
-from star.files import write_jsonl
+from star.files import kind_of, write_jsonl
 
 ROWS = [{"question": "a, \u2028b", "answer": "NA"}, {"question": "c\nd", "answer": "007"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -215,6 +216,28 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     put(folder, CSV, "validation.csv")
     with pytest.raises(InputError, match=r"holds validation\.jsonl and validation\.csv; keep one"):
         read_folder(folder, "validation")
+
+
+def test_a_file_that_comes_and_goes_is_a_file_or_nothing(tmp_path: Path) -> None:
+    path, done = tmp_path / "journal.jsonl", threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            path.touch()
+            path.unlink()
+
+    other, often = threading.Thread(target=come_and_go), sys.getswitchinterval()
+    other.start()
+    try:
+        sys.setswitchinterval(
+            1e-6
+        )  # two looks have the other between them every few thousand times
+        kinds = {kind_of(path) for _ in range(15_000)}
+    finally:
+        sys.setswitchinterval(often)
+        done.set()
+        other.join()
+    assert kinds <= {"a file", None}
 
 
 def test_what_is_there_but_no_file_is_said(tmp_path: Path) -> None:
