@@ -83,10 +83,10 @@ def cluster(pool: Components) -> Indices:
 def badge(pool: Components) -> Indices:
     """Return a draw of examples whose gradients are large and differ.
 
-    The full model's embeddings and the mean of its passes' probabilities of the choices stand for
-    the last layer's input and output.
+    The last layer's input is the full model's view ``head``; the mean of its passes' probabilities
+    of the choices stands for the output.
     """
-    rows = pool.embeddings("full")
+    rows = pool.embeddings("head")
     return _at(pool, gradients.badge(_chances(pool), rows, pool.query_size, pool.random))
 
 

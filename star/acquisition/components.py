@@ -265,18 +265,19 @@ class Components:
         """Return (N, H) embeddings of the examples, or (L, H) of those that are ``labelled``.
 
         Args:
-            view: ``base``, which stays the same in all rounds, ``full``: with the adapter, or
-                ``encoder``, the one that ``acquisition.embeddings`` names. ``None`` = what that key
-                names; ``base`` where it is ``auto``.
+            view: ``base``, which stays the same in all rounds, ``full``: with the adapter,
+                ``head``: what the last layer takes then, or ``encoder``, the one that
+                ``acquisition.embeddings`` names. ``None`` = what that key names; ``base`` where it
+                is ``auto``.
             labelled: Of ``labelled.index`` instead of ``index``.
         """
         self._of("embeddings")
         if self.context.embed is None:
             raise InputError(f"{self.strategy} needs embeddings, and there are none")
         view = embedding_view(self.settings) if view is None else view
-        if view not in ("base", "full", "encoder"):
+        if view not in ("base", "full", "head", "encoder"):
             raise InputError(
-                f"{self.strategy}: embeddings are of base, full or encoder, got {view!r:.40}"
+                f"{self.strategy}: embeddings are of base, full, head or encoder, got {view!r:.40}"
             )
         vectors = self.context.embed(view, self.labelled.index if labelled else self.index)
         vectors.setflags(write=False)

@@ -80,8 +80,8 @@ class PoolStrategy:
         size, count = len(pool.index), pool.query_size
         if count == size:
             return pool.index
-        # A gradient in the last layer: its input is the full model's (arXiv 1906.03671).
-        view = "full" if self.name == "Badge" else None
+        # A gradient in the last layer, of whose input it is a multiple (arXiv 1906.03671).
+        view = "head" if self.name == "Badge" else None
         rows = np.concatenate([pool.embeddings(view), pool.embeddings(view, labelled=True)])
         _, bought = np.unique(pool.labelled.answers, return_inverse=True)
         labels = np.concatenate([np.full(size, np.nan), bought.astype(np.float64)])

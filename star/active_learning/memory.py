@@ -34,6 +34,7 @@ from star.files import read_json, read_npz, write_json, write_npz
 from star.run_files import BOUGHT, EMBEDDINGS, SCORES
 
 KEPT = ("index", "correct", "confidence")
+OF_A_ROUND = ("full", "head")  # views of what it has trained
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def known_embeddings(
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Return which examples have embeddings, (E,) indices, and view to (E, H) of round ``t``.
 
-    Those that stay the same, all but the full model's, are of an earlier round where it made them.
+    Those that stay the same, base model's or encoder's, are of an earlier round where it made them.
 
     Args:
         folder: The run's.
@@ -113,7 +114,7 @@ def known_embeddings(
             index = own if index is None else index
             if np.isin(index, own).all():
                 places = np.searchsorted(own, index)
-                kept = {v for v in arrays if v not in views and (s == t or v != "full")}
+                kept = {v for v in arrays if v not in views and (s == t or v not in OF_A_ROUND)}
                 views |= {view: arrays[view][places] for view in kept}
     return np.empty(0, dtype=np.int64) if index is None else index, views
 

@@ -77,13 +77,13 @@ class AcquisitionConfig:
     embeddings: str = key(
         "auto",
         "what strategies take for embeddings: base, full (the model's own), or a sentence encoder, "
-        "named as model.name_or_path; auto = base, full for select=badge",
+        "named as model.name_or_path; auto = base; select=badge takes the last layer's input",
         added=True,
     )
     pooling: Literal["mean", "last", "mean_last"] = key(
         "mean",
         "which of a prompt's last hidden states the model's own embedding is: their mean, the last "
-        "token's, or both side by side",
+        "token's, or both side by side; select=badge goes by none",
         added=True,
     )
     measure: Literal["predictive_entropy", "max_entropy", "margin", "least_confidence", "bald"] = (

@@ -22,18 +22,26 @@ def check_embeddings(a: AcquisitionConfig) -> None:
             f"was trained to; set acquisition.pooling=mean or acquisition.embeddings=base, got "
             f"{a.pooling} with {named}"
         )
-    if a.select == "badge" and named not in ("auto", "full"):
+    badge = _badge(a)
+    if badge and named not in ("auto", "full"):
         raise InputError(
-            "acquisition.select=badge takes gradients in the last layer, whose input is the full "
-            f"model's; set acquisition.embeddings=auto or full, got {named}"
+            f"{badge} takes gradients in the last layer, whose input is the full model's; set "
+            f"acquisition.embeddings=auto or full, got {named}"
         )
-    if a.select == "badge" and a.pooling == "mean_last":
+    if badge and a.pooling not in ("mean", "last"):
         raise InputError(
-            "acquisition.select=badge takes gradients in the last layer, whose input is a state of "
-            "the model; set acquisition.pooling=last or mean, got mean_last"
+            f"{badge} takes gradients in the last layer, whose input no pooling makes; leave "
+            f"acquisition.pooling out, or set last, got {a.pooling}"
         )
     if starts_cold(a) and named == "full":
         raise InputError(
             f"acquisition.initial={a.initial} chooses before anything is trained; set "
             "acquisition.embeddings to auto, base or a sentence encoder, got full"
         )
+
+
+def _badge(a: AcquisitionConfig) -> str | None:
+    """Return the setting that asks for BADGE, this package's or another's, if one does."""
+    settings = {"select": (a.select, "badge"), "strategy": (a.strategy, "skactiveml:Badge")}
+    named = (f"acquisition.{key}={got}" for key, (got, wanted) in settings.items() if got == wanted)
+    return next(named, None)

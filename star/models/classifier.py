@@ -8,7 +8,8 @@ beside the adapter, and starts afresh with it in each round.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -38,6 +39,8 @@ class Classifier(LanguageModel):
         heads: The head, and a pooling layer that the files lack.
         ends: Tokens that the tokenizer puts behind every text.
         deviation: Of the normal distribution that the head's weights are drawn from.
+        last: Name of the head's last layer, the linear one that gives the C numbers of a row;
+            "" where an architecture has none.
     """
 
     has_base: ClassVar[bool] = False
@@ -46,6 +49,7 @@ class Classifier(LanguageModel):
     classes: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
     deviation: float = 0.02
+    last: str = ""
 
     @property
     def vocabulary(self) -> int:
@@ -103,9 +107,35 @@ class Classifier(LanguageModel):
         states: Tensor = body(**_inputs(batch)).last_hidden_state
         return states.flatten(0, 1)[batch.predicting]
 
+    def head_input(self, batch: Batch) -> Tensor:
+        """Return what the head's last layer takes of each row, (B, d).
+
+        The layer hands it on, so that what picks a row's logits of its tokens' picks this alike.
+
+        Raises:
+            InputError: There is no such layer.
+        """
+        if not self.last:
+            raise InputError(
+                f"{type(self.causal).__name__} has no linear layer that gives one number a class, "
+                "so its input is no embedding; take a strategy that does not need it"
+            )
+        with _handing_on(self.causal.get_submodule(self.last)):
+            return self.predict(batch)
+
     def logits(self, hidden: Tensor, of: Tensor | None = None) -> Tensor:
         """Return float32 logits over the classes, or of the (W,) classes ``of``."""
         return hidden.float() if of is None else hidden[..., of].float()
+
+
+@contextmanager
+def _handing_on(layer: nn.Module) -> Iterator[None]:
+    """Let a layer give what it takes, while the context lasts."""
+    hook = layer.register_forward_hook(lambda _, taken, given: taken[0])
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _inputs(batch: Batch) -> dict[str, Tensor]:
@@ -165,6 +195,7 @@ def load(
         heads=tuple(heads),
         ends=tuple(marks(tokenizer)[1]),
         deviation=getattr(module.config, "initializer_range", None) or 0.02,
+        last=_last(module, heads, len(classes)),
     )
     model.info |= {"classes": len(classes), "head": heads}
     model = replace(model, max_length=_positions(model, config) + 1)  # the class is no token
@@ -195,6 +226,18 @@ def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:
     children = dict(module.named_children())
     beside = {name for name, child in children.items() if name != body and [*child.parameters()]}
     return beside | {key.rpartition(".")[0] for key in absent if key.startswith(f"{body}.")}
+
+
+def _last(module: nn.Module, heads: Sequence[str], classes: int) -> str:
+    """Return the name of the last layer of the head; "": none is linear with so many outputs."""
+    names = [
+        name
+        for name, layer in module.named_modules()  # as they are made, which is as they are gone by
+        if isinstance(layer, nn.Linear)
+        and layer.out_features == classes
+        and any(f"{name}.".startswith(f"{head}.") for head in heads)
+    ]
+    return names[-1] if names else ""
 
 
 @torch.inference_mode()

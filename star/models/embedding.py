@@ -1,7 +1,8 @@
 """Embeddings of prompts by the model itself, from its last hidden states.
 
 Their mean over all tokens of the prompt but its shots', special ones at the start included, says
-what the prompt is about; the state of the last token, what the model is about to answer. Without
+what the prompt is about; the state of the last token, what the model is about to answer; and what
+the last layer takes is that state, or what a classification head makes of the states. Without
 dropout, of the view that is on: the base model's with the adapter off, the fine-tuned one's with it
 on. Rows go through the model as they do for scores (like lengths together, packed where that is
 possible), so that what is else in a batch changes nothing but rounding.
@@ -42,6 +43,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda states: states[-1],
     "mean_last": lambda states: torch.cat([states.mean(dim=0), states[-1]]),
 }
+HEAD = "head"  # what the last layer takes: a pooling, and the view of the round's model by it
 VERSION = 1  # of what an embedding means; part of the cache key
 
 Vectors = NDArray[np.float32]
@@ -57,13 +59,14 @@ def embed(
 ) -> Vectors:
     """Return (N, H) embeddings in row order, on every process; memory for these and one batch.
 
-    With ``mean_last`` (N, 2H): the mean beside the last token's state, as they are.
+    With ``mean_last`` (N, 2H): the mean beside the last token's state, as they are. With ``head``
+    (N, d), see :meth:`LanguageModel.head_input`.
 
     Args:
         model: With the adapter on or off.
         prompts: N rows without a continuation.
         desc: What the bar says, if there is one.
-        pooling: A word of ``POOLINGS``.
+        pooling: A word of ``POOLINGS``, or ``HEAD``.
 
     Raises:
         InputError: One is not finite (names the row).
@@ -75,8 +78,11 @@ def embed(
     def work(places: list[int]) -> int:
         rows = [_all_predicting(prompts[mine[i]]) for i in places]
         batch = model.lay_out(rows, whole=False)
-        states = model.states(batch).float().split(batch.counts)
-        made = torch.stack([POOLINGS[pooling](state) for state in states]).cpu().numpy()
+        if pooling == HEAD:
+            made = model.head_input(batch).float().cpu().numpy()
+        else:
+            states = model.states(batch).float().split(batch.counts)
+            made = torch.stack([POOLINGS[pooling](state) for state in states]).cpu().numpy()
         wrong = np.flatnonzero(~np.isfinite(made).all(axis=1))
         if len(wrong):
             raise InputError(
@@ -125,9 +131,10 @@ class _Vectors:
 class Encoder:
     """Embeddings of examples, by view.
 
-    ``base`` is the model with the adapter off, ``full`` with it on, both of the prompts;
+    ``base`` is the model with the adapter off, ``full`` with it on, both of the prompts; ``head``
+    is what the last layer of the full model takes of them, whatever ``acquisition.pooling`` says;
     ``encoder`` is a model of its own, of the texts without the words round them. What no round
-    changes, all but ``full``, is computed once and cached on disk by content.
+    changes, ``base`` and ``encoder``, is computed once and cached on disk by content.
 
     Args:
         model: What computes.
@@ -171,8 +178,11 @@ class Encoder:
             return self._sentences([example.text or example.prompt for example in examples])
         rows = Rows(self._rows(index.tolist()))
         self.tokens += int(rows.lengths.sum())
-        make = partial(embed, self._model, rows, f"embed {view}", pooling=self._pooling)
-        if view != "base":
+        pooling = HEAD if view == HEAD else self._pooling
+        make = partial(embed, self._model, rows, f"embed {view}", pooling=pooling)
+        if view == HEAD:
+            return make()
+        if view == "full":
             return self._scaled(make())
         pooled = {} if self._pooling == "mean" else {"pooling": self._pooling}
         name = key(VERSION, model=self._model.fingerprint, rows=rows.digest(), **pooled)

@@ -126,6 +126,13 @@ class LanguageModel:
         names = (str(self.causal.base_model_prefix), "model")
         return next(getattr(self.causal, name) for name in names if hasattr(self.causal, name))
 
+    def head_input(self, batch: Batch) -> Tensor:
+        """Return what the last layer takes of each row, (B, d).
+
+        It is the state where the row predicts last; see the classifier's for another head's.
+        """
+        return self.states(batch)[torch.tensor(batch.counts).cumsum(0) - 1]
+
     def packs(self, length: int) -> bool:
         """Return whether a row of so many tokens is packed: where no window cuts it unseen."""
         window = self.traits.window

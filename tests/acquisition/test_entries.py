@@ -78,7 +78,7 @@ def test_calibrated_uherding_is_of_the_margin_at_the_fitted_temperature() -> Non
 def test_badge_and_epig_are_of_the_full_model_s_choices() -> None:
     log_probs = POOL.arrays["full_log_probs"]
     probabilities = np.exp(log_probs).mean(axis=1)
-    assert picks("badge") == gradients.badge(probabilities, embeddings("full")[0], 7, generator())
+    assert picks("badge") == gradients.badge(probabilities, embeddings("head")[0], 7, generator())
     gain = information.epig(log_probs, log_probs)
     assert picks("epig") == np.argsort(-gain, kind="stable")[:7].tolist()
 

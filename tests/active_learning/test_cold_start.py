@@ -175,8 +175,11 @@ def test_a_sentence_encoder_pools_as_it_was_trained_to(encoder: Path) -> None:
         load(None, [*words, "acquisition.pooling=last"])
 
 
-def test_gradients_of_badge_are_of_a_state_of_the_model() -> None:
-    words = ["acquisition.select=badge", "acquisition.combine=none"]
-    load(None, [*words, "acquisition.pooling=last"])
-    with pytest.raises(InputError, match=r"set acquisition\.pooling=last or mean, got mean_last"):
-        load(None, [*words, "acquisition.pooling=mean_last"])
+@pytest.mark.parametrize("named", ["select=badge", "strategy=skactiveml:Badge"])
+def test_gradients_of_badge_are_in_the_last_layer(named: str) -> None:
+    words = [f"acquisition.{named}", "acquisition.combine=none"]
+    for word in ("pooling=last", "pooling=mean", "embeddings=full"):
+        load(None, [*words, f"acquisition.{word}"])
+    for word, got in (("pooling=mean_last", "mean_last"), ("embeddings=base", "base")):
+        with pytest.raises(InputError, match=f"takes gradients in the last layer.*, got {got}$"):
+            load(None, [*words, f"acquisition.{word}"])

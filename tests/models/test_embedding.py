@@ -55,6 +55,9 @@ def test_the_state_of_the_last_token(model: LanguageModel, rows: int, packable: 
             ]
         )
     np.testing.assert_allclose(embed(model, PROMPTS, pooling="last"), last, rtol=1e-4, atol=1e-5)
+    with tiny.learned(model):  # the vocabulary's head takes it, bit by bit
+        head = embed(model, PROMPTS, pooling="head")
+        np.testing.assert_array_equal(head, embed(model, PROMPTS, pooling="last"))
     both = embed(model, PROMPTS, pooling="mean_last")
     expected = np.concatenate([naive(model), last], axis=1)
     np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
