@@ -3,7 +3,8 @@
 Any encoder or decoder that transformers has a ``...ForSequenceClassification`` of. A row is a text
 and, as its one token of continuation, the number of its class: so what scores, trains and evaluates
 the choices of a language model does the same here, class by class. The head is trained whole,
-beside the adapter, and starts afresh with it in each round.
+beside the adapter, and starts again with it in each round: what gives the classes, and what its
+checkpoint lacks, from new random numbers, its other layers as the checkpoint has them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Classifier(LanguageModel):
 
     Attributes:
         classes: (C,) the texts by which rows name their classes, as ``Example.choices`` has them.
-        heads: The head, and a pooling layer that the files lack.
+        heads: The head, and a pooling layer that the files lack: what is trained whole.
+        drawn: The layers of these whose weights are drawn anew each round: those that the files
+            lack, or have for other classes, and ``last``.
         ends: Tokens that the tokenizer puts behind every text.
         deviation: Of the normal distribution that the head's weights are drawn from.
         last: Name of the head's last layer, the linear one that gives the C numbers of a row;
@@ -49,6 +52,7 @@ class Classifier(LanguageModel):
     classes: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
     deviation: float = 0.02
+    drawn: tuple[str, ...] = ()
     last: str = ""
 
     @property
@@ -85,16 +89,16 @@ class Classifier(LanguageModel):
         return prompt[: max(1, room - len(ends))] + ends
 
     def renew(self) -> None:
-        """Draw the head anew: weights normal with the model's deviation, biases zero.
+        """Draw ``drawn`` anew: weights normal with the model's deviation, biases zero.
 
-        As transformers starts a head whose weights no file has.
+        As transformers starts a head whose weights no file has. The head's other layers stand as
+        the files have them: training changes copies.
         """
-        for name in self.heads:
-            for module in self.causal.get_submodule(name).modules():
-                if isinstance(module, nn.Linear):
-                    nn.init.normal_(module.weight, std=self.deviation)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
+        for name in self.drawn:
+            layer: Any = self.causal.get_submodule(name)
+            nn.init.normal_(layer.weight, std=self.deviation)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
         """Return the (B, C) logits of the batch's rows: head and body are one to transformers."""
@@ -174,14 +178,11 @@ def load(
         sharding.shard(module, device_of(config))
     else:
         module.to(device_of(config))
-    pad = tokenizer.pad_token_id
-    pad = tokenizer.eos_token_id if pad is None else pad
-    if pad is None:
-        raise InputError(
-            f"the tokenizer of {config.name_or_path} has no token to fill batches with"
-        )
+    pad = _pad(tokenizer, config)
     module.config.pad_token_id = pad  # a decoder's head reads the last token that is none
     heads = sorted(_heads(module, absent))
+    layers = _layers(module, heads)
+    last = _last(module, layers, len(classes))
     model = Classifier(
         causal=module,
         tokenizer=tokenizer,
@@ -195,7 +196,8 @@ def load(
         heads=tuple(heads),
         ends=tuple(marks(tokenizer)[1]),
         deviation=getattr(module.config, "initializer_range", None) or 0.02,
-        last=_last(module, heads, len(classes)),
+        drawn=tuple(name for name in layers if name == last or f"{name}.weight" in absent),
+        last=last,
     )
     model.info |= {"classes": len(classes), "head": heads}
     model = replace(model, max_length=_positions(model, config) + 1)  # the class is no token
@@ -220,6 +222,14 @@ def model_of(config: Config, classes: Sequence[str], batching: Batching) -> Lang
     return loading.load(config.model, cache_dir=cache_dir, batching=batching, chat=chat)
 
 
+def _pad(tokenizer: Any, config: ModelConfig) -> int:
+    """Return the token to fill batches with."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise InputError(f"the tokenizer of {config.name_or_path} has no token to fill batches with")
+
+
 def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:
     """Return the modules that are trained whole: those beside the body, and what is absent."""
     body = str(module.base_model_prefix)
@@ -228,16 +238,21 @@ def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:
     return beside | {key.rpartition(".")[0] for key in absent if key.startswith(f"{body}.")}
 
 
-def _last(module: nn.Module, heads: Sequence[str], classes: int) -> str:
-    """Return the name of the last layer of the head; "": none is linear with so many outputs."""
-    names = [
+def _layers(module: nn.Module, heads: Sequence[str]) -> list[str]:
+    """Return the names of the linear layers of the head, part by part, as they were made."""
+    return [
         name
-        for name, layer in module.named_modules()  # as they are made, which is as they are gone by
+        for head in heads
+        for name, layer in module.get_submodule(head).named_modules(prefix=head)
         if isinstance(layer, nn.Linear)
-        and layer.out_features == classes
-        and any(f"{name}.".startswith(f"{head}.") for head in heads)
     ]
-    return names[-1] if names else ""
+
+
+def _last(module: nn.Module, layers: Sequence[str], classes: int) -> str:
+    """Return the name of the last layer, which is made last; "": none gives so many numbers."""
+    made = (name for name, _ in module.named_modules() if name in layers)
+    last = [name for name in made if module.get_submodule(name).out_features == classes]
+    return last[-1] if last else ""
 
 
 @torch.inference_mode()
