@@ -162,6 +162,46 @@ def refuse_other(run: Path, now: Content) -> None:
         )
 
 
+def last_start(run: Path) -> Mapping[str, Any]:
+    """Return what a run folder's record tells of the last start: the first, or one that went on.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    stored = read_json(run / ENVIRONMENT)
+    start: Mapping[str, Any] = [stored, *stored.get("resumed", [])][-1]
+    return start
+
+
+def refuse_other_updates(run: Path, processes: int, rows: int) -> None:
+    """Refuse to train further rounds by updates of another number of rows than those before.
+
+    The configuration is the same, so it is another number of processes. A record of an earlier
+    version tells neither, and anything goes.
+
+    Args:
+        run: A run folder with a complete round.
+        processes: Of this start.
+        rows: Of an update, on all of them together.
+
+    Raises:
+        InputError: Nothing is written.
+    """
+    told = last_start(run)
+    before, of_before = told.get("rows_per_update"), told.get("processes")
+    if before not in (None, rows):
+        raise InputError(
+            f"{run} was trained with {before} rows in an update, got {rows} "
+            f"({_processes(processes)} instead of {of_before}); start it with "
+            f"{_processes(of_before)}, or set another output_dir, in which another "
+            f"train.gradient_accumulation_steps may have {before} rows too"
+        )
+
+
+def _processes(count: Any) -> str:
+    return f"{count} process" if count == 1 else f"{count} processes"
+
+
 def say_other_computation(run: Path, now: Mapping[str, Any]) -> None:
     """Say what computes otherwise than when the run was started, or was last gone on with.
 
@@ -172,8 +212,7 @@ def say_other_computation(run: Path, now: Mapping[str, Any]) -> None:
         run: A run folder.
         now: ``computation`` of the model as it was loaded.
     """
-    stored = read_json(run / ENVIRONMENT)
-    told = [stored, *stored.get("resumed", [])][-1].get("model") or {}
+    told = last_start(run).get("model") or {}
     before, after = _flat(told.get("computation") or {}), _flat(now)
     changed = [key for key in after if key in before and before[key] != after[key]]
     if changed:

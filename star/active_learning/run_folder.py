@@ -153,7 +153,7 @@ class RunFolder(RunReader):
     ) -> None:
         """Complete ``environment.json`` once model and data are loaded; ``more``: further keys.
 
-        A run that is continued keeps the first process's record; each later one is appended under
+        A run that is continued keeps the first start's record; each later one is appended under
         ``resumed``.
         """
         if not self.write:
@@ -162,7 +162,7 @@ class RunFolder(RunReader):
         if not stored.get("model"):
             self._write_environment(stored["config_hash"], model_info, data_info, **more)
             return
-        stored.setdefault("resumed", []).append(environment(model_info, data_info))
+        stored.setdefault("resumed", []).append({**environment(model_info, data_info), **more})
         self.put(ENVIRONMENT, as_json(stored))
 
     def _write_environment(

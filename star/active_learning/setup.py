@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -27,7 +28,7 @@ from star.active_learning.plan import plan
 from star.active_learning.rounds import record_modules, refuse_earlier
 from star.active_learning.run_folder import RunFolder
 from star.cache import digest
-from star.config import Config, config_hash, encoder_of, own_strategy, starts_cold
+from star.config import Config, config_hash, encoder_of, own_strategy, rows_per_update, starts_cold
 from star.data import loading as tasks
 from star.data.pool import Oracle, Pool
 from star.data.sequences import ByIndex
@@ -212,11 +213,7 @@ def _load_model(
         classes = data.pool.examples[0].choices or ()
         model = classifier.model_of(config, classes, Batching.of(config))
     named = None if sentences is None else sentences.info["revision"]
-    if not distributed.equal([data.fingerprint, model.info["revision"], named]):
-        raise InputError(
-            "the processes of this job have read different data or models; give all of them the "
-            "same files, and name a commit in model.revision"
-        )
+    complete = _agreed(folder, [data.fingerprint, model.info["revision"], named])
     kept = _unfinished(config, folder, model, data)
     model.batching = replace(model.batching, unfinished=kept)
     if sentences is not None:
@@ -229,6 +226,10 @@ def _load_model(
         now = {"data": data.fingerprint, "model": model.info["revision"], "strategy": source}
         now["encoder"] = named
         contents.refuse_other(folder.path, now)
+        processes = distributed.state().num_processes
+        size = rows_per_update(config.train, processes)
+        if complete:
+            contents.refuse_other_updates(folder.path, processes, size)
         refuse_earlier(folder)
         contents.say_other_computation(folder.path, model.info["computation"])
         record_modules(folder, modules)
@@ -236,10 +237,25 @@ def _load_model(
         told |= {"prompt": data.task.prompt.text, "counts": data.counts}
         name = own_strategy(config.acquisition)
         own = {"name": name, "sha256": source, **skactiveml_pool.version_of(name)}
-        more: dict[str, Any] = {} if source is None else {"strategy": own}
+        more: dict[str, Any] = {"processes": processes, "rows_per_update": size}
+        more |= {} if source is None else {"strategy": own}
         more |= {} if sentences is None else {"encoder": sentences.info}
         folder.describe(model.info, told, **more)
     return model
+
+
+def _agreed(folder: RunFolder, names: Sequence[str | None]) -> int:
+    """Return how many rounds are complete, once all processes see the same and have read ``names``.
+
+    Raises:
+        InputError: Another has read something else, or sees other rounds.
+    """
+    if not distributed.equal(names):
+        raise InputError(
+            "the processes of this job have read different data or models; give all of them the "
+            "same files, and name a commit in model.revision"
+        )
+    return folder.complete_rounds()
 
 
 def _unfinished(

@@ -16,6 +16,7 @@ from star.config.derived import (
     needs_scores,
     own_strategy,
     passes_that_differ,
+    rows_per_update,
     scored_continuation,
     starts_cold,
     strategy_name,

@@ -11,7 +11,7 @@ from typing import Any
 
 from star.config.acquisition import AcquisitionConfig
 from star.config.keys import fields_of
-from star.config.schema import Config
+from star.config.schema import Config, TrainConfig
 
 NOT_IN_HASH = ("output_dir", "run_name", "tracking", "annotation")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
@@ -68,6 +68,11 @@ def encoder_of(acquisition: AcquisitionConfig) -> str | None:
     """Return the sentence encoder that ``acquisition.embeddings`` names; ``None``: the model."""
     named = acquisition.embeddings
     return None if named in ("auto", "base", "full") else named
+
+
+def rows_per_update(train: TrainConfig, processes: int = 1) -> int:
+    """Return how many rows an update has, on all processes of a job together."""
+    return train.per_device_train_batch_size * train.gradient_accumulation_steps * processes
 
 
 def embedding_view(acquisition: AcquisitionConfig) -> str:

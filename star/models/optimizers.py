@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 from transformers import get_scheduler
 
-from star.config import TrainConfig
+from star.config import TrainConfig, rows_per_update
 from star.errors import InputError
 from star.models import distributed
 
@@ -85,7 +85,7 @@ def plan(rows: int, config: TrainConfig, schedule_rows: int | None) -> Plan:
         schedule_rows: What the released code counts its schedule on, the test set (fault 6).
     """
     processes = distributed.state().num_processes
-    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps * processes
+    batch_size = rows_per_update(config, processes)
     per_epoch = math.ceil(rows / batch_size)
     epochs, updates = config.num_train_epochs, config.num_train_epochs * per_epoch
     if config.max_steps is not None:

@@ -196,6 +196,72 @@ def test_going_on_with_other_software_is_said(
     assert "transformers" not in line
 
 
+def cut_short(
+    patch: pytest.MonkeyPatch, model: Path, data: Path, out: Path, *words: str, rounds: int
+) -> Path:
+    """Return the folder of a run that was killed in the round behind so many complete ones."""
+    with patch.context() as killing:
+        killing.setattr(learner.Learner, "evaluate", after(rounds, learner.Learner.evaluate))
+        with pytest.raises(Killed):
+            runs.go(model, data, out, *words)
+    [file] = out.rglob("config.yaml")
+    return file.parent
+
+
+SIZE = ("train.per_device_train_batch_size=3", "train.gradient_accumulation_steps=2")
+
+
+def test_a_run_tells_how_many_rows_its_updates_have(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cut_short(monkeypatch, tiny_llama, data, tmp_path, *SIZE, rounds=1)
+    assert runs.go(tiny_llama, data, tmp_path, *SIZE) == folder
+    stored = runs.read(folder / "environment.json")
+    for start in (stored, *stored["resumed"]):
+        assert (start["processes"], start["rows_per_update"]) == (1, 6)
+
+
+def told(folder: Path, **changes: int | None) -> None:
+    """Let a run's last start tell something else, or (``None``) nothing."""
+    stored = runs.read(folder / "environment.json")
+    start = [stored, *stored.get("resumed", [])][-1]
+    start |= changes
+    for key in [key for key, value in changes.items() if value is None]:
+        del start[key]
+    (folder / "environment.json").write_text(json.dumps(stored))
+    runs.earlier(folder)
+
+
+@pytest.mark.parametrize("begun", [0, 1])
+def test_a_run_with_updates_of_other_rows_is_not_gone_on_with(
+    begun: int, tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cut_short(monkeypatch, tiny_llama, data, tmp_path, *SIZE, rounds=1)
+    if begun:  # what counts is the last start: an earlier version may have begun
+        cut_short(monkeypatch, tiny_llama, data, tmp_path, *SIZE, rounds=0)
+    told(folder, processes=2, rows_per_update=12)
+    before = {path: content for path, content in stamps(folder).items() if path.is_file()}
+    refused = r"12 rows in an update, got 6 .*1 process instead of 2.*start it with 2 processes,"
+    with pytest.raises(InputError, match=refused) as line:
+        runs.go(tiny_llama, data, tmp_path, *SIZE)
+    assert "\n" not in str(line.value)
+    now = {path: content for path, content in stamps(folder).items() if path.is_file()}
+    assert {path: now.get(path) for path in before} == before
+
+
+@pytest.mark.parametrize("complete", [0, 1])
+def test_where_nothing_contradicts_it_goes_on(
+    complete: int, tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cut_short(monkeypatch, tiny_llama, data, tmp_path, *SIZE, rounds=complete)
+    if complete:  # as an earlier version left it
+        told(folder, processes=None, rows_per_update=None)
+    else:  # no round has been trained
+        told(folder, processes=2, rows_per_update=12)
+    assert runs.go(tiny_llama, data, tmp_path, *SIZE) == folder
+    assert runs.read(folder / "environment.json")["resumed"][-1]["rows_per_update"] == 6
+
+
 @pytest.mark.parametrize("select", [pytest.param("random", marks=pytest.mark.slow), "top_k"])
 def test_the_last_query_takes_what_is_left(
     select: str,
@@ -403,6 +469,23 @@ def test_several_processes(
     for key, weight in adapters[0].items():
         np.testing.assert_allclose(adapters[1][key].numpy(), weight.numpy(), atol=1e-4)
     load(several / "config.yaml")
+
+
+@pytest.mark.slow
+def test_several_do_not_go_on_with_what_one_has_begun(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["acquisition.select=random", "train.per_device_train_batch_size=4"]
+    folder = cut_short(monkeypatch, tiny_llama, data, tmp_path, *words, rounds=1)
+    before = stamps(folder)
+    done = subprocess.run(
+        command(runs.words(tiny_llama, data, tmp_path, *words), processes=2),
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "4 rows in an update, got 8" in line]
+    assert lines and all("; start it with 1 process, or set" in line for line in lines)
+    assert stamps(folder) == before
 
 
 def files(folder: Path) -> set[Path]:

@@ -96,6 +96,16 @@ def test_runs_on_other_content_are_not(tables: Any, tmp_path: Path, told: Any) -
     assert adopt(tables["two"], tmp_path) == []
 
 
+@pytest.mark.parametrize("rows, same", [(8, True), (16, False), (None, True)])
+@pytest.mark.parametrize("later", [False, True])
+def test_runs_with_updates_of_other_rows_are_not(
+    tables: Any, tmp_path: Path, rows: int | None, same: bool, later: bool
+) -> None:
+    start = {} if rows is None else {"rows_per_update": rows}
+    finish(tables["one"]["a0"], tmp_path, **({"resumed": [start]} if later else start))
+    assert adopt(tables["two"], tmp_path) == ([tables["two"]["c0"]] if same else [])
+
+
 @pytest.mark.parametrize("sha, same", [("s1", True), ("s0", False)])
 def test_runs_of_a_strategy_that_was_changed_are_not(
     tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha: str, same: bool

@@ -18,7 +18,7 @@ from star.acquisition.pool_scorer import continuation_of
 from star.acquisition.strategies import CANDIDATES, strategy_of
 from star.active_learning.lookahead import HELD_OUT
 from star.active_learning.plan import plan
-from star.config import Config, needs_scores, passes_that_differ
+from star.config import Config, needs_scores, passes_that_differ, rows_per_update
 from star.data.loading import TaskData
 from star.experiments.estimate import costs
 from star.experiments.estimate.costs import Counts, Shape, Work
@@ -79,7 +79,7 @@ class Workload:
     def train(self, t: int) -> Work:
         """Return the work of training round ``t``, its validation included."""
         train, indices = self.config.train, self.rounds[t].trained
-        size = train.per_device_train_batch_size * train.gradient_accumulation_steps
+        size = rows_per_update(train)
         epochs: float = train.num_train_epochs
         if train.max_steps is not None:
             whole, rest = divmod(train.max_steps, math.ceil(len(indices) / size))

@@ -17,7 +17,7 @@ from star.active_learning import contents, locking
 from star.active_learning.contents import Contents
 from star.active_learning.run_checks import check_run
 from star.active_learning.run_reader import RunReader
-from star.config import Config, config_hash
+from star.config import Config, config_hash, rows_per_update
 from star.errors import InputError
 from star.experiments.table import Cell
 from star.files import beside
@@ -89,9 +89,14 @@ def _whole(run: Path) -> bool:
 
 
 def _same(now: Contents, config: Config, run: Path) -> bool:
-    """Whether a run was made on what its configuration names now; what it does not tell is not."""
+    """Whether a run was made on what its configuration names now; what it does not tell is not.
+
+    And by updates of as many rows as a process alone takes, as far as it tells.
+    """
     try:
-        return contents.recorded(run) == now.of(config)
+        rows = contents.last_start(run).get("rows_per_update")
+        alike = rows in (None, rows_per_update(config.train))
+        return alike and contents.recorded(run) == now.of(config)
     except InputError:  # the run itself will say it, in its own words
         return False
 
