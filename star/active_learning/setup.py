@@ -250,12 +250,14 @@ def _agreed(folder: RunFolder, names: Sequence[str | None]) -> int:
     Raises:
         InputError: Another has read something else, or sees other rounds.
     """
-    if not distributed.equal(names):
+    complete = folder.complete_rounds()
+    if not distributed.equal([*names, complete]):
         raise InputError(
-            "the processes of this job have read different data or models; give all of them the "
-            "same files, and name a commit in model.revision"
+            "the processes of this job have read different data or models, or see different rounds "
+            f"in {folder.path} (this one {complete}); give all of them the same files, name a "
+            "commit in model.revision, and set an output_dir that all of them share"
         )
-    return folder.complete_rounds()
+    return complete
 
 
 def _unfinished(

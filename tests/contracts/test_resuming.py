@@ -488,5 +488,23 @@ def test_several_do_not_go_on_with_what_one_has_begun(
     assert stamps(folder) == before
 
 
+@pytest.mark.slow
+def test_processes_that_see_different_rounds_are_refused(
+    tiny_llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["acquisition.select=random", "run_name=r"]
+    cut_short(monkeypatch, tiny_llama, data, tmp_path / "0", *words, rounds=1)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    own = f'exec "$0" -m star run - "$@" output_dir="{tmp_path}/$RANK"'  # each node's own disk
+    done = subprocess.run(
+        [*start, "--no-python", "sh", "-c", own, sys.executable,
+         *runs.words(tiny_llama, data, tmp_path, *words)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode != 0
+    refused = "read different data or models, or see different rounds in "
+    assert refused in done.stderr and "an output_dir that all of them share" in done.stderr
+
+
 def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
