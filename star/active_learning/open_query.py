@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from star.active_learning.people import People
 from star.active_learning.run_reader import RunReader
-from star.config import Config, starts_cold
+from star.config import Config, is_unordered, starts_cold
 from star.data.loading import TaskData
 from star.data.pool import LabelsMissing, Pool, first_labels, in_random_order
 from star.data.task import Answer
@@ -84,8 +84,8 @@ def _chosen(config: Config, folder: RunReader, t: int) -> list[int]:
     """Return what round ``t`` has chosen, the most wanted first where one is; else at random."""
     if not folder.selected_file(t).exists():
         return []
-    chosen, a = folder.selected(t), config.acquisition
-    if a.strategy is not None or a.select != "random":
+    chosen = folder.selected(t)
+    if not is_unordered(config.acquisition):
         return chosen
     return in_random_order(chosen, config.seed, "asked", t)
 

@@ -8,10 +8,12 @@ from star.config.checks import check
 from star.config.derived import (
     NEEDS_NO_SCORES,
     NOT_IN_HASH,
+    UNORDERED,
     as_said,
     config_hash,
     embedding_view,
     encoder_of,
+    is_unordered,
     label_free,
     needs_scores,
     own_strategy,

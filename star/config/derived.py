@@ -16,7 +16,8 @@ from star.config.schema import Config, TrainConfig
 NOT_IN_HASH = ("output_dir", "run_name", "tracking", "annotation")
 # The words of `acquisition.select` that look at no score, as `star.acquisition.strategies` has it.
 NEEDS_NO_SCORES = ("random", "k_center", "typiclust", "maxherding", "minimum_energy")
-
+# Those that look at nothing: what they pick stands in the pool's order, none wanted more.
+UNORDERED = ("random",)
 # Those that read labels of what is not bought.
 LABEL_USING = ("lookahead",)
 
@@ -80,6 +81,11 @@ def embedding_view(acquisition: AcquisitionConfig) -> str:
     if encoder_of(acquisition) is not None:
         return "encoder"
     return "full" if acquisition.embeddings == "full" else "base"
+
+
+def is_unordered(acquisition: AcquisitionConfig) -> bool:
+    """Whether a query's examples are wanted alike, and stand in the pool's order."""
+    return acquisition.strategy is None and acquisition.select in UNORDERED
 
 
 def starts_cold(acquisition: AcquisitionConfig) -> bool:

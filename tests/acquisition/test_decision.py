@@ -22,7 +22,14 @@ from star.acquisition.needs import NEEDS
 from star.acquisition.scores import Scores
 from star.acquisition.strategies import STRATEGIES, strategy_of
 from star.acquisition.uncertainty import MEASURES
-from star.config import NEEDS_NO_SCORES, AcquisitionConfig, label_free, load, needs_scores
+from star.config import (
+    NEEDS_NO_SCORES,
+    UNORDERED,
+    AcquisitionConfig,
+    label_free,
+    load,
+    needs_scores,
+)
 from star.errors import InputError
 
 STAR = Path(__file__).parents[2] / "star"
@@ -110,6 +117,7 @@ def ask(pool: Scores, a: AcquisitionConfig, count: int, **changed: Any) -> Decis
 def test_the_words_are_the_dictionary_s() -> None:
     assert set(STRATEGIES) == set(get_args(get_type_hints(AcquisitionConfig)["select"]))
     assert {n for n, s in STRATEGIES.items() if "scores" not in s.needs} == set(NEEDS_NO_SCORES)
+    assert {n for n, s in STRATEGIES.items() if not s.needs} == set(UNORDERED)
     for a in ENTRIES.values():
         assert needs_scores(a) == ("scores" in strategy_of(a).needs)
         assert strategy_of(a).needs <= set(NEEDS)
