@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from star.cache import cached, key, read_sealed, write_sealed
+from star.cache import cached, key
 from star.config import ModelConfig
 from star.config.checks import check_revision
 from star.errors import InputError, one_line
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parent / "assets"
 VERSION = 3  # of the conversion below
-SUMS = "sums.json"  # of a converted model's files
+SUM = ".sha256"  # of a converted model's files; hidden, so that it is none of them
 
 
 def cache_root(cache_dir: str | None) -> Path:
@@ -216,18 +216,16 @@ def _convert_gguf(path: Path, cache: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _write_converted(folder: Path, parts: Sequence[Any]) -> None:
-    """Write tokenizer and model, and the sums of their files."""
+    """Write tokenizer and model, and the sum of their files."""
     for part in parts:
         part.save_pretrained(folder)
-    sums = {path.name: identity.hash_file(path) for path in folder.iterdir()}
-    write_sealed(folder / SUMS, sums)
+    (folder / SUM).write_text(identity.hash_folder(folder), encoding="ascii")
 
 
 def _check_converted(folder: Path, kept: Path) -> None:
     """Raise an error if a converted model's files are not those that were written."""
-    for name, sha256 in read_sealed(folder / SUMS).items():
-        if identity.hash_file(folder / name, kept) != sha256:
-            raise ValueError(f"{name} is not what was written")
+    if identity.hash_folder(folder, kept) != (folder / SUM).read_text(encoding="ascii"):
+        raise ValueError("its files are not what was written")
 
 
 def _read_gguf(path: Path) -> tuple[Any, ...]:

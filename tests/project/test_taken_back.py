@@ -78,14 +78,19 @@ def test_other_rows_are_asked_where_a_query_gave_no_label(
     assert told["finished"] and [p["labeled"] for p in told["curve"]] == [4, 6, 8]
 
 
-def test_the_rows_end_before_there_is_a_label(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def end_by_skipping(project: Path) -> None:
+    """Train on the first labels, set all other rows aside, and train to the end."""
     give_gold(project)
     assert train(project) == 0
     while left := asked(project):
         skip(project, left)
     assert train(project) == 0
+
+
+def test_the_rows_end_before_there_is_a_label(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end_by_skipping(project)
     told = status(project, capsys)
     assert told["finished"] and [p["labeled"] for p in told["curve"]] == [4, 4]
     result = json.loads((project / "result.json").read_text())
@@ -150,11 +155,7 @@ def test_what_was_taken_back_is_asked_again(
 def test_a_kill_before_the_result_ends_in_it(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    give_gold(project)
-    assert train(project) == 0
-    while left := asked(project):
-        skip(project, left)
-    assert train(project) == 0
+    end_by_skipping(project)
     stored = (project / "result.json").read_bytes()
     (project / "result.json").unlink()
     run(Project.of(project).config)
