@@ -9,6 +9,7 @@ checkpoint lacks, from new random numbers, its other layers as the checkpoint ha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from star.cache import digest
 from star.config import Config, ModelConfig
 from star.data.task import Shot
 from star.errors import InputError, one_line
-from star.models import identity, loading, packing, sharding
+from star.models import identity, isolation, loading, packing, sharding
 from star.models.batching import Batch, Batching
 from star.models.encoding import TokenRow, marks
 from star.models.free_memory import fitted
@@ -29,6 +30,8 @@ from star.models.language_model import LanguageModel
 from star.models.reading import device_of, read
 from star.models.sources import cache_root, resolve
 from star.models.traits import most_positions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -205,7 +208,12 @@ def load(
         config, device=loading.device_name(model.device), packed=False
     )
     name = config.name_or_path if info["source"] == "hub" else None
-    model.fingerprint = digest([name, info["revision"], model.info["computation"], list(classes)])
+    content = [name, info["revision"], model.info["computation"], list(classes)]
+    if isolation.shows_padding(model):
+        logger.info("what fills a batch shows in this model's rows: like lengths alone together")
+        model.traits = replace(model.traits, uneven=min(model.max_length, 2**16))
+        content.append("rows of one length")
+    model.fingerprint = digest(content)
     return model
 
 

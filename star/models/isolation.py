@@ -38,6 +38,7 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
     def hidden(self, input_ids: Tensor, **more: Any) -> Tensor: ...
     def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor: ...
+    def states(self, batch: Batch) -> Tensor: ...
     def step(self, tokens: Tensor, cache: packing.Cache) -> Tensor: ...
     def lay_out(self, rows: Sequence[TokenRow], *, whole: bool = True) -> Batch: ...
 
@@ -129,6 +130,27 @@ def require_causal(model: Model) -> None:
         raise InputError(
             f"in {kind} a token sees the tokens behind it; star needs a causal language model"
         )
+
+
+@torch.inference_mode()
+def shows_padding(model: Model) -> bool:
+    """Return whether a row beside a longer one has another outcome, or other states, than alone.
+
+    The mask covers attention alone: a convolution, a Fourier transform along the line or a head
+    that takes its last place sees what a batch is filled with.
+    """
+    long, *_, short = _rows(model, min(LONGEST, model.max_length - 1))
+
+    def outcomes(*rows: tuple[int, ...]) -> list[Tensor]:
+        whole = model.lay_out([TokenRow(0, row, (0,)) for row in rows])
+        each = model.lay_out([TokenRow(0, row[:1], (*row[1:], 0)) for row in rows])
+        return [model.predict(whole)[0], model.states(each)[: len(rows[0])]]
+
+    pairs = zip(outcomes(short), outcomes(short, long), strict=True)
+    return not all(
+        (alone.float() - beside.float()).norm() <= _tolerance(alone.float(), alone.dtype)
+        for alone, beside in pairs
+    )
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -39,6 +40,8 @@ class Traits:
         chunked: Attention within chunks that are counted from the first place.
         cached: transformers' ``generate`` can keep what it has read. Not so where no layer attends:
             its cache cannot tell then how much that is.
+        uneven: Rows of up to so many tokens share a batch with rows as long alone: what fills a
+            batch would show (``isolation``).
     """
 
     window: int | None = None
@@ -46,11 +49,13 @@ class Traits:
     maskable: bool = True
     chunked: bool = False
     cached: bool = True
+    uneven: int = 0
 
-    @property
+    @cached_property
     def cuts(self) -> tuple[int, ...]:
         """Lengths above which a row is treated otherwise; a batch has rows of one side only."""
-        return tuple(sorted({cut for cut in (self.window, self.turn) if cut is not None}))
+        ends = {cut for cut in (self.window, self.turn) if cut is not None}
+        return tuple(sorted(ends.union(range(self.uneven))))
 
 
 def text_config(causal: nn.Module) -> Any:
@@ -87,7 +92,7 @@ def most_positions(causal: nn.Module) -> int:
     """Return the tokens that fit the model's positions; 2^30 where there is no limit."""
     config = text_config(causal)
     limits = [getattr(config, name, None) for name in POSITIONS]
-    return next((int(limit) for limit in limits if limit), 2**30)
+    return next((int(limit) for limit in limits if limit and limit > 0), 2**30)  # XLNet says -1
 
 
 def _layer_kinds(words: Mapping[str, Any]) -> Iterator[str]:

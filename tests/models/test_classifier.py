@@ -109,6 +109,38 @@ def test_class_probabilities_are_those_of_transformers(kind: str, tmp_path: Path
     assert np.stack(alone).std(axis=0).min() > 1e-3  # they do differ
 
 
+# Bodies and heads in which what fills a batch shows: convolutions, a low-rank attention over the
+# whole line, a Fourier transform along it, a head that takes the last place.
+SHOWING = {
+    "convbert": {**ENCODERS["bert"], "embedding_size": 16},
+    "nystromformer": ENCODERS["bert"],
+    "fnet": {
+        **SMALL, "intermediate_size": 32, "max_position_embeddings": 40, "tpu_short_seq_length": 40,
+    },
+    "xlnet": {"vocab_size": 24, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*SHOWING, "bert"])
+def test_a_row_beside_longer_ones_is_what_it_is_alone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, kind, SHOWING.get(kind, ENCODERS["bert"]))
+    model = classifier.load(
+        ModelConfig(name_or_path=str(make(tmp_path, kind)), attn_implementation="eager"), HUES
+    )
+    assert bool(model.traits.uneven) == (kind in SHOWING)  # others pay nothing
+    rows, made = model.encode(texts(), [""] * 7, eos=False), {}
+    assert len({len(row.prompt) for row in rows}) > 3
+    with adapter.fresh(model, ADAPTER, seed=0, round_=0):
+        for most in (1, 64):
+            model.batching = Batching(rows=most)
+            made[most] = [likelihood.choice_log_probs(model, groups(model))]
+            made[most] += [embed(model, rows, pooling=how) for how in ("mean", "last", "head")]
+    for alone, together in zip(made[1], made[64], strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_embeddings_are_the_body_s_mean_states(kind: str, tmp_path: Path) -> None:
     model = loaded(make(tmp_path, kind))
