@@ -146,11 +146,13 @@ def shows_padding(model: Model) -> bool:
         each = model.lay_out([TokenRow(0, row[:1], (*row[1:], 0)) for row in rows])
         return [model.predict(whole)[0], model.states(each)[: len(rows[0])]]
 
-    pairs = zip(outcomes(short), outcomes(short, long), strict=True)
-    return not all(
-        (alone.float() - beside.float()).norm() <= _tolerance(alone.float(), alone.dtype)
-        for alone, beside in pairs
-    )
+    return not all(map(alike, outcomes(short), outcomes(short, long)))
+
+
+def alike(alone: Tensor, beside: Tensor) -> bool:
+    """Whether what a row gives alone and beside another differs by rounding at most."""
+    apart = (alone.float() - beside.float()).norm()
+    return bool(apart <= _tolerance(alone.float(), alone.dtype))
 
 
 @torch.inference_mode()

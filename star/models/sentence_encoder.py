@@ -28,7 +28,7 @@ from star.cache import digest, key
 from star.config import Config, ModelConfig
 from star.errors import InputError, one_line
 from star.files import read_json
-from star.models import identity
+from star.models import identity, isolation
 from star.models.batching import Batching
 from star.models.distributed import collect_arrays, is_main, share
 from star.models.loading import device_name
@@ -36,6 +36,7 @@ from star.models.reading import NoSuchAttention, device_of, read
 from star.models.sources import cache_root, resolve
 from star.models.stored_rows import Ragged
 from star.models.stored_vectors import kept
+from star.models.traits import most_positions
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "lasttoken": _last,
 }
 """By the words of sentence-transformers: (B, T, H) states and (B, T) mask to (B, H)."""
+# Of the transformer's settings, by its kind: sentence-transformers takes the first that is there.
+KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 SPELT = {"mean_tokens": "mean", "cls_token": "cls"}  # in an older configuration
 
 
@@ -135,19 +138,16 @@ class SentenceEncoder:
     def _embed(self, texts: Sequence[str]) -> Vectors:
         tokenizer, body = self._load()  # local names: both are freed on the way out
         ids, pad = self._tokens(tokenizer, body, texts), tokenizer.pad_token_id or 0
-        mine, most, device = share(len(texts)), self.batching, self._device
-        pool, unit = POOLING[self.recipe.pooling], self.recipe.unit
+        mine, most = share(len(texts)), self.batching
         vectors: Vectors = np.empty((len(mine), body.config.hidden_size), dtype=np.float32)
 
+        def pooled(rows: Sequence[Sequence[int]]) -> Tensor:
+            return self._pooled(body, [torch.tensor(row) for row in rows], pad)
+
         def work(places: list[int]) -> int:
-            rows = [torch.tensor(ids[mine[i]]) for i in places]
-            batch = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-            ends = torch.tensor([len(row) for row in rows]).unsqueeze(1)
-            mask = (torch.arange(batch.shape[1]) < ends).to(device)
-            states = body(input_ids=batch.to(device), attention_mask=mask.long()).last_hidden_state
-            pooled = pool(states.float(), mask.float())
-            vectors[places] = (normalize(pooled, dim=1) if unit else pooled).cpu().numpy()
-            return int(ends.sum())
+            rows = [ids[mine[i]] for i in places]
+            vectors[places] = pooled(rows).cpu().numpy()
+            return sum(map(len, rows))
 
         lengths = ids.lengths[mine.start :: mine.step]
         bar = tqdm(
@@ -155,7 +155,10 @@ class SentenceEncoder:
             disable=not most.progress or not is_main(),
         )  # fmt: skip
         try:
-            batches, kind = most.batches(lengths), "embed texts"
+            cuts: Sequence[int] = ()
+            if len(ids) and not _apart(ids, pooled):
+                cuts = range(int(lengths.max(initial=0)))  # so that no batch is filled
+            batches, kind = most.batches(lengths, cuts), "embed texts"
             for count in most.shortages.halving(batches, work, lengths, kind=kind):
                 bar.update(count)
         except (InputError, MemoryError, torch.OutOfMemoryError):
@@ -169,6 +172,15 @@ class SentenceEncoder:
             raise InputError(f"{KEY}={self._model.name_or_path} gives vectors that are not finite")
         return collect_arrays({"": vectors}, mine, len(texts))[""]
 
+    def _pooled(self, body: nn.Module, rows: Sequence[Tensor], pad: int) -> Tensor:
+        """Return (B, H) vectors of (T,) token ids each, padded on the right."""
+        batch = nn.utils.rnn.pad_sequence([*rows], batch_first=True, padding_value=pad)
+        ends = torch.tensor([len(row) for row in rows]).unsqueeze(1)
+        mask = (torch.arange(batch.shape[1]) < ends).to(self._device)
+        seen = {"input_ids": batch.to(self._device), "attention_mask": mask.long()}
+        vectors = POOLING[self.recipe.pooling](body(**seen).last_hidden_state.float(), mask.float())
+        return normalize(vectors, dim=1) if self.recipe.unit else vectors
+
     def _load(self) -> tuple[Any, nn.Module]:
         transformers_logging.disable_progress_bar()
         try:
@@ -179,8 +191,7 @@ class SentenceEncoder:
         return tokenizer, body.to(self._device).eval().requires_grad_(False)
 
     def _tokens(self, tokenizer: Any, body: Any, texts: Sequence[str]) -> Ragged:
-        positions = getattr(body.config, "max_position_embeddings", None) or 2**30
-        most = self.recipe.max_length or min(positions, tokenizer.model_max_length)
+        most = self.recipe.max_length or min(most_positions(body), tokenizer.model_max_length)
         pad = tokenizer.pad_token_id or 0
 
         def ids() -> Any:
@@ -191,6 +202,16 @@ class SentenceEncoder:
                 yield from (tuple(row) or (pad,) for row in rows)
 
         return Ragged(ids())
+
+
+def _apart(ids: Ragged, pooled: Callable[[Sequence[Sequence[int]]], Tensor]) -> bool:
+    """Whether the beginning of a short text has the vector beside a longer one that it has alone.
+
+    Not so where layers see what a batch is filled with, which the mask keeps from attention alone.
+    """
+    lengths = ids.lengths
+    short, long = ids[int(lengths.argmin())][:8], ids[int(lengths.argmax())][: isolation.LONGEST]
+    return isolation.alike(pooled([short])[0], pooled([short, long])[0])
 
 
 def _recipe(name: str, where: str, revision: str | None) -> Recipe:
@@ -225,7 +246,7 @@ def _recipe(name: str, where: str, revision: str | None) -> Recipe:
     modes = [str(pooled["pooling_mode"])] if "pooling_mode" in pooled else modes or ["mean"]
     if len(modes) != 1 or modes[0] not in POOLING:
         raise refused(f"its pooling is {', '.join(modes)}", f"one of {', '.join(POOLING)}")
-    bert = settings("sentence_bert_config.json") or {}
+    bert = next(filter(None, (settings(f"sentence_{kind}_config.json") for kind in KINDS)), {})
     said = settings("config_sentence_transformers.json") or {}
     prompt = (said.get("prompts") or {}).get(said.get("default_prompt_name") or "", "")
     if prompt and pooled.get("include_prompt") is False:

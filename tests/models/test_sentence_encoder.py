@@ -80,6 +80,31 @@ def test_no_batch_changes_a_vector(folder: Path, tmp_path: Path, rows: int, toke
     np.testing.assert_allclose(vectors, encoder(folder, tmp_path / "b")(TEXTS), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["fnet", "convbert", "xlnet"])
+def test_what_fills_a_batch_is_in_no_vector(own: Path, tmp_path: Path, kind: str) -> None:
+    """No mask keeps padding from a Fourier transform or a convolution; XLNet's does."""
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "xlnet":
+        sizes = {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}
+    config = AutoConfig.for_model(kind, **sizes, vocab_size=40, initializer_range=0.3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModel.from_config(config).save_pretrained(own)
+    write(own, "sentence_bert_config.json", {})
+    write(own, "1_Pooling/config.json", {"pooling_mode_mean_tokens": True})
+    vectors = encoder(own, tmp_path)(TEXTS)
+    np.testing.assert_allclose(vectors, plain(own, TEXTS, 40), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "xlm-roberta"])
+def test_settings_by_an_older_name_count(own: Path, tmp_path: Path, kind: str) -> None:
+    (own / "sentence_bert_config.json").rename(own / f"sentence_{kind}_config.json")
+    expected = plain(own, [text.lower() for text in TEXTS], 12)
+    np.testing.assert_allclose(encoder(own, tmp_path)(TEXTS), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_folder_without_a_recipe_is_the_mean_and_normalised(own: Path, tmp_path: Path) -> None:
     (own / "modules.json").unlink()
     vectors = encoder(own, tmp_path)(TEXTS)
