@@ -40,7 +40,8 @@ def badge(
         ValueError: The two do not have N finite rows.
     """
     hidden = rows_of(embeddings)
-    errors = np.array(rows_of(probabilities), dtype=hidden.dtype)
+    # In float64: of a model that is sure, 1 − p is below what float32 has next to 1.
+    errors = np.array(rows_of(probabilities), dtype=np.float64)
     if len(errors) != len(hidden):
         raise ValueError(f"{len(errors)} rows of probabilities for {len(hidden)} of embeddings")
     size, count = len(hidden), min(count, len(hidden))

@@ -39,6 +39,19 @@ def test_it_is_k_means_plus_plus_on_gradients(seed: int) -> None:
     assert badge(probabilities, hidden, 30, np.random.default_rng(seed + 10)) == expected
 
 
+@pytest.mark.parametrize("least", [1e-8, 1e-12, 1e-30])
+def test_a_model_that_is_sure_of_all_is_told_apart_too(least: float) -> None:
+    """1 − p is far below what float32, in which embeddings are, has next to 1."""
+    _, hidden = made(50, 4)
+    doubt = np.geomspace(least, 50 * least, 50)[np.random.default_rng(0).permutation(50), None]
+    probabilities = np.concatenate([1 - doubt, doubt * [[0.25, 0.75]]], axis=1)
+    hidden = hidden.astype(np.float32)
+    expected = k_means_plus_plus(
+        gradients(probabilities, hidden.astype(np.float64)), 30, np.random.default_rng(1)
+    )
+    assert badge(probabilities, hidden, 30, np.random.default_rng(1)) == expected
+
+
 def test_draws_are_proportional_to_squared_distances() -> None:
     # Gradients (p − 1, p) ⊗ h with p = 1/2: lengths 3, 2, 1 and 0 times one direction.
     probabilities, hidden = np.full((4, 2), 0.5), np.array([[3.0], [2.0], [1.0], [0.0]])
