@@ -204,17 +204,23 @@ def load(
     )
     model.info |= {"classes": len(classes), "head": heads}
     model = replace(model, max_length=_positions(model, config) + 1)  # the class is no token
-    model.info["computation"] = identity.computation(
+    _try_out(model, config)
+    return model
+
+
+def _try_out(model: Classifier, config: ModelConfig) -> None:
+    """Find out whether padding shows in a model's rows; note what it computes with, and on what."""
+    info = model.info
+    info["computation"] = identity.computation(
         config, device=loading.device_name(model.device), packed=False
     )
     name = config.name_or_path if info["source"] == "hub" else None
-    content = [name, info["revision"], model.info["computation"], list(classes)]
+    content = [name, info["revision"], info["computation"], list(model.classes)]
     if isolation.shows_padding(model):
         logger.info("what fills a batch shows in this model's rows: like lengths alone together")
         model.traits = replace(model.traits, uneven=min(model.max_length, 2**16))
         content.append("rows of one length")
     model.fingerprint = digest(content)
-    return model
 
 
 def model_of(config: Config, classes: Sequence[str], batching: Batching) -> LanguageModel:
