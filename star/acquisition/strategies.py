@@ -24,7 +24,9 @@ round decide; nothing is written to; no order of the pool matters but for equal 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ from star.acquisition.components import Components
 from star.acquisition.needs import needs
 from star.config import AcquisitionConfig
 from star.data.pool import Pool
-from star.errors import InputError
+from star.errors import InputError, one_line
 
 Array = NDArray[np.float64]
 
@@ -48,7 +50,7 @@ class Strategy:
     Attributes:
         pick: From what is told to (N,) scores, of which the K highest are picked, ties by the
             smaller index; or to K distinct pool indices, best first. Where K = N, whole numbers
-            that are the pool's indices are a batch.
+            that are the pool's indices are a batch, floats are scores.
         needs: What it looks at, words of ``needs.NEEDS``. Without ``scores`` nothing is
             scored, and it is told of no score and no length.
     """
@@ -120,7 +122,21 @@ def strategy_of(config: AcquisitionConfig) -> Strategy:
     def own(pool: Components) -> Any:
         return user_function.call(name, function, pool)
 
-    return Strategy(own, needs(*user_function.needs_of(name, function)))
+    return Strategy(partial(_settled, own), needs(*user_function.needs_of(name, function)))
+
+
+def _settled(own: Callable[[Components], Any], pool: Components) -> Any:
+    """Return what a function of the user's own gives; as floats if it is scores, where K = N.
+
+    Whole numbers that are the indices of all that is left may be scores: then it gives N numbers,
+    too, where one fewer is wanted.
+    """
+    given, count = own(pool), pool.query_size
+    if 1 < count == len(pool.index) and _is_batch(_array(given)[0], pool):
+        fewer = own(replace(pool, query_size=count - 1, random=deepcopy(pool.random)))
+        if _array(fewer)[0].shape == (count,):
+            return np.asarray(given, dtype=np.float64)
+    return given
 
 
 def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | None]:
@@ -129,15 +145,9 @@ def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | Non
     Raises:
         InputError: It failed, or returned neither N finite numbers nor K distinct pool indices.
     """
-    given = strategy.pick(pool)
+    array, shown = _array(strategy.pick(pool))
     size, count, who = len(pool.index), pool.query_size, pool.strategy
-    try:
-        array = np.asarray(given)
-        shown = f"{array.dtype} of shape {array.shape}"
-    except ValueError:  # rows of different lengths
-        array, shown = np.empty((0, 0)), f"a {type(given).__name__} of {len(given)} unequal parts"
-    whole = array.dtype.kind in "iu"
-    batch = whole and array.shape == (count,) and (count < size or _same(array, pool.index))
+    batch = _is_batch(array, pool)
     if array.shape == (size,) and array.dtype.kind in "biuf" and not batch:
         scores = array.astype(np.float64)
         if not np.isfinite(scores).all():
@@ -157,5 +167,19 @@ def picked(strategy: Strategy, pool: Components) -> tuple[list[int], Array | Non
     )
 
 
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return bool((np.sort(one) == np.sort(other)).all())
+def _array(given: Any) -> tuple[NDArray[Any], str]:
+    """Return what a strategy gave as an array, (0, 0) if it is none, and what it is in words."""
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        return np.empty((0, 0)), f"a {type(given).__name__} of {len(given)} unequal parts"
+    except (TypeError, RuntimeError) as error:  # a tensor on a GPU, or with a gradient
+        return np.empty((0, 0)), f"a {type(given).__name__} that is no array: {one_line(error)}"
+    return array, f"{array.dtype} of shape {array.shape}"
+
+
+def _is_batch(array: NDArray[Any], pool: Components) -> bool:
+    """Whether an array is to be read as K pool indices: of N numbers, if they are all of these."""
+    if array.dtype.kind not in "iu" or array.shape != (pool.query_size,):
+        return False
+    return len(array) < len(pool.index) or bool((np.sort(array) == np.sort(pool.index)).all())

@@ -65,7 +65,7 @@ def trial(config: Config, prompts: Mapping[int, str] | None = None, *, labels: i
         )
         made.append(decision)
     setting = f"select={a.select}" if a.strategy is None else f"strategy={a.strategy}"
-    kind = "a batch of pool indices" if made[0].batch else "scores"  # N numbers are always scores
+    kind = "a batch of pool indices" if made[0].batch else "scores"
     needs = ", ".join(sorted(strategy_of(a).needs)) or "nothing"
     return (
         f"acquisition.{setting} returned {kind}, for {size} of {2 * size + 1}, {size} of {size} "

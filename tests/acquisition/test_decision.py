@@ -266,12 +266,31 @@ def test_all_that_is_left_is_picked_as_a_part_of_it_is(name: str) -> None:
     """Who picks a batch of 11 of 12 picks one of 12, best first, and no pool index is a score."""
     pool, a = scores(12), ENTRIES[name]
     part, whole = ask(pool, a, 11), ask(pool, a, 12)
-    if name == "own_strategies:largest_index":  # its scores cannot be told from a batch
-        return
     assert whole.batch == part.batch
     if whole.batch and whole.blended is not None:
         assert whole.blended.tobytes() == part.blended.tobytes()
         assert whole.effective_weight == part.effective_weight and whole.near_ties is None
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_whole_numbers_for_all_that_is_left_are_what_they_are_for_a_part(
+    drawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that happen to be the pool's indices are scores, and asking twice draws once."""
+    pool, order = scores(6), np.array([2, 0, 5, 1, 4, 3])
+
+    def ranked(told: Any) -> Any:
+        return told.random.permutation(told.index) if drawn else pool.index[order]
+
+    monkeypatch.setattr(own_strategies, "batch", ranked)
+    made = ask(pool, OWN["own_strategies:batch"], 6)
+    assert not made.batch and made.indices == pool.index[np.argsort(-made.blended)].tolist()
+    assert sorted(made.blended.tolist()) == pool.index.tolist() and made.near_ties == 0
+    monkeypatch.setattr(own_strategies, "batch", lambda told: ranked(told)[: told.query_size])
+    made = ask(pool, OWN["own_strategies:batch"], 6)
+    assert made.batch and sorted(made.indices) == pool.index.tolist()
+    if not drawn:
+        assert made.indices == pool.index[order].tolist()
 
 
 @pytest.mark.parametrize(
@@ -282,6 +301,10 @@ def test_all_that_is_left_is_picked_as_a_part_of_it_is(name: str) -> None:
         (lambda pool: pool.index[:3] + 0.5, "must return 9 numbers, one an example, or 3 pool ind"),
         (lambda pool: pool.index[:4], r"got int64 of shape \(4,\) after round 1"),
         (lambda pool: [[1, 2], [3]], "got a list of 2 unequal parts"),
+        (
+            lambda pool: torch.ones(9, requires_grad=True),
+            "got a Tensor that is no array: Can't call",
+        ),
         (lambda pool: None, r"got object of shape \(\) after round 1"),
     ],
 )
