@@ -2,10 +2,11 @@
 
 Their mean over all tokens of the prompt but its shots', special ones at the start included, says
 what the prompt is about; the state of the last token, what the model is about to answer; and what
-the last layer takes is that state, or what a classification head makes of the states. Without
-dropout, of the view that is on: the base model's with the adapter off, the fine-tuned one's with it
-on. Rows go through the model as they do for scores (like lengths together, packed where that is
-possible), so that what is else in a batch changes nothing but rounding.
+the last layer takes is the state from which the choices part, shots and all, or what a
+classification head makes of the states. Without dropout, of the view that is on: the base model's
+with the adapter off, the fine-tuned one's with it on. Rows go through the model as they do for
+scores (like lengths together, packed where that is possible), so that what is else in a batch
+changes nothing but rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from star.models.row_batches import content_of, progress_bar
 from star.models.sentence_encoder import SentenceEncoder
 from star.models.stored_rows import Rows, lengths_of
 from star.models.stored_vectors import kept
-from star.models.truncation import encode_rows
+from star.models.truncation import encode_choices, encode_rows
 
 AT_ONCE = 10_000  # examples that are objects at a time
 # By the words of `acquisition.pooling`: (T, H) states of a prompt to its embedding.
@@ -132,7 +134,8 @@ class Encoder:
     """Embeddings of examples, by view.
 
     ``base`` is the model with the adapter off, ``full`` with it on, both of the prompts; ``head``
-    is what the last layer of the full model takes of them, whatever ``acquisition.pooling`` says;
+    is what the last layer of the full model takes where it answers them, whatever
+    ``acquisition.pooling`` says;
     ``encoder`` is a model of its own, of the texts without the words round them. What no round
     changes, ``base`` and ``encoder``, is computed once and cached on disk by content.
 
@@ -176,7 +179,7 @@ class Encoder:
                 )
             examples = (self._examples[i] for i in index.tolist())
             return self._sentences([example.text or example.prompt for example in examples])
-        rows = Rows(self._rows(index.tolist()))
+        rows = Rows(self._rows(index.tolist(), as_answered=view == HEAD))
         self.tokens += int(rows.lengths.sum())
         pooling = HEAD if view == HEAD else self._pooling
         make = partial(embed, self._model, rows, f"embed {view}", pooling=pooling)
@@ -192,13 +195,20 @@ class Encoder:
     def _scaled(self, vectors: Vectors) -> Vectors:
         return side_by_side(vectors) if self._pooling == "mean_last" else vectors
 
-    def _rows(self, index: list[int]) -> Iterator[TokenRow]:
+    def _rows(self, index: list[int], *, as_answered: bool) -> Iterator[TokenRow]:
+        """Yield prompts, up to where their choices part and with their shots if ``as_answered``."""
         for start in range(0, len(index), AT_ONCE):
-            # What is shown before all questions says nothing of how they differ.
             asked = [self._examples[i] for i in index[start : start + AT_ONCE]]
-            part = [replace(example, shots=()) for example in asked]
+            if as_answered and all(example.choices for example in asked):
+                for group in encode_choices(self._model, asked):
+                    each = zip(*(row.continuation for row in group), strict=False)
+                    shared = takewhile(lambda tokens: len(set(tokens)) == 1, each)
+                    yield TokenRow(group[0].index, group[0].prompt + tuple(t for t, *_ in shared))
+                continue
+            if not as_answered:  # what is shown before all says nothing of how they differ
+                asked = [replace(example, shots=()) for example in asked]
             # With room behind them, as where they are scored: the same prompts, cut alike.
-            yield from encode_rows(self._model, part, None, reserve=1).rows
+            yield from encode_rows(self._model, asked, None, reserve=1).rows
 
 
 def side_by_side(vectors: Vectors) -> Vectors:

@@ -9,10 +9,12 @@ import pytest
 import tiny
 import torch
 
+from star.data.fewshot import joined
+from star.data.task import Example, Shot
 from star.errors import InputError
 from star.models import adapter
 from star.models.batching import Batching
-from star.models.embedding import embed, side_by_side
+from star.models.embedding import Encoder, embed, side_by_side
 from star.models.encoding import TokenRow
 from star.models.language_model import LanguageModel
 from star.models.stored_rows import Rows
@@ -103,3 +105,32 @@ def test_no_rows_and_what_is_not_finite(model: LanguageModel) -> None:
             embed(model, PROMPTS)
     finally:
         norm.data.copy_(kept)
+
+
+@pytest.mark.parametrize(
+    "choices, shared",
+    [
+        ((" red", " blue"), ""),
+        ((" the red pens", " the red eggs"), " the red"),
+        ((" red", " red pens"), " red"),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_last_layer_s_input_is_where_choices_part_behind_the_shots(
+    model: LanguageModel, choices: tuple[str, ...] | None, shared: str, count: int
+) -> None:
+    """There the gradient of −log p in the vocabulary's head is (p − onehot) ⊗ h."""
+    shots = tuple(Shot(90 + i, f"how many pens ? {i}", " the red pens") for i in range(count))
+    examples = {
+        i: Example(i, f"what is {i} plus {i % 3} ?" + " so" * (i % 4), choices, shots=shots)
+        for i in range(7)
+    }
+    index = np.array([5, 2, 6])
+    texts = [joined(shots, examples[i].prompt) + shared for i in index.tolist()]
+    with tiny.learned(model) as adapted:
+        made = Encoder(model, adapted, examples, pooling="mean")("head", index)
+        tokens = [torch.tensor([model.tokenizer(text)["input_ids"]]) for text in texts]
+        with torch.no_grad():
+            states = [model.causal.model(input_ids=row).last_hidden_state[0, -1] for row in tokens]
+    np.testing.assert_allclose(made, np.stack(states), rtol=1e-4, atol=1e-5)
