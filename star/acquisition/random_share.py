@@ -3,7 +3,7 @@
 What is drawn is a uniform sample of all that is unlabelled, also of what the strategy would have
 picked itself. So the share of it that the round's model answers right is an unbiased estimate of
 its accuracy on the unlabelled rows, which it is not of what a strategy picks
-(:mod:`star.active_learning.estimated`).
+(:func:`star.active_learning.drawn.estimated`).
 """
 
 from __future__ import annotations

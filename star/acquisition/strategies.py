@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from star import seeding
-from star.acquisition import batches, blending, user_function
+from star.acquisition import batches, blending, skactiveml_pool, user_function
 from star.acquisition.components import Components
 from star.acquisition.needs import needs
 from star.config import AcquisitionConfig
@@ -122,7 +122,9 @@ def strategy_of(config: AcquisitionConfig) -> Strategy:
     def own(pool: Components) -> Any:
         return user_function.call(name, function, pool)
 
-    return Strategy(partial(_settled, own), needs(*user_function.needs_of(name, function)))
+    is_known = isinstance(function, skactiveml_pool.PoolStrategy)  # to give batches
+    pick = own if is_known else partial(_settled, own)
+    return Strategy(pick, needs(*user_function.needs_of(name, function)))
 
 
 def _settled(own: Callable[[Components], Any], pool: Components) -> Any:

@@ -62,6 +62,17 @@ def test_they_are_told_probabilities_and_embeddings() -> None:
 
 
 @there
+def test_all_that_is_left_asks_it_nothing() -> None:
+    def embed(view: str, index: Any) -> Any:
+        raise AssertionError("nothing is embedded where all are picked")
+
+    pool = scores(5)
+    told = replace(context(pool), embed=embed)
+    made = decide(pool, named("TypiClust"), t=1, rounds=4, count=9, seed=0, context=told)
+    assert made.batch and made.indices == pool.index.tolist()
+
+
+@there
 def test_what_it_needs_is_said_and_its_version_is_its_source() -> None:
     assert strategy_of(named("CoreSet")).needs == {"embeddings"}
     assert strategy_of(named("Clue")).needs == {"scores", "log_probs", "embeddings"}
