@@ -255,6 +255,12 @@ def _check_acquisition(config: Config) -> None:
             "examples; set acquisition.mc_dropout.passes >= 2 and .masks=consistent, got "
             f"{a.mc_dropout.passes} and {a.mc_dropout.masks}"
         )
+    judged = f"{config.evaluation.choice_by} and {config.evaluation.choice_score}"
+    if a.select == "uherding_calibrated" and judged != "likelihood and sum":
+        raise InputError(
+            "acquisition.select=uherding_calibrated goes by whether the likeliest choice was right;"
+            f" set evaluation.choice_by=likelihood and evaluation.choice_score=sum, got {judged}"
+        )
     if a.measure == "bald":
         if a.select == "trust":
             raise InputError(

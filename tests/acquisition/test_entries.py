@@ -130,6 +130,13 @@ def test_what_cannot_be_is_refused_at_once(words: list[str], said: str) -> None:
         load(None, [f"acquisition.select={select}", *(f"acquisition.{word}" for word in rest)])
 
 
+@pytest.mark.parametrize("word", ["choice_by=generation", "choice_score=mean"])
+def test_a_temperature_is_fitted_to_what_the_probabilities_say(word: str) -> None:
+    with pytest.raises(InputError, match=r"goes by whether the likeliest .* got .*(gen|mean)"):
+        load(None, ["acquisition.select=uherding_calibrated", f"evaluation.{word}"])
+    load(None, ["acquisition.select=uherding", f"evaluation.{word}"])
+
+
 def test_a_key_at_its_default_is_no_other_run() -> None:
     assert config_hash(load(None, ["acquisition.coldness=1"])) == config_hash(load())
     assert config_hash(load(None, ["acquisition.coldness=2"])) != config_hash(load())
