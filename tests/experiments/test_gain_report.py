@@ -67,8 +67,33 @@ def test_one_seed_is_said_to_have_no_interval() -> None:
 def test_a_row_of_other_label_counts_has_no_gain() -> None:
     cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
     cells += [cell("other", k, a, labels=(20, 50, 100)) for k, a in enumerate(STAR)]
-    gains = json.loads(formats.json(summary(record(*cells, gains=[]))))["gains"]
+    table = summary(record(*cells, gains=[]))
+    gains = json.loads(formats.json(table))["gains"]
     assert [one["row"] for one in gains] == ["random"]
+    said = "other: left out, its label counts 20, 50, 100 are not random's, 20, 60, 100."
+    assert formats.markdown(table).count(said) == 2
+    assert "left out" not in markdown(made(gains=[]))
+
+
+def test_a_row_of_other_seeds_or_other_data_says_so() -> None:
+    cells = [cell("random", k, a) for k, a in enumerate(RANDOM)]
+    later = [cell("other", k + 3, a) for k, a in enumerate(STAR)]
+    said = "* other: left out, no seed of it is random's too."
+    assert markdown(record(*cells, *later, gains=[])).count(said) == 2
+    cells = [{**one, "content": {"data": one["row"]}} for one in cells]
+    edited = [cell("other", k, a, content={"data": "x"}) for k, a in enumerate(STAR)]
+    said = "* other: not comparable with random, whose runs are of different data: seed 0 to 2."
+    text = markdown(record(*cells, *edited, gains=[]))
+    assert text.count(said) == 3  # in the column's own notes too
+
+
+def test_a_gain_that_is_zero_on_paper_is_no_divisor() -> None:
+    # 0.8 − 0.7 and 0.6 − 0.7 are not opposite in floats: their mean is 5e-17.
+    cells = [cell("random", 0, [0.7, 0.8]), cell("random", 1, [0.7, 0.6])]
+    cells += [cell("star", k, [0.7, 0.8 + 0.1 * k]) for k in range(2)]
+    assert "| star | 60 | +15.0 ± 63.5 | +15.0 ± 190.6 | – | 2 |" in markdown(
+        record(*cells, gains=[])
+    )
 
 
 def test_the_record_keeps_what_is_asked_for(tmp_path: Any) -> None:

@@ -64,6 +64,14 @@ def line_of(record: Record, row: str) -> Line:
     return line
 
 
+def untested(other: str) -> str:
+    """Return how a note on a row begins that is compared with runs of other settings."""
+    return (
+        f"compared with {other} without a test, since not both have the settings that the table "
+        "file has now: seed "
+    )
+
+
 def section(text: str, title: str) -> str:
     return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
@@ -254,9 +262,9 @@ def test_runs_of_other_settings_say_so_even_where_all_seeds_share_them() -> None
     table = made(of("star", **old), rows=rows, settings=["pool.rounds=5"])
     star = line_of(table, "star")
     assert star.notes == [
-        f"run with other settings than the table file has now: seed 0 to 3 ({words})"
+        f"run with other settings than the table file has now: seed 0 to 3 ({words})",
+        f"{untested('random')}0 to 3",
     ]
-    assert star.versus_random is not None
     assert line_of(table, "plain").notes == []
     text = formats.markdown(summary(table))
     # Where it stands what the row is, too.
@@ -267,13 +275,97 @@ def test_runs_of_other_settings_say_so_even_where_all_seeds_share_them() -> None
 
 def test_a_row_that_is_compared_with_such_runs_says_so() -> None:
     table = made(of("random", [0, 1], settings="abc") | of("plain", settings="def"), rows={})
-    said = "compared with random, whose runs had other settings than the table file has now: seed "
-    assert line_of(table, "star").notes == [f"{said}0, 1"]
+    assert line_of(table, "star").notes == [f"{untested('random')}0, 1"]
     assert line_of(table, "random").notes[-1] == (
         "run with other settings than the table file has now: seed 0, 1"
     )
-    # One that is no more of the table file's says so of itself.
-    assert not any(note.startswith(said) for note in line_of(table, "plain").notes)
+    # On seeds 0 and 1 both are off alike.
+    assert line_of(table, "plain").notes[-1] == f"{untested('random')}2, 3"
+
+
+TESTED = ("p_t", "p_sign_flip", "p_corrected", "p_sign_flip_corrected", "family", "seeds_needed")
+OFF = {
+    "other settings": {"settings": "abc", "words": "pool.rounds=2"},
+    "an earlier version's": {"settings": "abc"},
+    "unreadable": {"settings": "unknown"},
+    "two processes": {"processes": "2", "rows_per_update": "32"},
+    "one, then two": {"processes": "1 and 2", "rows_per_update": "16 and 32"},
+}
+
+
+def ends_without_a_test(table: Record, row: str, other: str) -> bool:
+    """Return whether a row's difference to another has no test, and nothing is made of it."""
+    line = line_of(table, row)
+    key = "versus_random" if other == "random" else "versus_naive"
+    versus = getattr(line, key)
+    assert versus.row == other and versus.low is not None  # it is shown, with its interval
+    untested = [getattr(versus, part) is None for part in TESTED if part != "p_sign_flip"]
+    assert all(untested) or not any(untested[:2])
+    noted = any(n.startswith(f"compared with {other} without a test") for n in line.notes)
+    assert noted == all(untested)
+    return all(untested)
+
+
+@pytest.mark.parametrize("off", OFF.values(), ids=OFF)
+@pytest.mark.parametrize("changed", ["random", "star"])
+@pytest.mark.parametrize("seeds", [[2], [0, 1, 2, 3]])
+def test_no_test_stands_between_rows_that_are_not_like_for_like(
+    off: dict[str, str], changed: str, seeds: list[int]
+) -> None:
+    table = made(of(changed, seeds, **off))
+    assert ends_without_a_test(table, "star", "random")
+    assert ends_without_a_test(table, "star", "plain") == (changed == "star")
+    assert ends_without_a_test(table, "plain", "random") == (changed == "random")
+    left = [one for one in summary(table).comparisons if one.p_corrected is not None]
+    # What is not tested is in no family.
+    assert {one.family for one in left} == {1}
+    text = formats.markdown(summary(table))
+    overview = section(text, "Area under the learning curve")
+    assert "↑" not in overview and "↓" not in overview and "**" not in overview
+    mark = "other update size" if "processes" in off else "other settings"
+    [row] = [line for line in overview.splitlines() if line.startswith("| star ")]
+    assert f"({mark})" in row
+    assert f"none in a column with a row marked “{mark}”" in text
+    assert "without a test" in section(text, "How to read this")
+    assert json.loads(formats.json(summary(table)))["rows"][-1]["versus_random"]["p_t"] is None
+
+
+@pytest.mark.parametrize("off", OFF.values(), ids=OFF)
+def test_rows_that_are_off_alike_are_tested(off: dict[str, str]) -> None:
+    # As when a setting of the whole table is edited once all has been run.
+    every = of("random", **off) | of("plain", **off) | of("star", **off)
+    known = off.get("settings") != "unknown"
+    assert ends_without_a_test(made(every), "star", "random") != known
+    other = of("star", **{**off, "words": "pool.rounds=3", "processes": "4"})
+    assert ends_without_a_test(made(every | other), "star", "random")
+
+
+def test_words_that_do_not_say_all_are_not_alike() -> None:
+    for words in ("a=1, b=2 and 3 more", "task.prompt=long long lo…"):
+        every = {"settings": "abc", "words": words}
+        table = made(of("random", **every) | of("plain", **every) | of("star", **every))
+        assert ends_without_a_test(table, "star", "random")
+
+
+def test_seeds_of_larger_updates_are_named() -> None:
+    table = made(of("star", [1, 2], processes="2", rows_per_update="32"))
+    assert line_of(table, "star").notes == [
+        "runs of different numbers of processes stand together: seed 0, 3 and seed 1, 2",
+        "trained by updates of 32 rows, on 2 processes: seed 1, 2",
+        *(
+            f"compared with {other} without a test, since they trained on different numbers of "
+            "processes: seed 1, 2"
+            for other in ("random", "plain")
+        ),
+    ]
+    assert line_of(table, "random").notes == []
+
+
+def test_gains_of_rows_that_are_not_like_for_like_say_so() -> None:
+    text = formats.markdown(summary(made(of("star", **OFF["other settings"]), gains=[])))
+    for title in ("gain of labels", "labels to a target"):
+        assert f"* star: {untested('random')}0 to 3." in section(text, f"task: {title}")
+    assert "without a test" not in formats.markdown(summary(made(gains=[])))
 
 
 def test_settings_that_tell_single_runs_apart_are_named() -> None:

@@ -248,6 +248,24 @@ def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) ->
     assert "another" in markdown(record)
 
 
+def test_a_run_of_several_processes_says_so(copied: Path, table_file: Path) -> None:
+    for seed, later in ((0, []), (1, [{"processes": 2, "rows_per_update": 32}])):
+        path = copied / f"small/sums/star/seed{seed}/environment.json"
+        told = runs.read(path)
+        assert told["processes"] == 1
+        told |= {"resumed": [{**told, **start} for start in later]}
+        path.write_text(json.dumps(told | {"rows_per_update": 16}), encoding="utf-8")
+        runs.earlier(path.parent)
+    record = gather(table_files.read_table(table_file), copied)
+    alone, several = (cell_of(record, "star", seed).content for seed in (0, 1))
+    assert "processes" not in alone and "rows_per_update" not in alone
+    assert (several["processes"], several["rows_per_update"]) == ("1 and 2", "16 and 32")
+    said = "* star: trained by updates of 16 and 32 rows, on 1 and 2 processes: seed 1."
+    assert said in markdown(record)
+    said = "compared with random without a test, since they trained on different numbers of"
+    assert f"* star: {said} processes: seed 1." in markdown(record)
+
+
 @pytest.fixture
 def copied(root: Path, tmp_path: Path) -> Path:
     """Return a copy of the run folders, to be spoilt."""

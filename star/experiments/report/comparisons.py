@@ -7,7 +7,7 @@ every comparison in it: of rows with the baseline, and with their naive counterp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +20,7 @@ from star.evaluation.learning_curves import (
     mean_interval,
     ripl,
 )
-from star.experiments.report.likeness import Likeness, stale_in_words, unlike_in_words
+from star.experiments.report.likeness import Likeness, unlike_in_words, untested_in_words
 from star.experiments.report.record import CellResult, Row
 from star.experiments.report.significance import EXACT_SEEDS, compare, holm, seeds_needed
 
@@ -28,7 +28,8 @@ LEVEL = 0.05  # of a corrected p-value that is marked
 VERSUS = ("versus_random", "versus_naive")
 QUERY = ("query_random", "query_naive")
 Cells = dict[int, CellResult]  # of one row and column, by seed
-Differences = tuple[str, list[Fraction]]  # to which row; of areas, one a seed that both have
+# To which row; of areas, one a seed that both have; whether like is compared with like.
+Differences = tuple[str, list[Fraction], bool]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Versus:
     """The difference in area to a row on the same seeds; see ``Comparison``.
 
     Both p-values after Holm's correction, too, the t test's as ``p_corrected``; ``family``: the
-    number of comparisons it was corrected for; ``seeds_needed`` at the level 0.05 / family.
+    number of comparisons it was corrected for; ``seeds_needed`` at the level 0.05 / family. None of
+    these where the rows' runs are not of like settings (``likeness.UNTESTED``).
     """
 
     row: str
@@ -163,9 +165,10 @@ def compared(
                 continue
             counts = ", ".join(map(str, shared))
             notes.append(f"compared with {other} at the label counts of both: {counts}")
-        notes += stale_in_words(other, pairs)
+        why_not = untested_in_words(other, pairs)
+        notes += why_not
         areas = [(area(one, shared), area(two, shared)) for one, two in pairs]
-        found[key] = (other, [one - two for one, two in areas])
+        found[key] = (other, [one - two for one, two in areas], not why_not)
         if key == VERSUS[0]:
             found["ripl"] = summarized([ripl(float(one), float(two)) for one, two in areas])
     if whole:
@@ -177,11 +180,14 @@ def compared(
 
 def corrected(differences: Sequence[Differences]) -> list[Versus]:
     """Return a table's comparisons, corrected for their number, and how many seeds they need."""
-    made = [compare(values) for _, values in differences]
+    made = [
+        compare(values) if alike else replace(compare(values), p_t=None, p_sign_flip=None)
+        for _, values, alike in differences
+    ]
     family = sum(one.p_t is not None for one in made)
     ps, flips = holm([one.p_t for one in made]), holm([one.p_sign_flip for one in made])
     found = []
-    for (row, values), one, p, flip in zip(differences, made, ps, flips, strict=True):
+    for (row, values, _), one, p, flip in zip(differences, made, ps, flips, strict=True):
         test = (None, None)
         if one.p_t is not None:
             level = LEVEL / family

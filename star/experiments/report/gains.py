@@ -11,9 +11,15 @@ from dataclasses import dataclass
 
 from star.evaluation.gains import Factor, LabelsTo, factor, labels_to
 from star.evaluation.learning_curves import mean_interval
-from star.experiments.report.comparisons import Cells, Interval, accuracies, labels_of
+from star.experiments.report.comparisons import (
+    Cells,
+    Interval,
+    accuracies,
+    counts_in_words,
+    labels_of,
+)
 from star.experiments.report.layout import NOT_THERE, Sheet, spread
-from star.experiments.report.likeness import Likeness
+from star.experiments.report.likeness import Likeness, unlike_in_words, untested_in_words
 from star.experiments.report.record import Record
 
 
@@ -57,21 +63,16 @@ def gains_of(record: Record) -> list[Gains]:
     """Return the gains of every row with a curve of the baseline's label counts, by column."""
     found, likeness = [], Likeness(record)
     for column in record.columns:
-        done: dict[str, Cells] = {}
-        for cell in record.results(column.name):
-            done.setdefault(cell.row, {})[cell.seed] = cell
-        base = done.get(record.baseline, {})
-        for row in record.rows:
-            cells = done.get(row.name, {})
+        for row, cells, base in _beside_baseline(record, column.name):
             seeds, _ = likeness.sorted_out(cells, base)
             labels = labels_of([runs[seed] for runs in (cells, base) for seed in seeds])
-            if not row.curve or labels is None or len(labels) < 2:
+            if labels is None or len(labels) < 2:
                 continue
             method, other = (
                 [list(map(float, accuracies(runs[seed]))) for seed in seeds]
                 for runs in (cells, base)
             )
-            itself = row.name == record.baseline
+            itself = row == record.baseline
             points = tuple(
                 _point(labels[k], *([run[k] - run[0] for run in runs] for runs in (method, other)))
                 if not itself
@@ -81,8 +82,37 @@ def gains_of(record: Record) -> list[Gains]:
             targets = tuple(
                 labels_to(labels, method, other, target) for target in (None, *(record.gains or ()))
             )
-            found.append(Gains(column.name, row.name, len(seeds), labels[0], points, targets))
+            found.append(Gains(column.name, row, len(seeds), labels[0], points, targets))
     return found
+
+
+def _beside_baseline(record: Record, column: str) -> list[tuple[str, Cells, Cells]]:
+    """Return each row with a curve that has finished runs, these, and the baseline's."""
+    done: dict[str, Cells] = {}
+    for cell in record.results(column):
+        done.setdefault(cell.row, {})[cell.seed] = cell
+    base = done.get(record.baseline, {})
+    rows = [row.name for row in record.rows if row.curve and row.name in done]
+    return [(row, done[row], base) for row in rows]
+
+
+def _not_alike(record: Record, column: str) -> list[str]:
+    """Return which rows, or seeds of them, are not beside the baseline as they should be, and why.
+
+    What is silently left out would be missed by nobody.
+    """
+    baseline, likeness, said = record.baseline, Likeness(record), []
+    for row, cells, base in _beside_baseline(record, column):
+        seeds, unlike = likeness.sorted_out(cells, base)
+        pairs = [(cells[seed], base[seed]) for seed in seeds]
+        notes = unlike_in_words(baseline, unlike) + untested_in_words(baseline, pairs)
+        if base and not seeds and not unlike:
+            notes.append(f"left out, no seed of it is {baseline}'s too")
+        elif seeds and labels_of([run for pair in pairs for run in pair]) is None:
+            counts = [counts_in_words([pair[k] for pair in pairs]) for k in (0, 1)]
+            notes.append(f"left out, its label counts {counts[0]} are not {baseline}'s, {counts[1]}")
+        said += [f"{row}: {note}." for note in notes if row != baseline]
+    return said
 
 
 def _point(labels: int, gains: Sequence[float], base: Sequence[float]) -> Point:
@@ -134,6 +164,7 @@ def _gain_sheet(record: Record, column: str, rows: Sequence[Gains]) -> Sheet:
     if any(one.n == 1 for one in rows):
         notes.append("One seed has no interval.")
     head = ["row", "labels", "gain", f"gain − {baseline}'s", f"factor over {baseline}", "n"]
+    notes += _not_alike(record, column)
     return Sheet(f"{column}-gains", f"{column}: gain of labels", "", head, body, set(), notes)
 
 
@@ -168,6 +199,7 @@ def _label_sheet(record: Record, column: str, rows: Sequence[Gains]) -> Sheet:
     ]
     if any(one.n == 1 for one in rows):
         notes.append("One seed has no interval.")
+    notes += _not_alike(record, column)
     return Sheet(f"{column}-targets", f"{column}: labels to a target", "", head, body, set(), notes)
 
 

@@ -218,8 +218,26 @@ def _environment(folder: Path, environments: list[dict[str, Any]]) -> dict[str, 
     prompt = (told.get("data") or {}).get("prompt")
     found |= {} if prompt is None else {"prompt": str(prompt)}
     found["content"] = {part: str(one)[:12] for part, one in content.items() if one is not None}
+    found["content"] |= _updates([told, *told.get("resumed", [])])
     others = sorted({*later} - {first})
     return {**found, "resumed": others} if others else found
+
+
+def _updates(starts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the processes of a run's starts and the rows of their updates; of one process none.
+
+    A process alone has the rows that the settings say; so a record holds what they do not.
+    """
+    processes, rows = (
+        sorted({start[key] for start in starts if start.get(key) is not None})
+        for key in ("processes", "rows_per_update")
+    )
+    if not processes or processes == [1]:
+        return {}
+    return {
+        "processes": " and ".join(map(str, processes)),
+        "rows_per_update": " and ".join(map(str, rows)),
+    }
 
 
 def _compare_settings(wanted: Sequence[Cell], found: Sequence[dict[str, Any]], root: Path) -> None:

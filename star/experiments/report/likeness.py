@@ -1,11 +1,14 @@
 """Which runs of two rows may be compared: those of the same data and the same model.
 
 Rows of a table differ in what their settings say. Where their runs differ in more, as after an edit
-of the rows' file between two sweeps, a difference between them is not the method's.
+of the rows' file between two sweeps, a difference between them is not the method's. Where one has
+settings that the table file no longer gives it, or trained by updates of more rows than they say,
+the difference is shown, and nothing is claimed of it: no test, no arrow, no bold.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -17,6 +20,11 @@ from star.experiments.report.settings import flat
 from star.experiments.table import word
 
 PARTS = {"data": "task", "model": "model"}  # of a run's content; the section that asks for it
+UNTESTED = {  # in what runs may differ and still be laid side by side; why they are not tested
+    "settings": "not both have the settings that the table file has now",
+    "update size": "they trained on different numbers of processes",
+}
+CUT = re.compile(r"…| and \d+ more$")  # words that do not say all, see ``settings.words``
 STALE = "other settings than the table file has now"
 Unlike = dict[tuple[str, ...], list[int]]  # parts in which two rows' runs differ, to the seeds
 
@@ -60,6 +68,41 @@ class Likeness:
                 (unlike.setdefault(parts, []) if parts else alike).append(seed)
         return alike, unlike
 
+    def apart(
+        self, runs: Mapping[int, CellResult], others: Mapping[int, CellResult]
+    ) -> tuple[str, ...]:
+        """Return in what any runs of two rows differ on the same seed, each once."""
+        alike, unlike = self.sorted_out(runs, others)
+        found = [*unlike, *(untested(runs[seed], others[seed]) for seed in alike)]
+        return tuple(dict.fromkeys(part for parts in found for part in parts))
+
+
+def untested(run: CellResult, other: CellResult) -> tuple[str, ...]:
+    """Return which of ``UNTESTED`` differ between two runs, beyond what their rows ask for."""
+    apart = [_off_settings(run) != _off_settings(other)]
+    # Two that are off alike may be off in more than is said.
+    apart[0] |= stale(run) and CUT.search(_off_settings(run) or "") is not None
+    apart.append(processes(run) != processes(other))
+    return tuple(part for part, unlike in zip(UNTESTED, apart, strict=True) if unlike)
+
+
+def stale(run: CellResult) -> bool:
+    """Return whether a run has not the settings that the table file gives its row."""
+    return (run.content or {}).get("settings") is not None
+
+
+def processes(run: CellResult) -> str:
+    """Return on how many processes a run trained, each with the rows that its settings say."""
+    return (run.content or {}).get("processes") or "1"
+
+
+def _off_settings(run: CellResult) -> str | None:
+    """Return in which settings a run is not as the table file has its row; ``None``: in none."""
+    content = run.content or {}
+    if not stale(run):
+        return None
+    return "…" if content["settings"] == "unknown" else content.get("words") or ""
+
 
 def unlike_in_words(other: str, unlike: Unlike) -> list[str]:
     """Return which seeds of a row cannot be compared with another's, and why."""
@@ -68,11 +111,6 @@ def unlike_in_words(other: str, unlike: Unlike) -> list[str]:
         f"seed {numbers(seeds)}"
         for parts, seeds in unlike.items()
     ]
-
-
-def stale(run: CellResult) -> bool:
-    """Return whether a run has not the settings that the table file gives its row."""
-    return (run.content or {}).get("settings") is not None
 
 
 def settings_in_words(runs: Mapping[int, CellResult]) -> list[str]:
@@ -90,11 +128,31 @@ def settings_in_words(runs: Mapping[int, CellResult]) -> list[str]:
     return said
 
 
-def stale_in_words(other: str, pairs: Sequence[tuple[CellResult, CellResult]]) -> list[str]:
-    """Return on which seeds a row, not stale itself, is compared with stale runs of another."""
-    seeds = [theirs.seed for run, theirs in pairs if stale(theirs) and not stale(run)]
-    said = f"compared with {other}, whose runs had {STALE}: seed {numbers(seeds)}"
-    return [said] if seeds else []
+def updates_in_words(runs: Mapping[int, CellResult]) -> list[str]:
+    """Return which of a row's runs trained by updates of more rows than its settings say."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for seed, run in runs.items():
+        if processes(run) != "1":
+            rows = (run.content or {}).get("rows_per_update") or "an unknown number of"
+            groups.setdefault((processes(run), rows), []).append(seed)
+    return [
+        f"trained by updates of {rows} rows, on {count} processes: seed {numbers(seeds)}"
+        for (count, rows), seeds in groups.items()
+    ]
+
+
+def untested_in_words(other: str, pairs: Sequence[tuple[CellResult, CellResult]]) -> list[str]:
+    """Return on which seeds a row's runs are not like another's, so that no test is made."""
+    unlike: dict[tuple[str, ...], list[int]] = {}
+    for run, theirs in pairs:
+        parts = untested(run, theirs)
+        if parts:
+            unlike.setdefault(parts, []).append(run.seed)
+    return [
+        f"compared with {other} without a test, since "
+        f"{' and '.join(UNTESTED[part] for part in parts)}: seed {numbers(seeds)}"
+        for parts, seeds in unlike.items()
+    ]
 
 
 def _own(row: Row, section: str) -> dict[str, str]:

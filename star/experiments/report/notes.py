@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from star.experiments.report.comparisons import LEVEL, QUERY
 from star.experiments.report.confidences import NAMES
+from star.experiments.report.likeness import PARTS, UNTESTED
 from star.experiments.report.record import Record
 from star.experiments.report.summary import Line, Summary
 
@@ -60,7 +61,11 @@ def legend(summary: Summary, *, brief: bool = False) -> list[str]:
 
 def _without_bold(summary: Summary) -> str:
     parts = dict.fromkeys(part for parts in summary.unlike.values() for part in parts)
-    return f"; none in a column whose rows are of different {' or '.join(parts)}" if parts else ""
+    other = " or ".join(part for part in parts if part in PARTS)
+    marks = " or ".join(f"“other {part}”" for part in parts if part in UNTESTED)
+    said = [f"whose rows are of different {other}"] if other else []
+    said += [f"with a row marked {marks}"] if marks else []
+    return f"; none in a column {' or '.join(said)}" if said else ""
 
 
 def _comparisons(summary: Summary, brief: bool) -> list[str]:
@@ -79,6 +84,8 @@ def _comparisons(summary: Summary, brief: bool) -> list[str]:
         if family
         else "Nothing is tested: a t test needs two seeds that differ."
     )
+    if summary.untested:
+        tested += " Rows whose runs are not like for like are laid side by side without a test."
     said = [
         f"AUC − {baseline}: difference on the same seeds, with the paired t-interval.{naive} "
         f"{tested} The ± of a single AUC says less: what seeds have in common is still in it."

@@ -111,8 +111,9 @@ class CellResult:
         started: Day.
         content: What these names stood for: hashes of ``data``, ``model`` and ``strategy``, of
             ``settings`` where they are not the table file's; ``draw``: ``seeded`` where each seed
-            has rows of its own; ``words``: ``key=value`` of settings that are not the table file's,
-            or of single runs those that tell rows apart and their names do not.
+            has rows of its own; ``processes`` and the ``rows_per_update`` of all of them where it
+            was not one; ``words``: ``key=value`` of settings that are not the table file's, or of
+            single runs those that tell rows apart and their names do not.
         auc: Area under its curve, a fraction.
         rounds: Their label counts rise.
         reliability: View to confidence, accuracy and count of each bin after the last round.

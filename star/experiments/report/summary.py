@@ -26,7 +26,7 @@ from star.experiments.report.comparisons import (
     naive_of,
     summarized,
 )
-from star.experiments.report.likeness import Likeness, settings_in_words
+from star.experiments.report.likeness import Likeness, settings_in_words, updates_in_words
 from star.experiments.report.made_by import numbers
 from star.experiments.report.record import CellResult, NoResult, Record, Row
 
@@ -93,13 +93,15 @@ class Summary:
     """What a table says: the record, and a line a row and column, column by column.
 
     Attributes:
-        unlike: (column, row) to what some runs of it are of another than the baseline's, ``data``
-            or ``model``; only where there is any.
+        unlike: (column, row) to what some runs of it are of another than the baseline's: ``data``,
+            ``model``, and ``likeness.UNTESTED``; only where there is any.
+        untested: Whether there is a comparison that is shown without a test for what its runs are.
     """
 
     record: Record
     lines: tuple[Line, ...]
     unlike: Mapping[tuple[str, str], tuple[str, ...]]
+    untested: bool
 
     @property
     def comparisons(self) -> list[Versus]:
@@ -129,14 +131,16 @@ def summary(record: Record) -> Summary:
                 others = (record.baseline, naive_of(row, {cell.row for cell in every}))
                 beside = compared(row, done, others, likeness)
                 lines.append(line | beside | {"notes": line["notes"] + beside["notes"]})
-                _, parts = likeness.sorted_out(done[row.name], done.get(record.baseline, {}))
+                parts = likeness.apart(done[row.name], done.get(record.baseline, {}))
                 if parts:
-                    unlike[column.name, row.name] = tuple(dict.fromkeys(sum(parts, ())))
+                    unlike[column.name, row.name] = parts
     places = [(line, key) for line in lines for key in VERSUS if line[key] is not None]
-    tested = corrected([line[key] for line, key in places])
+    differences = [line[key] for line, key in places]
+    tested = corrected(differences)
     for (line, key), versus in zip(places, tested, strict=True):
         line[key] = versus
-    return Summary(record, tuple(Line(**line) for line in lines), unlike)
+    untested = not all(alike for _, _, alike in differences)
+    return Summary(record, tuple(Line(**line) for line in lines), unlike, untested)
 
 
 def _place(column: str, row: Row, cells: Sequence[CellResult | NoResult]) -> dict[str, Any]:
@@ -170,7 +174,7 @@ def _figures(row: Row, done: Cells) -> dict[str, Any]:
         "accuracy": summarized([float(accuracies(cell)[-1]) for cell in cells]),
         "auc": summarized([float(area(cell)) for cell in cells]) if whole else None,
         **_confidence(cells, labels if whole else None),
-        "notes": [*notes, *_mixed(done), *settings_in_words(done)],
+        "notes": [*notes, *_mixed(done), *settings_in_words(done), *updates_in_words(done)],
     }
 
 
@@ -194,13 +198,16 @@ def _mixed(done: Cells) -> list[str]:
     notes = []
     contents = [cell.content or {} for cell in done.values()]
     drawn = all(content.get("draw") == "seeded" for content in contents)
-    for part in ("settings", *(() if drawn else ("data",)), "model", "strategy"):
+    parts = ("settings", *(() if drawn else ("data",)), "model", "strategy", "processes")
+    for part in parts:
         seeds: dict[str, list[int]] = {}
         for seed, cell in done.items():
             content = (cell.content or {}).get(part)
-            if content is not None or part == "settings":  # those of the table file have no hash
+            # Settings of the table file have no hash, and one process is not noted.
+            if content is not None or part in ("settings", "processes"):
                 seeds.setdefault(str(content), []).append(seed)
         if len(seeds) > 1:
             groups = " and ".join(f"seed {numbers(some)}" for some in seeds.values())
-            notes.append(f"runs of different {part} stand together: {groups}")
+            what = "numbers of processes" if part == "processes" else part
+            notes.append(f"runs of different {what} stand together: {groups}")
     return notes
