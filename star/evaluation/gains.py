@@ -20,6 +20,8 @@ from star.evaluation.learning_curves import (
 )
 
 DRAWS = 2000  # resamples of the seeds
+# Relative. Means of floats that are zero on paper miss it by 1e-15 and less.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def factor(gains: ArrayLike, base: ArrayLike, *, confidence: float = 0.95) -> Fa
     if a.size != b.size:
         raise ValueError(f"expected as many gains on both sides, got {a.size} and {b.size}")
     mean_a, mean_b = float(a.mean()), float(b.mean())
-    if mean_b <= 0:
+    # A sum that is zero on paper misses it by rounding, and would be multiplied by 10^16.
+    if mean_b <= ROUNDING * float(np.abs(b).max()):
         return None
     value = mean_a / mean_b
     if a.size == 1:

@@ -82,7 +82,7 @@ def test_one_seed_has_a_factor_and_no_interval() -> None:
     assert (found.kind, found.low, found.high) == ("one_seed", None, None)
 
 
-@pytest.mark.parametrize("base", [[0.0, 0.0], [-0.1, 0.05], [-0.2]])
+@pytest.mark.parametrize("base", [[0.0, 0.0], [-0.1, 0.05], [-0.2], [0.8 - 0.7, 0.6 - 0.7]])
 def test_of_no_gain_there_is_no_multiple(base: list[float]) -> None:
     assert factor([0.1] * len(base), base) is None
 
