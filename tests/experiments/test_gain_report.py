@@ -70,7 +70,7 @@ def test_a_row_of_other_label_counts_has_no_gain() -> None:
     table = summary(record(*cells, gains=[]))
     gains = json.loads(formats.json(table))["gains"]
     assert [one["row"] for one in gains] == ["random"]
-    said = "other: left out, its label counts 20, 50, 100 are not random's, 20, 60, 100."
+    said = "other: left out, its label counts 20, 50, 100 aren't random's, 20, 60, 100."
     assert formats.markdown(table).count(said) == 2
     assert "left out" not in markdown(made(gains=[]))
 

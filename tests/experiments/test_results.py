@@ -248,6 +248,31 @@ def test_a_run_that_went_on_elsewhere_says_so(copied: Path, table_file: Path) ->
     assert "another" in markdown(record)
 
 
+def test_a_round_without_new_labels_is_said_to_be_left_out(
+    copied: Path, table_file: Path, tmp_path: Path
+) -> None:
+    path = copied / "small/sums/random/seed1/result.json"
+    told = runs.read(path)
+    labels = [point["labeled"] for point in told["rounds"]]
+    told["rounds"][1]["labeled"] = labels[0]  # people gave none
+    path.write_text(json.dumps(told), encoding="utf-8")
+    shutil.rmtree(path.parent / "rounds")  # whose files tell the count too
+    runs.earlier(path.parent)
+    record = gather(table_files.read_table(table_file), copied)
+    cell = cell_of(record, "random", 1)
+    assert (cell.labels, cell.left_out, cell.numbers) == ((labels[0],), (0,), (1,))
+    assert cell_of(record, "random", 0).left_out is None
+    said = "random: round 0 of seed 1 not on the curve, since a later round has no more labels."
+    assert f"* {said}" in markdown(record)
+    assert "not on the curve" in formats.latex(summary(record))
+    assert "not on the curve" in formats.csv(summary(record))
+    write_record(tmp_path / "results.json", record)
+    assert read_record(tmp_path / "results.json") == record
+    frame = load_results(tmp_path)
+    lines = frame[(frame.row == "random") & (frame.seed == 1)]
+    assert lines["round"].tolist() == [1]
+
+
 def test_a_run_of_several_processes_says_so(copied: Path, table_file: Path) -> None:
     for seed, later in ((0, []), (1, [{"processes": 2, "rows_per_update": 32}])):
         path = copied / f"small/sums/star/seed{seed}/environment.json"
@@ -801,6 +826,10 @@ def test_what_is_committed_is_what_a_report_says_now(place: Path, tmp_path: Path
         (
             lambda r: r["cells"][0]["rounds"][1].update(labeled=20),
             "cell task/star/seed0: its label counts do not rise: (20, 20)",
+        ),
+        (
+            lambda r: r["cells"][0].update(left_out=[2, 3]),
+            "cell task/star/seed0: no run leaves out rounds (2, 3)",
         ),
         (lambda r: r.update(colour="red"), "this version knows no 'colour'"),
     ],

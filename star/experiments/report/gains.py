@@ -110,7 +110,7 @@ def _not_alike(record: Record, column: str) -> list[str]:
             notes.append(f"left out, no seed of it is {baseline}'s too")
         elif seeds and labels_of([run for pair in pairs for run in pair]) is None:
             counts = [counts_in_words([pair[k] for pair in pairs]) for k in (0, 1)]
-            notes.append(f"left out, its label counts {counts[0]} are not {baseline}'s, {counts[1]}")
+            notes.append(f"left out, its label counts {counts[0]} aren't {baseline}'s, {counts[1]}")
         said += [f"{row}: {note}." for note in notes if row != baseline]
     return said
 

@@ -132,7 +132,9 @@ def _result(folder: Path) -> dict[str, Any]:
     run = RunReader(folder)
     result = run.result()
     try:
-        points = [result["rounds"][i] for i in rising([p["labeled"] for p in result["rounds"]])]
+        every = result["rounds"]
+        points = [every[i] for i in rising([p["labeled"] for p in every])]
+        left_out = [p["round"] for p in every if p not in points]
         rounds = [_round(run, point) for point in points]
         for point, answers in zip(rounds, answers_of(run, points), strict=True):
             point |= {} if answers is None else {"answers": answers}
@@ -155,6 +157,7 @@ def _result(folder: Path) -> dict[str, Any]:
             f"{folder / RESULT} or a file of its rounds is not what a run writes: {error!r}"
         ) from None
     found = {**kept, "rounds": rounds, "reliability": reliability}
+    found |= {"left_out": left_out} if left_out else {}
     return {**found, "base": base} if base else found
 
 

@@ -115,7 +115,8 @@ class CellResult:
             was not one; ``words``: ``key=value`` of settings that are not the table file's, or of
             single runs those that tell rows apart and their names do not.
         auc: Area under its curve, a fraction.
-        rounds: Their label counts rise.
+        rounds: Their label counts rise; ``left_out``: the numbers of those that are not among them,
+            since a later one has no more labels.
         reliability: View to confidence, accuracy and count of each bin after the last round.
         base: The base model's ``ece``, ``overconfidence`` and so on.
     """
@@ -136,15 +137,26 @@ class CellResult:
     rounds: tuple[Point, ...]
     reliability: dict[str, tuple[tuple[float, float, float], ...]] | None = None
     base: Numbers | None = None
+    left_out: tuple[Whole, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.rounds or list(self.labels) != sorted(set(self.labels)):
             raise ValueError(f"{_where(vars(self))}its label counts do not rise: {self.labels}")
+        # The last round is on the curve, whatever its count.
+        if len(self.numbers) != len(self.rounds) or max(self.left_out or (0,)) > self.numbers[-1]:
+            raise ValueError(f"{_where(vars(self))}no run leaves out rounds {self.left_out}")
 
     @property
     def labels(self) -> tuple[int, ...]:
         """The label counts of its rounds."""
         return tuple(point.labeled for point in self.rounds)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of its rounds, from 0; those left out have one too."""
+        out = self.left_out or ()
+        every = range(len(self.rounds) + len(out))
+        return tuple(number for number in every if number not in out)
 
     @property
     def places(self) -> set[int]:

@@ -159,7 +159,8 @@ def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas
     as ``seconds_train``, ``tokens_score`` and so on, ``gap_base, gap_full, gap_rank_correlation``
     of rounds with scores, ``answers_even, answers_odd, answers_kappa`` (see ``Point``). What a run
     has no number for is NaN. Cells without a result have no
-    line: ``frame.attrs["missing"]`` names them, ``table/column/row/seed3``; look there first.
+    line: ``frame.attrs["missing"]`` names them, ``table/column/row/seed3``; look there first. Nor
+    have rounds that a later one has no more labels than: ``round`` skips their numbers.
 
     Args:
         sources: Table files, records, folders of records, run folders, folders of run folders; see
@@ -190,7 +191,7 @@ def load_results(*sources: str | Path, root: str | Path | None = None) -> pandas
 def _lines(record: Record) -> Iterator[dict[str, Any]]:
     keys = ("column", "row", "seed", "task", "strategy", "label_free")
     for cell in record.results():
-        for t, point in enumerate(cell.rounds):
+        for t, point in zip(cell.numbers, cell.rounds, strict=True):
             line = {"table": record.table, **{key: getattr(cell, key) for key in keys}, "round": t}
             for key, value in plain(point).items():
                 if isinstance(value, dict):

@@ -174,7 +174,10 @@ def _figures(row: Row, done: Cells) -> dict[str, Any]:
         "accuracy": summarized([float(accuracies(cell)[-1]) for cell in cells]),
         "auc": summarized([float(area(cell)) for cell in cells]) if whole else None,
         **_confidence(cells, labels if whole else None),
-        "notes": [*notes, *_mixed(done), *settings_in_words(done), *updates_in_words(done)],
+        "notes": [
+            *(*notes, *_mixed(done), *settings_in_words(done)),
+            *(*updates_in_words(done), *_left_out(done)),
+        ],
     }
 
 
@@ -191,6 +194,19 @@ def _confidence(cells: Sequence[CellResult], labels: Sequence[int] | None) -> di
     return found | {
         f"base_{name}": summarized([one[name] for one in base]) for name in confidences.NAMES
     }
+
+
+def _left_out(done: Cells) -> list[str]:
+    """Return which rounds of a row's runs are not on its curve, the same ones together."""
+    seeds: dict[tuple[int, ...], list[int]] = {}
+    for seed, cell in done.items():
+        if cell.left_out:
+            seeds.setdefault(cell.left_out, []).append(seed)
+    return [
+        f"round {numbers(rounds)} of seed {numbers(some)} not on the curve, since a later round "
+        "has no more labels"
+        for rounds, some in seeds.items()
+    ]
 
 
 def _mixed(done: Cells) -> list[str]:
