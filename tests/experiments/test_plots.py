@@ -249,6 +249,35 @@ def test_missing_cells_are_said_and_left_out() -> None:
     assert lines["star-pe (0 of 4 seeds)"].get_xdata().size == 0
 
 
+@pytest.mark.parametrize("kind", ["curves", "compute"])
+def test_curves_go_through_the_counts_that_all_seeds_have(kind: str) -> None:
+    content = make_content(("random", "pe"))
+    ragged = next(c for c in content["cells"] if (c["row"], c["seed"]) == ("pe", 2))
+    ragged["rounds"][1]["labeled"] += 1  # people gave one label more
+    del ragged["rounds"][-1]
+    record = parse(content, "made")
+    (figure,) = figures.KINDS[kind](record, "arithmetic")
+    line = lines_of(figure.axes[0])["pe (at counts of all seeds)"]
+    places = [t for t in range(ROUNDS - 1) if t != 1]
+    np.testing.assert_allclose(line.get_xdata(), [FIRST + QUERY * t for t in places])
+    runs = [c for c in content["cells"] if c["row"] == "pe"]
+    heights = [[run["rounds"][t]["accuracy"] for run in runs] for t in places]
+    np.testing.assert_allclose(line.get_ydata(), np.mean(heights, axis=1))
+    assert lines_of(figure.axes[0])["random"].get_xdata().size == ROUNDS
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [({"data": "x"}, "other data"), ({"settings": "abc"}, "other settings")],
+)
+def test_curves_that_are_not_like_for_like_say_so(content: dict[str, str], said: str) -> None:
+    made = make_content(("random", "pe"))
+    for cell in made["cells"]:
+        cell["content"] = {"data": "d"} | (content if cell["row"] == "pe" else {})
+    (figure,) = figures.KINDS["curves"](parse(made, "made"), "arithmetic")
+    assert list(lines_of(figure.axes[0])) == ["random", f"pe ({said})"]
+
+
 def test_a_failed_row_takes_no_others_style() -> None:
     rows = ("random", "pe", "star-pe")
     whole = figures.KINDS["curves"](make_record(rows), "arithmetic")[0].axes[0]

@@ -30,21 +30,26 @@ class Strategy:
         curve: Whether it has a learning curve; ``False``: a point.
         cells: Those that finished, in the record's order.
         wanted: How many seeds the record has.
+        apart: What some of them are of another than the baseline's, see ``Likeness.apart``.
     """
 
     name: str
     curve: bool
     cells: tuple[CellResult, ...]
     wanted: int
+    apart: tuple[str, ...]
 
     @property
     def label(self) -> str:
-        """The name, and what a reader must know: that it reads labels, that seeds are missing."""
+        """The name, and what a reader must know: that it reads labels, lacks seeds, is unlike."""
         notes = []
         if not all(cell.label_free for cell in self.cells):
             notes.append("reads labels")
         if len(self.cells) < self.wanted:
             notes.append(f"{len(self.cells)} of {self.wanted} seeds")
+        if self.curve and len({cell.labels for cell in self.cells}) > 1:
+            notes.append("at counts of all seeds")
+        notes += [f"other {part}" for part in self.apart]
         return f"{self.name} ({', '.join(notes)})" if notes else self.name
 
 
@@ -68,12 +73,17 @@ class Line:
 def strategies(record: Record, column: str) -> list[Strategy]:
     """Return the rows that are run in a column, in the table's order, finished or not."""
     there = {cell.row for cell in record.cells if cell.column == column}
-    cells, wanted = record.results(column), len(record.seeds)
-    return [
-        Strategy(row.name, row.curve, tuple(c for c in cells if c.row == row.name), wanted)
-        for row in record.rows
-        if row.name in there
-    ]
+    likeness, wanted = Likeness(record), len(record.seeds)
+    done: dict[str, dict[int, CellResult]] = {}
+    for cell in record.results(column):
+        done.setdefault(cell.row, {})[cell.seed] = cell
+    found = []
+    for row in record.rows:
+        if row.name in there:
+            cells = done.get(row.name, {})
+            apart = likeness.apart(cells, done.get(record.baseline, {}))
+            found.append(Strategy(row.name, row.curve, tuple(cells.values()), wanted, apart))
+    return found
 
 
 def grouped(rows: Sequence[Strategy], baseline: str, size: int) -> list[list[Strategy]]:
@@ -108,17 +118,28 @@ def over_seeds(points: Iterable[tuple[int, float, float]]) -> Line:
 
 
 def learning_curve(cells: Sequence[CellResult]) -> Line:
-    """Return accuracy (a fraction) over the number of labelled examples."""
-    return over_seeds((r.labeled, r.labeled, r.accuracy) for c in cells for r in c.rounds)
+    """Return accuracy (a fraction) over the number of labelled examples.
+
+    Through the counts that all cells have: a line from one seed's point to another's would show
+    what differs between seeds as what labels gain.
+    """
+    shared = _shared_counts(cells)
+    return over_seeds(
+        (r.labeled, r.labeled, r.accuracy) for c in cells for r in c.rounds if r.labeled in shared
+    )
+
+
+def _shared_counts(cells: Sequence[CellResult]) -> set[int]:
+    return set.intersection(*(set(cell.labels) for cell in cells)) if cells else set()
 
 
 def compute_curve(cells: Sequence[CellResult]) -> Line:
     """Return accuracy over the seconds it took to get there, of training, evaluation and scoring.
 
     What a round spends on scoring serves the next one and counts from there on. A cell counts up to
-    its first round without seconds.
+    its first round without seconds. Through the label counts that all cells have.
     """
-    points = []
+    points, shared = [], _shared_counts(cells)
     for cell in cells:
         spent = 0.0
         for r in cell.rounds:
@@ -127,7 +148,7 @@ def compute_curve(cells: Sequence[CellResult]) -> Line:
             spent += r.seconds.get("train", 0.0) + r.seconds.get("evaluate", 0.0)
             points.append((r.labeled, spent, r.accuracy))
             spent += r.seconds.get("score", 0.0)
-    return over_seeds(points)
+    return over_seeds(point for point in points if point[0] in shared)
 
 
 def last_accuracy(cells: Sequence[CellResult]) -> float | None:
