@@ -462,6 +462,40 @@ def test_equal_on_paper_is_equally_bold() -> None:
     assert [line[1] for line in table[1:]] == ["**50.0**", "**50.0**"]
 
 
+@pytest.mark.parametrize("write", [to_markdown, to_latex])
+def test_the_largest_area_of_unlike_seeds_is_not_bold(write: Any) -> None:
+    rows = {"random": RANDOM, "star": STAR}
+    cells = [cell(row, k, a) for row, runs in rows.items() for k, a in enumerate(runs)]
+    bold = {to_markdown: "**", to_latex: "textbf"}[write]
+    assert bold in write(record(*cells)) and "unlike seeds" not in write(record(*cells))
+    # Of a sweep on its way: the mean of one seed, which may be the luckiest.
+    cells[-1] = absent("star", len(STAR) - 1)
+    text = write(record(*cells))
+    assert bold not in text and "none in a column whose rows have unlike seeds" in text
+    # What is not bold in any case keeps nothing from it.
+    using = [{**one, "label_free": False} if one["row"] == "star" else one for one in cells[:-1]]
+    assert bold in write(record(*using)) and "unlike seeds" not in write(record(*using))
+
+
+def test_rows_with_another_base_model_beside_them_have_one_of_their_own() -> None:
+    def of(row: str, *errors: float, seeds: int = 2) -> list[dict[str, Any]]:
+        found = [cell(row, k, [0.5] * 3) for k in range(seeds)]
+        return [
+            {**one, "base": {"ece": error}} if error else one
+            for one, error in zip(found, errors, strict=True)
+        ]
+
+    # Of seeds that draw their questions, so that each has its own; one row lacks a seed.
+    alike = [*of("random", 0.2, 0.3), *of("star", 0.2, seeds=1), *of("mute", 0, 0)]
+    text = to_markdown(record(*alike))
+    assert "| base model | 25.0 ± 63.5 | – | 2 |" in text
+    assert "base model of" not in text and "ask the base model alike" not in text
+    text = to_markdown(record(*alike, *of("asked", 0.2, 0.8), *of("so-too", 0.2, 0.8)))
+    for name, error in (("base model", "25.0 ± 63.5"), ("base model of asked, so-too", "50.0 ±")):
+        assert f"| {name} | {error}" in text
+    assert "* Not all rows ask the base model alike" in text
+
+
 def test_details_of_a_difference() -> None:
     base = many_seeds([0.0] * 6, "random")
     gain = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15]

@@ -18,10 +18,11 @@ from star.experiments.report.comparisons import (
     marked,
     out_of_reach,
 )
+from star.experiments.report.confidences import base_models
 from star.experiments.report.made_by import numbers
 from star.experiments.report.prompting import prompts_in_words
 from star.experiments.report.record import Column, NoResult, Record
-from star.experiments.report.summary import BASE, Line, Summary
+from star.experiments.report.summary import Line, Summary, usual_labels
 
 NOT_THERE = "–"
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
@@ -67,20 +68,14 @@ def sheets_of(summary: Summary, *, brief: bool = False) -> list[Sheet]:
     for column in record.columns:
         of_column = parts[column.name]
         details.append(_detail(record, column, of_column, brief))
-        details += _confidence(column.name, of_column)
+        details += _confidence(record, column.name, of_column)
     return [_overview(summary, parts, brief), *details]
-
-
-def _usual_labels(lines: Sequence[Line], baseline: str) -> list[int] | None:
-    """Return the label counts of a column's curves: the baseline's, else those of the first row."""
-    ordered = sorted(lines, key=lambda line: line.row != baseline)
-    return next((line.labels for line in ordered if line.curve and line.labels), None)
 
 
 def _overview(summary: Summary, parts: Mapping[str, Sequence[Line]], brief: bool) -> Sheet:
     places = {column: {line.row: line for line in lines} for column, lines in parts.items()}
     rows = [row.name for row in summary.record.rows]
-    usual = [_usual_labels(lines, summary.record.baseline) for lines in parts.values()]
+    usual = [usual_labels(lines, summary.record.baseline) for lines in parts.values()]
     body = []
     for row in rows:
         of_row = [places[column].get(row) for column in parts]
@@ -88,15 +83,10 @@ def _overview(summary: Summary, parts: Mapping[str, Sequence[Line]], brief: bool
         entries = [_in_overview(*one, brief) for one in zip(of_row, usual, apart, strict=True)]
         body.append([named(row, of_row), *entries])
     bold = set()
-    for j, (lines, labels) in enumerate(zip(places.values(), usual, strict=True), 1):
+    for j, column in enumerate(places, 1):
         # As printed: what looks the same is equally good.
-        shown = {
-            row: _percent(line.auc.mean)
-            for row, line in lines.items()
-            # What reads labels has not paid for them; over other counts the area is another.
-            if line.auc is not None and line.label_free and line.labels == labels
-        }
-        if any(summary.apart(line.column, line.row) for line in lines.values()):
+        shown = {line.row: _percent(line.auc.mean) for line in summary.rivals(column) if line.auc}
+        if summary.uneven(column) or any(summary.apart(column, row) for row in rows):
             continue
         best = max(shown.values(), key=float, default=None)
         bold |= {(i, j) for i, row in enumerate(rows) if shown.get(row, "") == best}
@@ -154,7 +144,7 @@ def _detail(record: Record, column: Column, lines: Sequence[Line], brief: bool) 
     ]
     about = [column.about.rstrip(".") + "."] if column.about else []
     about += prompts_in_words(column)
-    labels = _usual_labels(lines, baseline)
+    labels = usual_labels(lines, baseline)
     if labels is not None:
         about.append(f"Label counts: {', '.join(map(str, labels))}.")
     notes = [f"{line.row}: {note}." for line in lines for note in line.notes]
@@ -168,7 +158,7 @@ def _detail(record: Record, column: Column, lines: Sequence[Line], brief: bool) 
     return Sheet(title, title, " ".join(about), ["row", *head.values(), "n"], body, set(), notes)
 
 
-def _confidence(column: str, lines: Sequence[Line]) -> list[Sheet]:
+def _confidence(record: Record, column: str, lines: Sequence[Line]) -> list[Sheet]:
     """Return the sheet of how well a column's confidences fit; none where nothing is known."""
     heads = {
         "ece": "ECE",
@@ -189,17 +179,21 @@ def _confidence(column: str, lines: Sequence[Line]) -> list[Sheet]:
         ]
         for line in lines
     ]
-    # The base model answers the same questions in all rows; the row of most seeds has them all.
-    whole = max(lines, key=lambda line: line.n)
-    if any(getattr(whole, key) for key in BASE):
+    groups, notes = base_models(record, column), []
+    for rows in groups:
+        # Of those that answer alike the row of most seeds has them all.
+        whole = max((line for line in lines if line.row in rows), key=lambda line: line.n)
+        name = "base model" if rows == groups[0] else f"base model of {', '.join(rows)}"
         # Of areas there are none.
         base = [_of_confidence(getattr(whole, f"base_{key}", None), key) for key in head]
-        body.append(["base model", *base, str(whole.n)])
-    return [
-        Sheet(
-            f"{column}-confidence", f"{column}: confidence", "", ["row", *head.values(), "n"], body
+        body.append([name, *base, str(whole.n)])
+    if len(groups) > 1:
+        notes.append(
+            "Not all rows ask the base model alike, or judge it alike; the first is that of all "
+            "rows that no other is named after."
         )
-    ]
+    name, title = f"{column}-confidence", f"{column}: confidence"
+    return [Sheet(name, title, "", ["row", *head.values(), "n"], body, set(), notes)]
 
 
 def _with_entries(heads: Mapping[str, str], lines: Sequence[Line]) -> dict[str, str]:

@@ -65,6 +65,8 @@ def _without_bold(summary: Summary) -> str:
     marks = " or ".join(f"“other {part}”" for part in parts if part in UNTESTED)
     said = [f"whose rows are of different {other}"] if other else []
     said += [f"with a row marked {marks}"] if marks else []
+    if any(summary.uneven(column.name) for column in summary.record.columns):
+        said.append("whose rows have unlike seeds")
     return f"; none in a column {' or '.join(said)}" if said else ""
 
 

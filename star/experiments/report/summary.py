@@ -113,6 +113,23 @@ class Summary:
         """Return in words of what other than the baseline's a row's runs are; may be empty."""
         return " and ".join(f"other {part}" for part in self.unlike.get((column, row), ()))
 
+    def rivals(self, column: str) -> list[Line]:
+        """Return the lines whose areas the largest is sought among."""
+        lines = [line for line in self.lines if line.column == column]
+        labels = usual_labels(lines, self.record.baseline)
+        # What reads labels has not paid for them; over other counts the area is another.
+        return [line for line in lines if line.auc and line.label_free and line.labels == labels]
+
+    def uneven(self, column: str) -> bool:
+        """Return whether they have unlike seeds: the largest mean may be that of the lucky ones."""
+        return len({tuple(line.seeds) for line in self.rivals(column)}) > 1
+
+
+def usual_labels(lines: Sequence[Line], baseline: str) -> list[int] | None:
+    """Return the label counts of a column's curves: the baseline's, else those of the first row."""
+    ordered = sorted(lines, key=lambda line: line.row != baseline)
+    return next((line.labels for line in ordered if line.curve and line.labels), None)
+
 
 def summary(record: Record) -> Summary:
     """Return the figures of every row in every column."""
