@@ -78,6 +78,26 @@ def test_runs_of_other_code_are_not(tables: Any, tmp_path: Path, star: Any) -> N
 
 
 @pytest.mark.parametrize(
+    "changed, same",
+    [
+        ({}, True),
+        ({"star": NOW | {"commit": "old"}}, False),
+        ({"star": NOW | {"dirty": True}}, False),
+        ({"packages": LIBRARIES | {"torch": "1.0"}}, False),
+    ],
+)
+@pytest.mark.parametrize("starts", [1, 2])
+def test_runs_that_went_on_with_other_code_are_not(
+    tables: Any, tmp_path: Path, changed: Any, same: bool, starts: int
+) -> None:
+    # Begun and ended with the code of now; in between it was another's.
+    start = {"star": NOW, "packages": LIBRARIES}
+    later = [start | changed, *[start] * (starts - 1)]
+    finish(tables["one"]["a0"], tmp_path, resumed=later)
+    assert adopt(tables["two"], tmp_path) == ([tables["two"]["c0"]] if same else [])
+
+
+@pytest.mark.parametrize(
     "told",
     [
         {"data": {"fingerprint": "d0"}},
@@ -102,7 +122,8 @@ def test_runs_with_updates_of_other_rows_are_not(
     tables: Any, tmp_path: Path, rows: int | None, same: bool, later: bool
 ) -> None:
     start = {} if rows is None else {"rows_per_update": rows}
-    finish(tables["one"]["a0"], tmp_path, **({"resumed": [start]} if later else start))
+    later_start = {"star": NOW, "packages": LIBRARIES, **start}
+    finish(tables["one"]["a0"], tmp_path, **({"resumed": [later_start]} if later else start))
     assert adopt(tables["two"], tmp_path) == ([tables["two"]["c0"]] if same else [])
 
 

@@ -64,10 +64,15 @@ def _finished(root: Path) -> dict[str, Path]:
         except InputError:  # damaged; its own table will say so
             continue
         # On which GPU this sweep's runs will be, its own machine may not know.
-        same = told.get("star") == now and _same_libraries(told)
-        if same and _whole(path.parent):
+        same = (start.get("star") == now and _same_libraries(start) for start in _starts(told))
+        if all(same) and _whole(path.parent):
             found.setdefault(str(result.get("config_hash")), path.parent)
     return found
+
+
+def _starts(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what a run's record tells of its start, and of each time that it was gone on with."""
+    return [told, *told.get("resumed", [])]
 
 
 def _same_libraries(told: Mapping[str, Any]) -> bool:
