@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from star.errors import InputError
 from star.evaluation.learning_curves import area_under_curve, mean_interval
 from star.experiments.report import results
+from star.experiments.report.made_by import numbers
 from star.experiments.table import Table
 from star.files import read_json, write_json
 
@@ -121,7 +123,8 @@ def table(
 ) -> str:
     """Return both side by side as Markdown."""
     curves = [*map(curve_of, cells), *(ours or ())]
-    counts = max((curve.labels for curve in curves), key=len)
+    kinds = Counter(curve.labels for curve in curves)
+    counts = max(kinds, key=lambda kind: (kinds[kind], len(kind)))
     groups: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         groups.setdefault((curve.who, curve.strategy), []).append(curve)
@@ -136,6 +139,7 @@ def table(
             rows[-1] += [_seconds(same, part) for part in ("train", "query", "evaluate")]
             rows[-1].append(str(len(same)))
     parts = ["# Beside small-text", _settings(cells), _grid(head, rows)]
+    parts += _left_out(groups, counts)
     pairs = _pairs(groups, twins)
     if pairs:
         parts += ["## The same strategy, seed by seed", _grid(*pairs)]
@@ -148,6 +152,20 @@ def table(
         "the prediction of the test rows; ours are the run's own."
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _left_out(
+    groups: Mapping[tuple[str, str], Sequence[Curve]], counts: tuple[int, ...]
+) -> list[str]:
+    """Return which curves are not of the label counts that the table has."""
+    said = []
+    for (who, strategy), some in groups.items():
+        other = [curve for curve in some if curve.labels != counts]
+        if other:
+            kinds = dict.fromkeys(", ".join(map(str, curve.labels)) for curve in other)
+            seeds = numbers(curve.seed for curve in other)
+            said.append(f"{who}: {strategy}, seed {seeds}, with {' or '.join(kinds)}")
+    return [f"Left out for their label counts: {'; '.join(said)}."] if said else []
 
 
 def _settings(cells: Sequence[Mapping[str, Any]]) -> str:

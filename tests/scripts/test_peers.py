@@ -67,6 +67,15 @@ def test_side_by_side() -> None:
     assert not [line for line in lines if line.startswith("| small-text: badge")]
 
 
+def test_curves_of_other_label_counts_are_named() -> None:
+    cells = [cell("random", k, [0.5, 0.6]) for k in range(3)]
+    more = cell("badge", 4, [0.5, 0.6, 0.7])  # the longest, and alone
+    text = report.table([*cells, more], [ours("random", 0, (0.6, 0.8))], TWINS)
+    assert "| small-text | random | 50.0 ± 0.0 | 60.0 ± 0.0 | 55.0 ± 0.0 |" in text
+    assert "Left out for their label counts: small-text: badge, seed 4, with 100, 200, 300." in text
+    assert "Left out" not in report.table(cells, None, TWINS)
+
+
 def test_without_runs_of_ours_there_is_no_comparison(tmp_path: Path) -> None:
     report.write(tmp_path, [cell("random", 0, [0.5, 0.6])], None, TWINS)
     assert "seed by seed" not in (tmp_path / "table.md").read_text(encoding="utf-8")
