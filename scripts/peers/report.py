@@ -12,6 +12,8 @@ from typing import Any
 from star.errors import InputError
 from star.evaluation.learning_curves import area_under_curve, mean_interval
 from star.experiments.report import results
+from star.experiments.report.comparisons import Interval
+from star.experiments.report.layout import spread
 from star.experiments.report.made_by import numbers
 from star.experiments.table import Table
 from star.files import read_json, write_json
@@ -201,9 +203,7 @@ def _pairs(
 
 
 def _spread(values: Any, *, sign: str = "") -> str:
-    mean, low, high = mean_interval(list(values))
-    shown = f"{100 * mean + 0.0:{sign}.1f}".replace("-", "−")
-    return shown if low is None or high is None else f"{shown} ± {50 * (high - low):.1f}"
+    return spread(Interval(*mean_interval(list(values))), sign=sign)
 
 
 def _seconds(curves: Sequence[Curve], part: str) -> str:

@@ -96,6 +96,13 @@ def test_a_gain_that_is_zero_on_paper_is_no_divisor() -> None:
     )
 
 
+def test_a_factor_that_rounds_to_nothing_has_no_minus() -> None:
+    cells = [cell("random", k, [0.2, 0.3 + k / 10]) for k in range(2)]
+    cells += [cell("star", k, [0.2, 0.1999]) for k in range(2)]
+    text = markdown(record(*cells, gains=[]))
+    assert "| 0.00 (" in text and "−0.00 (" not in text
+
+
 def test_the_record_keeps_what_is_asked_for(tmp_path: Any) -> None:
     for asked in (made(), made(gains=[]), made(gains=[0.8])):
         write_record(tmp_path / "results.json", asked)

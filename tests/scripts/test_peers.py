@@ -76,6 +76,11 @@ def test_curves_of_other_label_counts_are_named() -> None:
     assert "Left out" not in report.table(cells, None, TWINS)
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
+    text = report.table([cell("random", 0, [0.5, 0.6001])], [ours("random", 0, (0.5, 0.6))], TWINS)
+    assert "| small-text: random | random | +0.0 | +0.0 | 1 |" in text
+
+
 def test_without_runs_of_ours_there_is_no_comparison(tmp_path: Path) -> None:
     report.write(tmp_path, [cell("random", 0, [0.5, 0.6])], None, TWINS)
     assert "seed by seed" not in (tmp_path / "table.md").read_text(encoding="utf-8")

@@ -171,11 +171,13 @@ def _gain_sheet(record: Record, column: str, rows: Sequence[Gains]) -> Sheet:
 def _factor(found: Factor | None) -> str:
     if found is None:
         return NOT_THERE
-    shown = f"{found.value:.2f}"
+    # + 0.0: a −0 that is left of rounding becomes 0.
+    ends = (found.value, found.low, found.high)
+    shown, low, high = (f"{round(end or 0.0, 2) + 0.0:.2f}" for end in ends)
     if found.kind == "between":
-        shown += f" ({found.low:.2f} to {found.high:.2f})"
+        shown += f" ({low} to {high})"
     elif found.kind == "outside":
-        shown += f" (≤ {found.low:.2f} or ≥ {found.high:.2f})"
+        shown += f" (≤ {low} or ≥ {high})"
     elif found.kind == "any":
         shown += " (any)"
     return shown.replace("-", "−")
