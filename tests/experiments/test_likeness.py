@@ -15,7 +15,7 @@ import pytest
 from star.experiments.report import formats, series
 from star.experiments.report.comparisons import Versus
 from star.experiments.report.gains import gains_of
-from star.experiments.report.likeness import Likeness
+from star.experiments.report.likeness import Likeness, off_in_words
 from star.experiments.report.record import CellResult, Record, read_record
 from star.experiments.report.summary import Line, summary
 from tests.support.made import area, cell, record
@@ -359,6 +359,15 @@ def test_seeds_of_larger_updates_are_named() -> None:
         ),
     ]
     assert line_of(table, "random").notes == []
+
+
+def test_what_is_off_is_named_by_column_and_row() -> None:
+    assert off_in_words(made()) == []
+    off = of("star", [1, 2], processes="2", rows_per_update="32") | of("plain", [0], settings="a")
+    assert off_in_words(made(off)) == [
+        "task, plain: run with other settings than the table file has now: seed 0.",
+        "task, star: trained by updates of 32 rows, on 2 processes: seed 1, 2.",
+    ]
 
 
 def test_gains_of_rows_that_are_not_like_for_like_say_so() -> None:

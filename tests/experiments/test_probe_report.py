@@ -113,6 +113,14 @@ def test_what_made_the_runs_is_told() -> None:
     assert "Pool and test questions are drawn by the seed." in text
 
 
+def test_runs_that_are_not_the_table_files_are_named() -> None:
+    said = "choice, picks-star: trained by updates of 32 rows, on 2 processes: seed 0."
+    made = record(gap=[gap_row()])
+    plain, noted = (probe_tables.write_tables(one) for one in (made, made | {"notes": [said]}))
+    assert f"\n\n* {said}\n\n" in noted
+    assert noted.replace(f"* {said}\n\n", "") == plain
+
+
 # --- star report ----------------------------------------------------------------------------------
 
 
@@ -230,6 +238,18 @@ def test_runs_are_gathered_measured_once_and_reported(
     write_json(kept, {**stored, "result": "of another run"})
     assert probe_record.gather(table, place / "runs")["gap"] == made["gap"]
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "report")
+    # An edit of the table file since.
+    assert "notes" not in made
+    content = yaml.safe_load((place / "small.yaml").read_text())
+    content["rows"]["dropout-token"]["settings"]["acquisition.mc_dropout.passes"] = 3
+    (place / "edited").mkdir()
+    (place / "edited/plain.yaml").write_text("seed: 0\n")
+    (place / "edited/small.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    edited = probe_record.gather(read_table(place / "edited/small.yaml"), place / "runs")
+    assert edited["notes"] == [
+        "tiny, dropout-token: run with other settings than the table file has now: seed 0 "
+        "(acquisition.mc_dropout.passes=2)."
+    ]
 
 
 def test_a_table_without_runs_or_with_other_rows(

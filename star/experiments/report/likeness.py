@@ -141,6 +141,19 @@ def updates_in_words(runs: Mapping[int, CellResult]) -> list[str]:
     ]
 
 
+def off_in_words(record: Record) -> list[str]:
+    """Return which runs of a record are not as the table file has their rows, row by row."""
+    rows: dict[tuple[str, str], dict[int, CellResult]] = {}
+    for run in record.results():
+        if stale(run) or processes(run) != "1":
+            rows.setdefault((run.column, run.row), {})[run.seed] = run
+    return [
+        f"{column}, {row}: {said}."
+        for (column, row), runs in rows.items()
+        for said in settings_in_words(runs) + updates_in_words(runs)
+    ]
+
+
 def untested_in_words(other: str, pairs: Sequence[tuple[CellResult, CellResult]]) -> list[str]:
     """Return on which seeds a row's runs are not like another's, so that no test is made."""
     unlike: dict[tuple[str, ...], list[int]] = {}

@@ -5,6 +5,7 @@ for: probes (a), (c) and (e) read ``picks-star``, (e) the other picks too, (b) t
 the dropouts, which it compares with ``dropout-off``. A record is plain JSON::
 
     {"table", "gap": [row], "beta": [row], "weights": [row], "dropout": [row], "picks": [row],
+     "notes": [runs that are not as the table file has their rows, in words; only where any is],
      "earlier": {probe: provenance of its rows, where that is another},
      "provenance": see star.experiments.report.made_by}
 
@@ -30,6 +31,7 @@ from star.errors import InputError
 from star.experiments import probes, table_file
 from star.experiments.report import gathering
 from star.experiments.report.figures import ENDINGS
+from star.experiments.report.likeness import off_in_words
 from star.experiments.report.made_by import provenance
 from star.experiments.report.probe_tables import PROBES
 from star.experiments.report.results import committed
@@ -77,7 +79,9 @@ def gather(table: Table, root: Path) -> dict[str, Any]:
             pairs = zip(probes.gap(run), _ranking(run), strict=True)
             record["gap"] += [mark | row | measured for row, measured in pairs]
             record["weights"] += [mark | row for row in probes.weights(run)]
-    return record | {"provenance": provenance(gathering.gather(table, root, wanted))}
+    made = gathering.gather(table, root, wanted)
+    off = off_in_words(made)
+    return record | ({"notes": off} if off else {}) | {"provenance": provenance(made)}
 
 
 def _ranking(run: Path) -> list[dict[str, Any]]:

@@ -54,6 +54,8 @@ def write_tables(record: Mapping[str, Any]) -> str:
             parts.append(f"Earlier runs: {_made_by(record['earlier'][name])}")
         elif any(row.get("draw") == "seeded" for row in rows):
             parts.append("Pool and test questions are drawn by the seed.")
+    notes = "\n".join(f"* {note}" for note in record.get("notes", ()))
+    parts += [notes] if notes else []
     return "\n\n".join([*parts, _made_by(record["provenance"])]) + "\n"
 
 
