@@ -47,8 +47,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def folded(text: str) -> str:
     """Return what spellings have in common that look the same, but for their capitals."""
-    shown = "".join(c for c in text if unicodedata.category(c) != "Cf")  # signs without a width
-    return unified(shown).casefold()
+    return visible(text).casefold()
+
+
+def visible(text: str) -> str:
+    """Return what spellings have in common that look the same."""
+    return unified("".join(c for c in text if unicodedata.category(c) != "Cf"))  # have no width
 
 
 def unified(text: str) -> str:

@@ -77,6 +77,8 @@ def hints(
             f"set 'task.choices={json.dumps(golds, ensure_ascii=False)}'"
         )
         notes += _alike(golds, place)
+    if task.classifies:
+        notes += _alike(task.labels or (), "the classes")
     for label in task.labels or ():
         target = task.target(label)
         if {task.extract(target, strict=strict) for strict in (True, False)} != {label}:

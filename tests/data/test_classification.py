@@ -110,6 +110,20 @@ def test_the_prompt_shows_any_column_but_the_labels(tmp_path: Path) -> None:
             "same",
         ),
         ([{**row, "classes": 1} for row in ROWS], {}, "column 'classes'"),
+        # A label column of another name, or that of one row: said of the row, not of the classes.
+        (
+            [{"text": "a", "mood": "x"}, {"text": "b", "mood": "y"}],
+            {},
+            r"line 1: no column 'label'; the row has: text, mood; set task.columns.label",
+        ),
+        ([{"text": "a"}, {"text": "b", "label": "x"}], {}, "line 1: no column 'label'"),
+        ([{"text": "a", "label": " "}, {"text": "b", "label": "x"}], {}, "line 1: .* is empty"),
+        # One class as files of two kinds spell it: JSON and pandas.
+        ([*ROWS, {"text": "q", "label": True}, {"text": "r", "label": "True"}], {}, "mean the"),
+        ([*ROWS, {"text": "q", "label": 1}, {"text": "r", "label": 1.0}], {}, "'1.0' .*mean the"),
+        ([*ROWS, {"text": "q", "label": "bad\u200b"}], {}, "look the same"),
+        (ROWS, {"choices": ["1", "1.0"]}, "mean the same"),
+        ([*ROWS, {"text": "q", "label": -1}], {}, "-1 stands for a label that is not public"),
     ],
 )
 def test_what_is_no_classification_is_refused_with_its_place(
@@ -137,6 +151,24 @@ def test_what_is_no_classification_is_refused_with_its_place(
 def test_keys_of_other_tasks_are_refused(words: list[str], part: str) -> None:
     with pytest.raises(InputError, match=part):
         load(None, words)
+
+
+def test_labels_that_are_not_public_are_no_class(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": i % 2} for i in range(4)]
+    hidden = [{"text": "x", "label": -1}, {"text": "y", "label": -1}]
+    with pytest.raises(InputError, match=r"test.jsonl, line 2: the label is -1, .*not public"):
+        read(tmp_path, rows, test=hidden)
+    signs = [{"text": f"t{i}", "label": (-1, 1)[i % 2]} for i in range(4)]
+    assert read(tmp_path, signs, test=hidden).task.labels == ("-1", "1")
+
+
+def test_notes_advise_nothing_that_is_refused(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": i % 2} for i in range(4)]
+    assert "verbalizer" in " ".join(read(tmp_path, rows).notes)
+    assert "verbalizer" not in " ".join(read(tmp_path, rows, classify_by="head").notes)
+    like = [*ROWS, {"text": "q", "label": "Bad"}]
+    notes = " ".join(read(tmp_path, like).notes)
+    assert "'Bad' and 'bad' in the classes differ in capitals" in notes
 
 
 def test_sst2_reads_either_form_and_evaluates_what_is_public(tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ from star.config import TaskConfig
 from star.data.answers import first_label
 from star.data.prompts import as_text, column
 from star.data.task import Answer, Task
-from star.errors import InputError, listed, nearest, placed, unified
+from star.errors import InputError, listed, nearest, placed, visible
 from star.files import refuse_half_characters
 
 ROLES = ("text", "label")
 MOST_CLASSES = 200
 _NUMBER = re.compile(r"-?\d{1,4000}")  # what int() takes: no exponents' signs, none longer
 CLASSES = "classes"
+HIDDEN = "-1"  # what data sets store in the place of labels that are not public
+COLUMN_HINT = "; set task.columns.label"
 
 
 class Classification(Task):
@@ -79,16 +81,19 @@ class Classification(Task):
             What to say of them, a sentence each.
 
         Raises:
-            InputError: Fewer than two, more than 200, or two that look the same.
+            InputError: Fewer than two, more than 200, two that look the same, or labels that are
+                not public.
         """
         if self.labels is not None:
             return []
-        seen: dict[str, None] = {}
-        for rows in splits:
-            for place, row in rows:
-                with placed(place):
-                    if self.gold in row and (label := as_text(row[self.gold], self.gold)):
-                        seen[label] = None
+        of_each = [self._seen(rows) for rows in splits]
+        seen = dict.fromkeys(label for _, labels in of_each for label in labels)
+        for place, labels in of_each:
+            if labels == [HIDDEN] and sum(HIDDEN in others for _, others in of_each) == 1:
+                raise InputError(
+                    f"{place}: the label is {HIDDEN}, as in all rows of this split: they are not "
+                    "public; evaluate another split (task.test_split)"
+                )
         if len(seen) > MOST_CLASSES:
             raise InputError(
                 f"column '{self.gold}' has {len(seen)} different labels, at most {MOST_CLASSES} "
@@ -96,18 +101,44 @@ class Classification(Task):
             )
         if len(seen) < 2:
             raise InputError(
-                f"column '{self.gold}' has {listed(seen) or 'no label'} alone; a choice needs two "
-                "classes: set task.choices, or task.columns.label"
+                f"column '{self.gold}' has {listed(seen)} alone; a choice needs two classes: set "
+                "task.choices, or task.columns.label"
             )
         numbers = all(_NUMBER.fullmatch(label) for label in seen)
+        if HIDDEN in seen and not numbers:
+            raise InputError(
+                f"column '{self.gold}' has {listed(seen)}: {HIDDEN} stands for a label that is not "
+                "public; leave such rows out, or set task.choices if it is a class"
+            )
         self._take(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self.gold)
         notes = [f"{len(seen)} classes read from column '{self.gold}': {listed(self.labels or ())}"]
-        if numbers and not self.config.verbalizer:
+        if numbers and not (self.config.classify_by == "head" or self.config.verbalizer):
             notes.append(
                 "the labels are numbers, which say nothing to a language model; name them: "
                 "task.verbalizer={0: ..., 1: ...}"
             )
         return notes
+
+    def _seen(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[str, list[str]]:
+        """Return where the last row of a split stands, and the labels of all.
+
+        Raises:
+            InputError: There is hardly any, and a row without one.
+        """
+        seen: dict[str, None] = {}
+        without: tuple[str, Mapping[str, Any]] | None = None
+        place = ""
+        for place, row in rows:
+            with placed(place):
+                label = as_text(row.get(self.gold), self.gold)
+            if label:
+                seen[label] = None
+            elif without is None:
+                without = place, row
+        if len(seen) < 2 and without is not None:
+            with placed(without[0]):
+                column(without[1], self.gold, hint=COLUMN_HINT)
+        return place, [*seen]
 
     def _take(self, classes: Iterable[str], place: str) -> None:
         labels = tuple(str(label).strip() for label in classes)
@@ -122,15 +153,18 @@ class Classification(Task):
                 )
         self._words = {label: given.get(label, label) for label in labels}
         first: dict[str, str] = {}
+        head = self.config.classify_by == "head"
         for word in self._words.values():
             if not word:
                 raise InputError("task.verbalizer: a word is empty")
             refuse_half_characters(word, place)
-            other = first.setdefault(unified(word), word)
+            other = first.setdefault(_meant(word), word)
             if other != word or list(self._words.values()).count(word) > 1:
+                same = "look" if visible(other) == visible(word) else "mean"
+                apart = "" if head else ", or tell words apart by task.verbalizer"
                 raise InputError(
-                    f"classes {other!a} and {word!a} of {place} look the same; spell labels alike, "
-                    "or tell words apart by task.verbalizer"
+                    f"classes {other!a} and {word!a} of {place} {same} the same; spell labels "
+                    f"alike{apart}"
                 )
         self.labels = labels
 
@@ -167,7 +201,7 @@ class Classification(Task):
 
     def answer(self, row: Mapping[str, Any], index: int) -> Answer:
         """Return the row's class; its word is what is trained."""
-        return self.labelled(column(row, self.gold, hint="; set task.columns.label"))
+        return self.labelled(column(row, self.gold, hint=COLUMN_HINT))
 
     def labelled(self, text: str) -> Answer:
         """Return a class, by its name or the number it is stored as."""
@@ -184,9 +218,9 @@ class Classification(Task):
         """Return the class of a label that is stored as a number, or as it is."""
         if not self.names or label in self._words:
             return label
-        if label == "-1":
+        if label == HIDDEN:
             raise InputError(
-                f"the label is -1: the labels of this split of {self.name} are not public"
+                f"the label is {HIDDEN}: the labels of this split of {self.name} are not public"
             )
         position = int(label) if _NUMBER.fullmatch(label) else len(self.names)
         return self.names[position] if 0 <= position < len(self.names) else label
@@ -196,6 +230,18 @@ class Classification(Task):
         labels = {word: label for label, word in self._words.items()}
         word = first_label(text, list(labels), strict=strict)
         return None if word is None else labels[word]
+
+
+def _meant(word: str) -> str:
+    """Return what spellings of a class have in common, of which files of other kinds have others.
+
+    What looks the same; 1 and 1.0, as which pandas stores whole numbers where one is missing; true
+    and True, as which JSON and Python spell it.
+    """
+    word = visible(word)
+    if word.casefold() in ("true", "false"):
+        return word.casefold()
+    return word.removesuffix(".0") if _NUMBER.fullmatch(word.removesuffix(".0")) else word
 
 
 def _alternatives(words: Sequence[str]) -> str:

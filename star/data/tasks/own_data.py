@@ -9,7 +9,7 @@ from star.config import TaskConfig
 from star.data.answers import canonical_number, final_number, first_label
 from star.data.prompts import column
 from star.data.task import Answer, Task
-from star.errors import InputError, listed, nearest, unified
+from star.errors import InputError, listed, nearest, visible
 from star.files import refuse_half_characters
 
 ROLES = ("question", "answer")
@@ -114,7 +114,7 @@ def _labels(choices: list[str] | None) -> tuple[str, ...] | None:
     first: dict[str, str] = {}
     for label in labels:
         refuse_half_characters(label, "task.choices")
-        other = first.setdefault(unified(label), label)
+        other = first.setdefault(visible(label), label)
         if other != label:
             raise InputError(
                 f"task.choices {other!a} and {label!a} look the same, they differ in "
