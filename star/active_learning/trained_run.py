@@ -11,12 +11,14 @@ from pathlib import Path
 
 from star.active_learning import contents
 from star.active_learning.run_reader import RunReader
+from star.checksums import damaged
 from star.config import Config, load
 from star.data import loading as tasks
 from star.data.task import Task
 from star.errors import InputError
 from star.evaluation.temperature import Temperatures
 from star.models import sources
+from star.run_files import METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -49,18 +51,16 @@ class TrainedRun:
             round_: Of a complete round; ``None``: the last one that has kept its adapter.
 
         Raises:
-            InputError: No run folder, a damaged one, no adapter; or the run's model, or data that
-                its labels are read from, are other ones now.
+            InputError: No run folder, a damaged one, no adapter; or the run's model is another now.
         """
         folder = RunReader.checked(run)
         config = load(folder.config)
         chosen = _round(folder, config, round_)
         scaled = folder.metrics(chosen).get("calibration", {}).get("full_scaled")
         task = tasks.TASKS[config.task.name](config.task)
+        if task.is_choice and task.labels is None:  # read from rows that may be gone
+            _recall(task, folder, chosen)
         now: dict[str, str | None] = dict.fromkeys(contents.KEYS)
-        if task.is_choice and task.labels is None:  # the rows say which classes there are
-            data = tasks.load(config.task, seed=config.seed)
-            task, now["data"] = data.task, data.fingerprint
         cache = sources.cache_root(config.tracking.cache_dir)
         now["model"] = str(sources.resolve(config.model, cache)[1]["revision"])
         _refuse_other(folder, now)
@@ -86,6 +86,19 @@ class TrainedRun:
         held, t = self.config.task.validation_size, self.temperatures
         both = "" if t.token_mean is None else f", token mean {t.token_mean:.3g}"
         return f"{head}; calibrated on {held} held-out rows: temperature {t.whole:.3g}{both}"
+
+
+def _recall(task: Task, folder: RunReader, t: int) -> None:
+    """Give a task the labels that a round was trained with, in the order of its log-probabilities.
+
+    Raises:
+        InputError: The round does not tell them.
+    """
+    path = folder.round_folder(t) / METRICS
+    told = folder.metrics(t).get("per_class")
+    if not isinstance(told, dict):
+        raise damaged(path, "must tell the classes under 'per_class'")
+    task.name_labels(told, str(path))
 
 
 def _round(folder: RunReader, config: Config, asked: int | None) -> int:

@@ -141,6 +141,10 @@ class Task:
         """
         return []
 
+    def name_labels(self, labels: Iterable[str], place: str) -> None:
+        """Set the labels, in this order; ``place`` is where they stand, for messages."""
+        self.labels = tuple(labels)
+
     def target(self, label: str) -> str:
         """Return the continuation that stands for a label."""
         return self.continuation(label)

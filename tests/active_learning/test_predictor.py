@@ -238,19 +238,11 @@ def test_a_damaged_adapter_is_refused(go: Go, tmp_path: Path) -> None:
         star.predict(run, ["tom"])
 
 
-def test_another_model_or_other_classes_are_refused(
-    tiny_llama: Path, tmp_path: Path, go: Go
-) -> None:
+def test_another_model_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
     model, data = tmp_path / "model", tmp_path / "data"
     shutil.copytree(tiny_llama, model)
     data.mkdir()
     run = runs.go(model, write_hues(data), tmp_path, *SMALL, *CLASSES, "pool.rounds=1")
-    row = (data / "train.jsonl").read_text().splitlines()[0]
-    with (data / "train.jsonl").open("a") as file:
-        file.write(row.replace("red", "yes").replace("tom", "ann") + "\n")
-    with pytest.raises(InputError, match=r"another content of the data .*restore the data"):
-        star.predict(run, ["tom"])
-    write_hues(data)
     assert star.predict(run, ["tom"])
     settings = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(settings | {"rms_norm_eps": 1e-3}))
@@ -258,12 +250,25 @@ def test_another_model_or_other_classes_are_refused(
         star.predict(run, ["tom"])
 
 
-def test_no_answer_is_needed_where_the_labels_are_known(tiny_llama: Path, tmp_path: Path) -> None:
-    """The data may be gone: the folder, the model and the text are all that is read."""
-    data = tmp_path / "data"
-    data.mkdir()
-    words = (*SMALL, *KINDS["head"], "pool.rounds=1")
-    run = runs.go(tiny_llama, write_hues(data), tmp_path, *words)
+@pytest.mark.parametrize("kind", ["head", "head, read, calibrated", "words, read"])
+@pytest.mark.parametrize("place", ["away", "beside"])
+def test_no_row_is_needed_but_those_that_are_asked(
+    kind: str, place: str, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data may be gone, be others now, or be named from another folder: a round tells its
+    classes, so the folder, the model and the text are all that is read."""
+    here = tmp_path / "here"
+    data = here / "data"
+    data.mkdir(parents=True)
+    write_hues(data)
+    monkeypatch.chdir(here)
+    run = runs.go(tiny_llama, Path("data"), tmp_path, *SMALL, *KINDS[kind], "pool.rounds=1")
     expected = star.predict(run, ["tom has 3 eggs"])
-    shutil.rmtree(data)
+    assert [*expected[0]["probabilities"]] == [*stored(run, 0, "metrics.json")["per_class"]]
+    if place == "away":
+        shutil.rmtree(data)
+    else:
+        other = json.dumps({"text": "ann has 1 pen", "label": "a"})  # in front of all others
+        (data / "train.jsonl").write_text(f"{other}\n")
+    monkeypatch.chdir(tmp_path)
     assert star.predict(run, ["tom has 3 eggs"]) == expected

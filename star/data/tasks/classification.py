@@ -69,7 +69,7 @@ class Classification(Task):
                 f"task.choices belongs to tasks of your own; {self.name} has {listed(self.names)}"
             )
         if classes is not None:
-            self._take(classes, "task.choices")
+            self.name_labels(classes, "task.choices")
 
     def settle(self, splits: Iterable[Iterable[tuple[str, Mapping[str, Any]]]]) -> list[str]:
         """Read the classes from stored rows, where the configuration does not name them.
@@ -110,7 +110,7 @@ class Classification(Task):
                 f"column '{self.gold}' has {listed(seen)}: {HIDDEN} stands for a label that is not "
                 "public; leave such rows out, or set task.choices if it is a class"
             )
-        self._take(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self.gold)
+        self.name_labels(sorted(seen, key=(lambda s: (int(s), s)) if numbers else None), self.gold)
         notes = [f"{len(seen)} classes read from column '{self.gold}': {listed(self.labels or ())}"]
         if numbers and not (self.config.classify_by == "head" or self.config.verbalizer):
             notes.append(
@@ -140,8 +140,13 @@ class Classification(Task):
                 column(without[1], self.gold, hint=COLUMN_HINT)
         return place, [*seen]
 
-    def _take(self, classes: Iterable[str], place: str) -> None:
-        labels = tuple(str(label).strip() for label in classes)
+    def name_labels(self, labels: Iterable[str], place: str) -> None:
+        """Set the classes, in this order, and their words.
+
+        Raises:
+            InputError: Fewer than two, two that look or mean the same, or an unfit verbalizer.
+        """
+        labels = tuple(str(label).strip() for label in labels)
         if len(labels) < 2 or "" in labels or len(set(labels)) < len(labels):
             raise InputError(f"{place} must be two or more different texts, got {list(labels)}")
         given = {str(label): word.strip() for label, word in (self.config.verbalizer or {}).items()}
