@@ -119,7 +119,7 @@ def check_abstention(trained: TrainedRun, abstain: float | None) -> None:
     if abstain is None:
         return
     if not 0.0 <= abstain <= 1.0:
-        raise InputError(f"the threshold to abstain below must be from 0 to 1, got {abstain:g}")
+        raise InputError(f"the threshold to abstain below must be from 0 to 1, got {abstain}")
     if not trained.by_likelihood:
         raise InputError(
             f"abstaining is for labels; {trained.config.task.name} generates its answers here: "

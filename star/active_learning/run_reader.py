@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from star.active_learning.run_checks import check_run, complete_rounds
-from star.checksums import check_config, damaged
+from star.checksums import check_config, damaged, is_round
 from star.errors import InputError
 from star.files import kind_of, read_json
 from star.run_files import (
@@ -49,6 +49,12 @@ class RunReader:
             what = "not found" if kind is None else f"is {kind}; name the folder of a run"
             raise InputError(f"run folder {folder.path} {what}")
         if not folder.config.is_file():
+            round_ = folder.path.resolve()
+            if is_round(round_):
+                raise InputError(
+                    f"{folder.path} is the folder of a round; name that of its run, "
+                    f"{round_.parents[1]}"
+                )
             check_config(folder.path)
             raise InputError(f"{folder.path} is not a run folder: it has no {CONFIG}")
         check_run(folder.path)

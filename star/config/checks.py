@@ -182,6 +182,11 @@ def _check_head(config: Config) -> None:
         raise InputError(f"{head}: {fresh}; set evaluation.views=full,mc or full")
     if e.choice_by != "likelihood":
         raise InputError(f"{head} writes no text; set evaluation.choice_by=likelihood")
+    if config.train.max_steps == 0:
+        raise InputError(
+            f"{head}: a fresh head that is not trained answers at random; set train.max_steps "
+            "above 0 or null, or for a zero-shot row task.classify_by=words and a causal LM"
+        )
     if config.train.loss_mask != "answer":
         raise InputError(f"{head} has one loss a row; set train.loss_mask=answer")
     if config.model.quantization != "none":

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import logging as transformers_logging
 
 from star.cache import digest
 from star.config import ModelConfig
@@ -51,7 +50,6 @@ def load(
             in pickle only; no chat template where one is asked for; quantization without
             bitsandbytes; an output head that this program does not know.
     """
-    transformers_logging.disable_progress_bar()
     where, info = resolve(config, cache_root(cache_dir))
     options: dict[str, Any] = {"trust_remote_code": False}
     if info["source"] == "hub":

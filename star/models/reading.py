@@ -11,11 +11,13 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
 from transformers.utils import logging as transformers_logging
 
 from star.config import ModelConfig
@@ -60,6 +62,8 @@ def read(
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
             kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
             kind = AutoModel if body else kind
+            if kind is AutoModelForCausalLM:
+                _refuse_encoder(config, AutoConfig.from_pretrained(where, **options))
             causal, report = kind.from_pretrained(
                 where,
                 dtype=dtype,
@@ -88,6 +92,16 @@ def read(
         report["mismatched_keys"] = [k for k in report["mismatched_keys"] if k[0] not in absent]
     _require_whole(config, causal, report)
     return tokenizer, causal, absent
+
+
+def _refuse_encoder(config: ModelConfig, told: Any) -> None:
+    """Refuse a model that sees what comes after a token: read as a causal LM it may still run."""
+    causal = getattr(told, "is_decoder", False) or getattr(told, "is_encoder_decoder", False)
+    if told.model_type in ENCODERS and not causal:
+        raise InputError(
+            f"model {config.name_or_path} is an encoder ({told.model_type}), which writes no text; "
+            "name a causal LM, or classify by a head on it (task.classify_by=head)"
+        )
 
 
 def device_of(config: ModelConfig) -> torch.device:
@@ -123,6 +137,7 @@ def pad_of(tokenizer: Any, vocabulary: int, name: str) -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' reports off the screen: what is wrong is said in one line."""
+    transformers_logging.disable_progress_bar()
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     try:

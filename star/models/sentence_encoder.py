@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
 from transformers.utils import cached_file
-from transformers.utils import logging as transformers_logging
 
 from star.cache import digest, key
 from star.config import Config, ModelConfig
@@ -182,7 +181,6 @@ class SentenceEncoder:
         return normalize(vectors, dim=1) if self.recipe.unit else vectors
 
     def _load(self) -> tuple[Any, nn.Module]:
-        transformers_logging.disable_progress_bar()
         try:
             tokenizer, body, _ = read(self._model, self._where, self._options, body=True)
         except NoSuchAttention:

@@ -143,6 +143,7 @@ def test_a_text_that_is_too_long_is_said_by_this_program_alone(
         (["a", " "], ["text 2: column 'question' is empty"]),
         (["a", "--round", "3"], ["no adapter of round 3", "0"]),
         (["a", "--abstain", "-1"], ["from 0 to 1, got -1"]),
+        (["a", "--abstain", "1.0000001"], ["from 0 to 1, got 1.0000001"]),
         (["a", "--abstain", "nan"], ["from 0 to 1, got nan"]),
         (["a", "--abstain", "x"], ["--abstain"]),
         (["a", "--output", "out.md"], ["must end in .jsonl or .csv"]),
@@ -176,6 +177,8 @@ def test_what_is_no_run_folder(
         (tmp_path / "none", "not found"),
         (choices / "config.yaml", "is a file"),
         (choices.parent, "is not a run folder"),
+        (choices / "rounds/00", f"folder of a round; name that of its run, {choices}"),
+        (choices / "rounds", "is not a run folder"),
     ):
         refused(capsys, ["predict", str(place), "a"], part)
 

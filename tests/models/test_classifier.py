@@ -333,10 +333,19 @@ def test_a_text_longer_than_the_model_is_cut(select: str, bert: Path, tmp_path: 
         ("task.verbalizer={red: r}", "no words"),
         ("model.quantization=nf4", "model.quantization=none"),
         ("model.torch_compile=true", "model.torch_compile=false"),
+        ("train.max_steps=0; pool.rounds=1", "answers at random"),
     ],
 )
 def test_what_means_nothing_for_a_fresh_head_is_refused(
     word: str, part: str, bert: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=part):
-        load(None, words(bert, tmp_path, word))
+        load(None, words(bert, tmp_path, *word.split("; ")))
+
+
+def test_it_is_loaded_in_silence(
+    bert: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.utils.logging._tqdm_active", True)  # as a program starts
+    loaded(bert)
+    assert capfd.readouterr() == ("", "")

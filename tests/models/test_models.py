@@ -88,6 +88,23 @@ def test_the_hub_without_network() -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", ["Bert", "Roberta", "DistilBert", "ModernBert"])
+@pytest.mark.parametrize("head", ["Model", "ForMaskedLM"])
+def test_an_encoder_writes_no_text(kind: str, head: str, tiny_llama: Path, tmp_path: Path) -> None:
+    """Some of them are read as a causal LM, which then sees the words that it scores."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    if kind == "DistilBert":
+        sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_llama)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), pad_token_id=0, intermediate_size=32, **sizes
+    )
+    getattr(transformers, f"{kind}{head}")(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"is an encoder \(.*task.classify_by=head"):
+        load(tmp_path)
+
+
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF, or not")
     with pytest.raises(InputError, match=r"a\.gguf cannot be read as GGUF"):
