@@ -7,6 +7,7 @@ values is made; a column that nobody asks for is neither checked nor read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -190,11 +191,23 @@ def _opened(path: Path, form: str, table_of: Callable[[], pyarrow.Table]) -> Col
     try:
         table = table_of()
         table.validate()  # that columns are of one length; the rest when they are asked for
-        columns = Columns(table)
+        columns = Columns(table, _class_names(table))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as {form}: {one_line(error)}") from None
     refuse_twice(path, columns.names)
     return columns
+
+
+def _class_names(table: pyarrow.Table) -> dict[str, list[str]]:
+    """Return what the numbers of columns stand for, as ``datasets`` notes it in its files."""
+    told = (table.schema.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        features = json.loads(told)["info"]["features"].items()
+        names = {c: f["names"] for c, f in features if f.get("_type") == "ClassLabel"}
+    except (ValueError, LookupError, TypeError, AttributeError):  # of something else's
+        return {}
+    texts = {c: n for c, n in names.items() if isinstance(n, list)}
+    return {c: n for c, n in texts.items() if all(isinstance(name, str) for name in n)}
 
 
 def refuse_twice(path: Path, names: list[str]) -> None:

@@ -92,6 +92,36 @@ def test_a_value_that_is_none_is_refused_where_it_is_used(
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+def test_class_labels_have_their_names_as_on_the_hub(tmp_path: Path, ending: str) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes", "so"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [2, 0]}, features=features)
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}.{ending}", rows.with_format("arrow")[:])
+    data = tasks.load(TaskConfig(name="classification", data_dir=str(tmp_path)))
+    assert data.task.labels == ("no", "so")
+    assert [answer.gold for answer in data.pool.answers] == ["so", "no"]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b"[]", b"{", b'{"info": {"features": []}}', b'{"info": {"features": {"label": 1}}}']
+    + [b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": %s}}}}' % names
+       for names in (b"3", b"[1, 2]", b'"ab"')],
+)  # fmt: skip
+def test_a_note_of_something_else_names_no_classes(tmp_path: Path, note: bytes) -> None:
+    table = pyarrow.table({"text": ["a", "b"], "label": [1, 0]})
+    for split in ("train", "test"):
+        noted = table.replace_schema_metadata({"huggingface": note})
+        write(tmp_path / f"{split}.parquet", noted)
+    data = tasks.load(TaskConfig(name="classification", data_dir=str(tmp_path)))
+    assert data.task.labels == ("0", "1")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_columns_of_every_type_are_read_as_ever(tmp_path: Path, ending: str) -> None:
     values: dict[str, list[Any] | pyarrow.Array] = {
         "nul": ["a\0b", None, "c"],
