@@ -60,10 +60,7 @@ class TrainedRun:
         task = tasks.TASKS[config.task.name](config.task)
         if task.is_choice and task.labels is None:  # read from rows that may be gone
             _recall(task, folder, chosen)
-        now: dict[str, str | None] = dict.fromkeys(contents.KEYS)
-        cache = sources.cache_root(config.tracking.cache_dir)
-        now["model"] = str(sources.resolve(config.model, cache)[1]["revision"])
-        _refuse_other(folder, now)
+        _refuse_other(folder, dict.fromkeys(contents.KEYS) | {"model": _revision(folder, config)})
         temperatures = None if scaled is None else Temperatures.of(scaled)
         return cls(folder, config, chosen, task, temperatures)
 
@@ -124,6 +121,21 @@ def _round(folder: RunReader, config: Config, asked: int | None) -> int:
             f"{', '.join(map(str, kept))}"
         )
     return kept[-1] if asked is None else asked
+
+
+def _revision(folder: RunReader, config: Config) -> str:
+    """Return the hash or commit of the model that the run names, as it is now."""
+    cache = sources.cache_root(config.tracking.cache_dir)
+    try:
+        return str(sources.resolve(config.model, cache)[1]["revision"])
+    except InputError:
+        told, name = folder.environment().get("model") or {}, config.model.name_or_path
+        if told.get("source") != "folder" or Path(name).is_dir():
+            raise
+        raise InputError(
+            f"{folder.path} was made with the model in the folder {name}, which is not there (seen "
+            f"from {Path.cwd()}); restore it, or go where the run was started"
+        ) from None
 
 
 def _refuse_other(folder: RunReader, now: contents.Content) -> None:

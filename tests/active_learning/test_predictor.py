@@ -250,6 +250,24 @@ def test_another_model_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
         star.predict(run, ["tom"])
 
 
+@pytest.mark.parametrize("name", ["model", "./model", "absolute"])
+def test_a_model_that_was_moved_is_named(
+    name: str, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's name alone may be one of the Hub: then it is not looked for there."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_llama, "model")
+    data = runs.write_data(tmp_path / "data")
+    where = str(tmp_path / "model") if name == "absolute" else name
+    run = runs.go(
+        Path(where), data, tmp_path, *SMALL, "pool.rounds=1", f"model.name_or_path={where}"
+    )
+    assert star.predict(run, ["tom"])
+    Path("model").rename("moved")
+    with pytest.raises(InputError, match=rf"the folder {where}, which is not there .*was started"):
+        star.predict(run, ["tom"])
+
+
 @pytest.mark.parametrize("kind", ["head", "head, read, calibrated", "words, read"])
 @pytest.mark.parametrize("place", ["away", "beside"])
 def test_no_row_is_needed_but_those_that_are_asked(
