@@ -16,7 +16,7 @@ from star.config import Config, load
 from star.data import loading as tasks
 from star.data.task import Task
 from star.errors import InputError
-from star.evaluation.temperature import Temperatures
+from star.evaluation.temperature import LIMITS, Temperatures
 from star.models import sources
 from star.run_files import METRICS
 
@@ -82,7 +82,8 @@ class TrainedRun:
             return f"{head}; not calibrated: no rows were held out (task.validation_size=0)"
         held, t = self.config.task.validation_size, self.temperatures
         both = "" if t.token_mean is None else f", token mean {t.token_mean:.3g}"
-        return f"{head}; calibrated on {held} held-out rows: temperature {t.whole:.3g}{both}"
+        end = "; the end of its range, so hold out more rows" if t.whole in LIMITS else ""
+        return f"{head}; calibrated on {held} held-out rows: temperature {t.whole:.3g}{both}{end}"
 
 
 def _recall(task: Task, folder: RunReader, t: int) -> None:

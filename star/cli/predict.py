@@ -23,6 +23,7 @@ NOTES = """\
 examples:
   star predict RUN "i feel a little lost today" "what a day"
   star predict RUN --file texts.txt --abstain 0.7
+  tail -5 texts.txt | star predict RUN --file -
   star predict RUN --file rows.jsonl --output answers.csv
   star predict RUN "Ann has 3 coins ..." --format jsonl
 
@@ -59,7 +60,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--file",
         metavar="FILE",
-        help=".jsonl, .json, .csv, .parquet or .arrow: rows; .txt: a text a line",
+        help=".jsonl, .json, .csv, .parquet or .arrow: rows; .txt: a text a line; -: such on stdin",
     )
     verb.add_argument("--round", type=int, metavar="N", help="whose adapter, from 0; default: last")
     verb.add_argument("--abstain", type=float, metavar="P", help="no label below this probability")
@@ -120,6 +121,7 @@ def _format(options: argparse.Namespace) -> str:
     """Return how the answers are written; refuse an output that cannot be."""
     if options.output is None:
         return options.format or "table"
+    from star.data.questions import STDIN
     from star.outputs import refuse_output
 
     ending = Path(options.output).suffix[1:].lower()
@@ -128,7 +130,7 @@ def _format(options: argparse.Namespace) -> str:
         raise InputError(
             f"--output {options.output} must end in .jsonl or .csv; or say it by --format"
         )
-    sources = [] if options.file is None else [options.file]
+    sources = [] if options.file in (None, STDIN) else [options.file]
     refuse_output(options.output, force=options.force, sources=sources)
     return str(form)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,19 @@ Question = str | Mapping[str, Any]
 """A text alone, or the columns of a row."""
 
 TEXTS = "txt"  # a text a line
+STDIN = "-"
 
 
 def read_questions(path: Path) -> tuple[list[Question], list[str]]:
     """Return the questions of a file, rows or (``.txt``) lines, and where each stands.
 
+    ``-`` is standard input, lines.
+
     Raises:
         InputError: No such file, another ending, malformed content, or nothing in it.
     """
+    if str(path) == STDIN:
+        return _apart(_lines("stdin", sys.stdin.buffer.read()), "stdin")
     kind, ending = kind_of(path), path.suffix[1:].lower()
     if kind is None:
         raise InputError(f"file {path} not found")
@@ -31,24 +37,29 @@ def read_questions(path: Path) -> tuple[list[Question], list[str]]:
     if ending not in (*READERS, TEXTS):
         raise InputError(f"the name of {path} must end in .{', .'.join((*READERS, TEXTS))}")
     try:
-        there = [*READERS[ending](path)] if ending in READERS else _lines(path)
+        if ending in READERS:
+            return _apart([*READERS[ending](path)], str(path))
+        return _apart(_lines(str(path), path.read_bytes()), str(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _apart(there: Sequence[tuple[str, Question]], name: str) -> tuple[list[Question], list[str]]:
     if not there:
-        raise InputError(f"{path} holds no rows")
+        raise InputError(f"{name} holds no rows")
     return [question for _, question in there], [place for place, _ in there]
 
 
-def _lines(path: Path) -> list[tuple[str, Question]]:
+def _lines(name: str, content: bytes) -> list[tuple[str, Question]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise InputError(f"{name}: not UTF-8 ({error.reason} at byte {error.start})") from None
     # Not splitlines(): a text may hold U+2028. Behind the last text nothing is meant.
     lines = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")] if text else []
     if not any(line.strip() for line in lines):
         return []
-    return [(f"{path}, line {number}", line) for number, line in enumerate(lines, start=1)]
+    return [(f"{name}, line {number}", line) for number, line in enumerate(lines, start=1)]
 
 
 def examples_of(

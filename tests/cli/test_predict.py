@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import runs
 from test_cli import refused
 
 import star
+from star.active_learning.trained_run import TrainedRun
 from star.cli.main import main
+from star.evaluation.temperature import Temperatures
 
 SETTINGS = (
     *("pool.rounds=1", "acquisition.select=random", "evaluation.views=[full]"),
@@ -110,6 +113,21 @@ def test_a_file_is_answered_row_by_row(
     )
 
 
+def test_texts_on_standard_input_are_answered_line_by_line(
+    choices: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def type_in(content: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    words = (choices, "--file", "-", "--format", "jsonl")
+    expected = said(capsys, choices, *TEXTS, "--format", "jsonl")
+    type_in("\r\n".join(TEXTS).encode("utf-8-sig"))
+    assert said(capsys, *words) == expected
+    for content, part in ((b"", "stdin holds no rows"), (b"a\n\nb", "stdin, line 2: column")):
+        type_in(content)
+        refused(capsys, ["predict", *map(str, words)], part)
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "'=1", "\t=1", "＝1"])
 def test_no_cell_of_a_csv_file_is_a_formula(
     text: str, choices: Path, capsys: pytest.CaptureFixture
@@ -167,6 +185,13 @@ def test_what_cannot_be_answered_is_one_line(
     before = {p: p.stat().st_mtime_ns for p in choices.rglob("*")}
     refused(capsys, ["predict", "run", *words], *parts)
     assert {p: p.stat().st_mtime_ns for p in choices.rglob("*")} == before
+
+
+def test_a_temperature_that_few_rows_drive_to_its_end_is_told(choices: Path) -> None:
+    trained = TrainedRun.of(choices)
+    for value, told in ((0.05, True), (1.3, False), (20.0, True)):
+        line = replace(trained, temperatures=Temperatures(value)).summary()
+        assert ("hold out more rows" in line) is told
 
 
 def test_what_is_no_run_folder(
