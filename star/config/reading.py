@@ -171,6 +171,9 @@ def _check_leaf(name: str, value: Any, kind: str) -> None:
     missing = value is None and "Optional" not in kind
     if missing or not isinstance(value, (container, NoneType)):
         raise InputError(f"{name} must be {wanted(kind)}, got {shown(value)}")
+    for key in value if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise InputError(f"{name}: a key must be text, got {key!r} as YAML reads it; quote it")
     for item in _items(value):
         if isinstance(item, str):
             _check_text(name, item, lines="list[" in kind or name.endswith("task.prompt"))

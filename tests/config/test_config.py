@@ -552,3 +552,20 @@ def test_every_value_of_the_defaults_has_its_declared_type() -> None:
     for key, _ in fields_of(Config):
         value = get(Config(), key)
         assert not (isinstance(value, float) and not math.isfinite(value)), key
+
+
+@pytest.mark.parametrize("key, got", [("0", "0"), ("yes", "True"), ("1.0", "1.0")])
+def test_a_key_that_yaml_takes_for_no_text_must_be_quoted(
+    key: str, got: str, tmp_path: Path
+) -> None:
+    """The command line takes it as it is typed."""
+    path = tmp_path / "run.yaml"
+    for name in (key, f"'{key}'"):
+        path.write_text(f"task: {{name: classification, verbalizer: {{{name}: bad, b: good}}}}")
+        if name == key:
+            with pytest.raises(InputError, match=rf"task.verbalizer: .*got {got} .*quote it"):
+                load(path)
+            continue
+        assert load(path).task.verbalizer == {key: "bad", "b": "good"}
+    words = ["task.name=classification", f"task.verbalizer={{{key}: bad, b: good}}"]
+    assert load(None, words).task.verbalizer == {key: "bad", "b": "good"}
