@@ -232,7 +232,9 @@ def _read_gguf(path: Path) -> tuple[Any, ...]:
     """Return the tokenizer and the float32 model of a GGUF file."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     logger.info("converting %s to safetensors (once)", path.name)
     options: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
     # It is read from a folder of its own: beside others, some of those were read.
