@@ -96,8 +96,8 @@ def read(
 
 def _refuse_encoder(config: ModelConfig, told: Any) -> None:
     """Refuse a model that sees what comes after a token: read as a causal LM it may still run."""
-    causal = getattr(told, "is_decoder", False) or getattr(told, "is_encoder_decoder", False)
-    if told.model_type in ENCODERS and not causal:
+    marks = ("is_decoder", "is_encoder_decoder", "causal")  # the last is XLM's
+    if told.model_type in ENCODERS and not any(getattr(told, mark, False) for mark in marks):
         raise InputError(
             f"model {config.name_or_path} is an encoder ({told.model_type}), which writes no text; "
             "name a causal LM, or classify by a head on it (task.classify_by=head)"

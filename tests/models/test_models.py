@@ -105,6 +105,17 @@ def test_an_encoder_writes_no_text(kind: str, head: str, tiny_llama: Path, tmp_p
         load(tmp_path)
 
 
+def test_a_causal_model_of_an_encoders_kind_is_read(tiny_llama: Path, tmp_path: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_llama)
+    sizes = {"emb_dim": 16, "n_layers": 1, "n_heads": 2, "max_position_embeddings": 64}
+    config = transformers.XLMConfig(
+        vocab_size=len(tokenizer), pad_token_id=0, causal=True, asm=False, n_langs=1, **sizes
+    )
+    transformers.XLMWithLMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    load(tmp_path, attn_implementation="eager")
+
+
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF, or not")
     with pytest.raises(InputError, match=r"a\.gguf cannot be read as GGUF"):
