@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from star.cache import digest
 from star.config import Config, ModelConfig
 from star.data.task import Shot
 from star.errors import InputError, one_line
-from star.models import identity, isolation, loading, packing, sharding
+from star.models import body_rows, heads, identity, isolation, loading, packing, sharding
 from star.models.batching import Batch, Batching
 from star.models.encoding import TokenRow, marks
 from star.models.free_memory import fitted
@@ -45,6 +45,7 @@ class Classifier(LanguageModel):
             lack, or have for other classes, and ``last``.
         ends: Tokens that the tokenizer puts behind every text.
         deviation: Of the normal distribution that the head's weights are drawn from.
+        first: Position that the body counts from, where its rows are packed.
         last: Name of the head's last layer, the linear one that gives the C numbers of a row;
             "" where an architecture has none.
     """
@@ -56,6 +57,7 @@ class Classifier(LanguageModel):
     ends: tuple[int, ...] = ()
     deviation: float = 0.02
     drawn: tuple[str, ...] = ()
+    first: int = 0
     last: str = ""
 
     @property
@@ -105,13 +107,21 @@ class Classifier(LanguageModel):
 
     def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
         """Return the (B, C) logits of the batch's rows: head and body are one to transformers."""
-        output: Tensor = self.causal(**_inputs(batch)).logits
+        door = (
+            nullcontext(body_rows.padded(batch))
+            if not batch.runs
+            else body_rows.doorstep(self._body, batch, first=self.first, pad_id=self.pad_id)
+        )
+        with self.packing(batch), door as inputs:
+            output: Tensor = self.causal(**inputs).logits
         return output
 
     def states(self, batch: Batch) -> Tensor:
         """Return the body's last hidden states where the batch predicts, (P, H): no head's work."""
-        body = getattr(self.causal, str(self.causal.base_model_prefix))
-        states: Tensor = body(**_inputs(batch)).last_hidden_state
+        packed = bool(batch.runs)
+        inputs = body_rows.end_to_end(batch, self.first) if packed else body_rows.padded(batch)
+        with self.packing(batch):
+            states: Tensor = self._body(**inputs).last_hidden_state
         return states.flatten(0, 1)[batch.predicting]
 
     def head_input(self, batch: Batch) -> Tensor:
@@ -145,14 +155,6 @@ def _handing_on(layer: nn.Module) -> Iterator[None]:
         hook.remove()
 
 
-def _inputs(batch: Batch) -> dict[str, Tensor]:
-    """Return what transformers takes of a padded batch: each text seen to its end."""
-    width, ends = batch.ids.shape[1], torch.tensor(batch.counts).cumsum(0) - 1
-    last = batch.predicting[ends.to(batch.predicting.device)] % width
-    seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
-    return {"input_ids": batch.ids, "attention_mask": seen.long()}
-
-
 def load(
     config: ModelConfig,
     classes: Sequence[str],
@@ -183,9 +185,9 @@ def load(
         module.to(device_of(config))
     pad = _pad(tokenizer, config)
     module.config.pad_token_id = pad  # a decoder's head reads the last token that is none
-    heads = sorted(_heads(module, absent))
-    layers = _layers(module, heads)
-    last = _last(module, layers, len(classes))
+    parts = sorted(heads.parts(module, absent))
+    layers = heads.linear_layers(module, parts)
+    last = heads.last(module, layers, len(classes))
     model = Classifier(
         causal=module,
         tokenizer=tokenizer,
@@ -196,31 +198,54 @@ def load(
         pad_id=pad,
         batching=fitted(batching or Batching(), module, device_of(config)),
         classes=tuple(classes),
-        heads=tuple(heads),
+        heads=tuple(parts),
         ends=tuple(marks(tokenizer)[1]),
         deviation=getattr(module.config, "initializer_range", None) or 0.02,
         drawn=tuple(name for name in layers if name == last or f"{name}.weight" in absent),
         last=last,
     )
-    model.info |= {"classes": len(classes), "head": heads}
+    model.info |= {"classes": len(classes), "head": parts}
     model = replace(model, max_length=_positions(model, config) + 1)  # the class is no token
     _try_out(model, config)
     return model
 
 
 def _try_out(model: Classifier, config: ModelConfig) -> None:
-    """Find out whether padding shows in a model's rows; note what it computes with, and on what."""
+    """Find out how a model's rows are to be laid out; note what it computes with, and on what."""
     info = model.info
+    alone = isolation.shows_padding(model)
+    if not alone:
+        _pack(model, config)
     info["computation"] = identity.computation(
-        config, device=loading.device_name(model.device), packed=False
+        config, device=loading.device_name(model.device), packed=model.packable
     )
     name = config.name_or_path if info["source"] == "hub" else None
     content = [name, info["revision"], info["computation"], list(model.classes)]
-    if isolation.shows_padding(model):
+    if alone:
         logger.info("what fills a batch shows in this model's rows: like lengths alone together")
         model.traits = replace(model.traits, uneven=min(model.max_length, 2**16))
         content.append("rows of one length")
     model.fingerprint = digest(content)
+
+
+def _pack(model: Classifier, config: ModelConfig) -> None:
+    """Lay rows end to end if the body keeps them apart, on a CPU.
+
+    On a GPU a batch's time is that of starting its kernels, and attention would start one a row.
+    """
+    if (
+        model.device.type != "cpu"
+        or config.attn_implementation != "sdpa"
+        or sharding.wanted(config)
+    ):
+        return
+    # RoBERTa and its like count from behind the padding token.
+    for first in (0, model.pad_id + 1):
+        model.packable, model.first = True, first
+        if isolation.packs_under_head(model):
+            return
+        model.packable = False
+    model.first = 0
 
 
 def model_of(config: Config, classes: Sequence[str], batching: Batching) -> LanguageModel:
@@ -242,31 +267,6 @@ def _pad(tokenizer: Any, config: ModelConfig) -> int:
         if token is not None:
             return int(token)
     raise InputError(f"the tokenizer of {config.name_or_path} has no token to fill batches with")
-
-
-def _heads(module: nn.Module, absent: frozenset[str]) -> set[str]:
-    """Return the modules that are trained whole: those beside the body, and what is absent."""
-    body = str(module.base_model_prefix)
-    children = dict(module.named_children())
-    beside = {name for name, child in children.items() if name != body and [*child.parameters()]}
-    return beside | {key.rpartition(".")[0] for key in absent if key.startswith(f"{body}.")}
-
-
-def _layers(module: nn.Module, heads: Sequence[str]) -> list[str]:
-    """Return the names of the linear layers of the head, part by part, as they were made."""
-    return [
-        name
-        for head in heads
-        for name, layer in module.get_submodule(head).named_modules(prefix=head)
-        if isinstance(layer, nn.Linear)
-    ]
-
-
-def _last(module: nn.Module, layers: Sequence[str], classes: int) -> str:
-    """Return the name of the last layer, which is made last; "": none gives so many numbers."""
-    made = (name for name, _ in module.named_modules() if name in layers)
-    last = [name for name in made if module.get_submodule(name).out_features == classes]
-    return last[-1] if last else ""
 
 
 @torch.inference_mode()

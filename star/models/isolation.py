@@ -7,7 +7,8 @@ bits, so the trial is whether a row moves *at all*, bit for bit, when another on
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -33,6 +34,7 @@ class Model(Protocol):
     traits: Traits
     max_length: int
     pad_id: int
+    packable: bool
 
     @property
     def device(self) -> torch.device: ...
@@ -140,13 +142,55 @@ def shows_padding(model: Model) -> bool:
     that takes its last place sees what a batch is filled with.
     """
     long, *_, short = _rows(model, min(LONGEST, model.max_length - 1))
+    pairs = zip(_outcomes(model, [short])[0], _outcomes(model, [short, long])[0], strict=True)
+    return not all(alike(*pair) for pair in pairs)
 
-    def outcomes(*rows: tuple[int, ...]) -> list[Tensor]:
-        whole = model.lay_out([TokenRow(0, row, (0,)) for row in rows])
-        each = model.lay_out([TokenRow(0, row[:1], (*row[1:], 0)) for row in rows])
-        return [model.predict(whole)[0], model.states(each)[: len(rows[0])]]
 
-    return not all(map(alike, outcomes(short), outcomes(short, long)))
+@torch.inference_mode()
+def packs_under_head(model: Model) -> bool:
+    """Return whether a classifier's rows, laid end to end, have the outcomes they have alone.
+
+    As :func:`_packs`, of the head's numbers and the body's states. ``model`` has to lay rows out
+    packed while it is tried, but for rows alone.
+    """
+    longest = min(LONGEST, model.max_length - 1, *model.traits.cuts)
+    if longest < 4:
+        return False
+    rows = _rows(model, longest)
+    other = [tuple(t + 1 for t in row) if i == CHANGED else row for i, row in enumerate(rows)]
+    # A line longer than any row may be: places are not positions.
+    more = rows * (model.max_length // sum(map(len, rows)) if model.max_length <= 2**10 else 0)
+    try:
+        together = _outcomes(model, rows + more)
+        after = _outcomes(model, _within(model, other) + more)
+        with _padded(model):
+            alone = [_outcomes(model, [row])[0] for row in rows]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of code that is not ours, asked for what it may not know
+        logger.info("rows of this model are padded, not packed: %s", one_line(error))
+        return False
+    kept = [i for i in range(len(together)) if i != CHANGED]
+    still = (torch.equal(*pair) for i in kept for pair in zip(together[i], after[i], strict=True))
+    same = (alike(*pair) for i in kept[:3] for pair in zip(alone[i], together[i], strict=True))
+    return all(still) and all(same)
+
+
+@contextmanager
+def _padded(model: Model) -> Iterator[None]:
+    model.packable = False
+    try:
+        yield
+    finally:
+        model.packable = True
+
+
+def _outcomes(model: Model, rows: Sequence[tuple[int, ...]]) -> list[list[Tensor]]:
+    """Return each row's (C,) outcome and (tokens, H) states by a classifier, in one batch."""
+    whole = model.lay_out([TokenRow(0, row, (0,)) for row in rows])
+    each = model.lay_out([TokenRow(0, row[:1], (*row[1:], 0)) for row in rows])
+    states = model.states(each).split([len(row) for row in rows])
+    return [list(pair) for pair in zip(model.predict(whole), states, strict=True)]
 
 
 def alike(alone: Tensor, beside: Tensor) -> bool:

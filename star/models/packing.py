@@ -2,8 +2,8 @@
 
 Given to transformers as an attention function. It is told of the rows by a keyword that the model
 hands down to its attention layers unseen; a model that does not hand it down, or whose attention
-needs more than a causal mask (soft caps, sinks), is found out when it is loaded (``isolation``) and
-takes padded batches instead, as do rows that a sliding window cuts unless the kernel is told of it.
+needs more than a mask (soft caps, sinks), is found out when it is loaded (``isolation``) and takes
+padded batches instead, as do rows that a sliding window cuts unless the kernel is told of it.
 
 One kernel attends to all rows where there is one (``varlen``); else a call of SDPA does for each
 run of rows equally long, which is what the kernel is tested against.
@@ -28,10 +28,15 @@ NAME = "star_packed"
 
 
 class Layout:
-    """What the attention layers are told: how the rows of a packed batch lie."""
+    """What the attention layers are told: how the rows of a packed batch lie.
 
-    def __init__(self, batch: Batch) -> None:
-        self.runs = batch.runs
+    Args:
+        batch: Packed.
+        one_way: Refuse attention that sees the tokens behind a token.
+    """
+
+    def __init__(self, batch: Batch, *, one_way: bool = True) -> None:
+        self.runs, self.one_way = batch.runs, one_way
         self.longest = max(length for _, length in batch.runs)
         self._device = batch.ids.device
 
@@ -43,29 +48,30 @@ class Layout:
         return to_device(places, self._device)
 
     def attend(
-        self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
-    ) -> Tensor:
+        self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None,
+        causal: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Return (1, T, heads, D); q: (1, heads, T, D), k and v with as many heads or fewer."""
-        kernel = varlen.kernel()
+        if not causal and (self.one_way or window is not None):
+            raise NotPackable(f"attention of {type(module).__name__} is not causal")
+        kernel = varlen.kernel() if causal else None
         if kernel is not None and kernel.takes(q, v):
             line = (x[0].transpose(0, 1) for x in (q, k, v))  # (T, heads, D)
             longest = (self.longest, self.longest)
             ends = (self.ends, self.ends)
             return kernel.attend(*line, ends, longest, scale=scale, window=window).unsqueeze(0)
         _refuse_cut(self.longest, window)
-        out, start = [], 0
-        for count, length in self.runs:
-            end = start + count * length
-
-            def cut(x: Tensor, start: int = start, end: int = end, count: int = count) -> Tensor:
-                # (1, h, T, D) to (rows, h, length, D), without a copy
-                return x[0, :, start:end].unflatten(1, (count, -1)).transpose(0, 1)
-
+        # Split, not sliced: the gradient is put together once, not added up over the line.
+        sizes = [count * length for count, length in self.runs]
+        parts = zip(*(x[0].split(sizes, dim=1) for x in (q, k, v)), strict=True)
+        out = []
+        for (count, _), run in zip(self.runs, parts, strict=True):
+            # (h, rows * length, D) to (rows, h, length, D), without a copy
             one = scaled_dot_product_attention(
-                cut(q), cut(k), cut(v), is_causal=True, scale=scale, enable_gqa=_grouped(q, k)
-            )
+                *(x.unflatten(1, (count, -1)).transpose(0, 1) for x in run),
+                is_causal=causal, scale=scale, enable_gqa=_grouped(q, k),
+            )  # fmt: skip
             out.append(one.transpose(1, 2).flatten(0, 1))  # (rows * length, heads, D)
-            start = end
         return torch.cat(out).unsqueeze(0)
 
 
@@ -104,9 +110,12 @@ class Cache:
         return self._kernel is not None
 
     def attend(
-        self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
-    ) -> Tensor:
+        self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None,
+        causal: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Store k and v, and return (1, T, heads, D) attention over what each row has stored."""
+        if not causal:
+            raise NotPackable(f"attention of {type(module).__name__} is not causal")
         if self._first is not None:
             kernel = varlen.kernel()
             self._kernel = kernel if kernel and kernel.takes(q, v, cached=True) else None
@@ -247,11 +256,11 @@ def _attention(
     more = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if star_rows is None or attention_mask is not None or dropout or more:
         raise NotPackable(f"attention of {type(module).__name__} needs {more or 'its own masks'}")
-    if others.get("is_causal") is False or getattr(module, "is_causal", True) is False:
-        raise NotPackable(f"attention of {type(module).__name__} is not causal")
+    given = [others.get("is_causal"), getattr(module, "is_causal", None)]
+    causal = False not in given
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = others.get("sliding_window")
-    return star_rows.attend(module, query, key, value, scale, window), None
+    return star_rows.attend(module, query, key, value, scale, window, causal), None
 
 
 class NotPackable(RuntimeError):

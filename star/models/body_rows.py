@@ -1,0 +1,81 @@
+"""A batch on its way into a classification model of transformers: padded, or its rows end to end.
+
+A head there takes padded rows: it pools the first place, or the last one that is no padding. So it
+is called on a padded batch either way; of a packed one the rows are laid end to end on the body's
+doorstep, and what comes out of the body is padded again. The body is nearly all of the work, and an
+update of short texts, drawn at random, is more than half padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from star.models import packing
+from star.models.batching import Batch
+
+
+def padded(batch: Batch) -> dict[str, Tensor]:
+    """Return what head and body take of a padded batch: each text seen to its end."""
+    width, ends = batch.ids.shape[1], torch.tensor(batch.counts).cumsum(0) - 1
+    last = batch.predicting[ends.to(batch.predicting.device)] % width
+    seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
+    return {"input_ids": batch.ids, "attention_mask": seen.long()}
+
+
+def end_to_end(batch: Batch, first: int) -> dict[str, Any]:
+    """Return what a body takes of a packed batch, whose rows begin at position ``first``."""
+    return {
+        "input_ids": batch.ids,
+        "attention_mask": None,
+        "position_ids": batch.positions + first,
+        "star_rows": packing.Layout(batch, one_way=False),
+    }
+
+
+@contextmanager
+def doorstep(
+    body: nn.Module, batch: Batch, *, first: int, pad_id: int
+) -> Iterator[dict[str, Tensor]]:
+    """Let a body take a packed batch while the context lasts; yield what its head is to be given.
+
+    Raises:
+        NotPackable: Later, from the body: its head hands it more than ids, or it gives no states.
+    """
+    lengths = [length for count, length in batch.runs for _ in range(count)]
+    ends = torch.tensor(lengths, device=batch.ids.device)
+    seen = torch.arange(max(lengths), device=ends.device) < ends.unsqueeze(1)  # (B, W)
+    ids = batch.ids.new_full(seen.shape, pad_id)
+    ids[seen] = batch.ids[0]
+    places = seen.flatten().nonzero().squeeze(1)
+
+    def enter(_: nn.Module, args: tuple[Any, ...], words: dict[str, Any]) -> Any:
+        if len(args) > 1:
+            raise packing.NotPackable(f"the head hands its body {len(args)} things without a name")
+        return (), words | end_to_end(batch, first)
+
+    def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not isinstance(output, ModelOutput):
+            raise packing.NotPackable(f"{type(body).__name__} gives a {type(output).__name__}")
+        states = output["last_hidden_state"][0]  # (T, H)
+        wide = states.new_zeros(seen.numel(), states.shape[1]).index_copy(0, places, states)
+        output["last_hidden_state"] = wide.unflatten(0, seen.shape)
+        if output.get("pooler_output") is not None:
+            pooler: Any = body.pooler
+            output["pooler_output"] = pooler(output["last_hidden_state"])
+        return output
+
+    hooks = [
+        body.register_forward_pre_hook(enter, with_kwargs=True),
+        body.register_forward_hook(leave),
+    ]
+    try:
+        yield {"input_ids": ids, "attention_mask": seen.long()}
+    finally:
+        for hook in hooks:
+            hook.remove()
