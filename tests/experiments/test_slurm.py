@@ -15,6 +15,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,9 @@ def test_jobs_outlive_the_sweep_and_are_found_again(
 def test_a_job_that_is_cancelled_is_a_failure(
     grid: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = [grid[0], grid[3], grid[2]]  # two that make a first round, one that shares it
+    # Two that make a first round, one that shares it; the first has long to go when SLURM is asked.
+    long = replace(grid[0], words=(*grid[0].words, "pool.rounds=12"))
+    cells = [long, grid[3], grid[2]]
     ids: list[str] = []
     submit, ask = slurm.submit, slurm.states
 
