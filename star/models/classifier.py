@@ -183,6 +183,8 @@ def load(
         sharding.shard(module, device_of(config))
     else:
         module.to(device_of(config))
+    for part in packing.configs_of(module):
+        part.use_cache = False  # a text is read once; recomputed layers would keep keys twice
     pad = _pad(tokenizer, config)
     module.config.pad_token_id = pad  # a decoder's head reads the last token that is none
     parts = sorted(heads.parts(module, absent))

@@ -241,8 +241,11 @@ def _rows(model: Model, longest: int) -> list[tuple[int, ...]]:
 
 
 def _within(model: Model, rows: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return rows of tokens that the model has; none fills batches, which some leave uncounted."""
     embeddings: Any = model.causal.get_input_embeddings()  # type: ignore[operator]
-    return [tuple(token % embeddings.weight.shape[0] for token in row) for row in rows]
+    size = embeddings.weight.shape[0]
+    inside = (tuple(token % size for token in row) for row in rows)
+    return [tuple((t + (t == model.pad_id)) % size for t in row) for row in inside]
 
 
 def _ids(model: Model, rows: Sequence[Sequence[int]]) -> Tensor:

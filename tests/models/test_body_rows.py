@@ -1,0 +1,169 @@
+"""Rows of a classifier end to end: the numbers and gradients of padded ones, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_classifier import ADAPTER, ENCODERS, HUES, SHOWING, loaded, make, texts
+from test_head_input import learn
+from torch import Tensor
+
+from star.config import ModelConfig
+from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
+from star.models import adapter, classifier, embedding, likelihood, packing, training
+from star.models.batching import Batching
+from star.models.classifier import Classifier
+from star.models.encoding import TokenRow
+from star.models.learning_mode import learning
+
+# Attention that is more than a mask, or that a window cuts.
+OTHERS = {
+    "modernbert": {
+        **ENCODERS["bert"], "pad_token_id": 0, "cls_token_id": 1, "bos_token_id": 1,
+        "sep_token_id": 2, "eos_token_id": 2, "local_attention": 8,
+    },
+    "deberta": {**ENCODERS["bert"], "relative_attention": True, "pos_att_type": ["c2p"]},
+}  # fmt: skip
+
+
+def labelled(model: Classifier) -> list[TokenRow]:
+    """Return nine rows of several lengths, the class of each."""
+    rows = model.encode(texts(9), [HUES[i % 3] for i in range(9)], eos=True)
+    return [
+        replace(row, prompt=row.prompt + row.prompt[1:] * (i % 3)) for i, row in enumerate(rows)
+    ]
+
+
+def outcome(model: Classifier, rows: list[TokenRow]) -> list[Tensor]:
+    """Return the class log-odds of a batch, its states, and the gradient of its loss."""
+    batch = model.lay_out(rows)
+    assert bool(batch.runs) == model.packable
+    with model.packing(batch):
+        training.answer_nll(model, batch).backward()
+    with torch.no_grad():
+        made = [model.predict(batch), model.states(batch), model.head_input(batch)]
+    trained = [p for p in model.causal.parameters() if p.requires_grad]
+    made += [p.grad for p in trained if p.grad is not None]
+    for p in trained:
+        p.grad = None
+    return made
+
+
+def near(one: Tensor, other: Tensor, accuracy: float = 1e-6) -> None:
+    assert (one - other).norm() <= 1e-4 * other.norm() + accuracy
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_the_numbers_and_gradients_of_padded_rows(
+    kind: str, checkpointing: bool, tmp_path: Path
+) -> None:
+    model = loaded(make(tmp_path, kind))
+    assert model.packable and model.first == (kind == "roberta")
+    rows = labelled(model)
+    assert len({len(row.prompt) for row in rows}) >= 3
+    with adapter.fresh(model, replace(ADAPTER, lora_dropout=0.0), seed=0, round_=0) as adapted:
+        with torch.no_grad():
+            learn(adapted)
+        config = TrainConfig(gradient_checkpointing=checkpointing)
+        with learning(adapted, config):
+            packed = outcome(model, rows)
+            model.packable = False
+            padded = outcome(model, rows)
+    assert len(packed) > 5
+    for one, other in zip(packed, padded, strict=True):
+        near(one, other)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_training_ends_where_it_does_padded(kind: str, tmp_path: Path) -> None:
+    model, ends = loaded(make(tmp_path, kind)), []
+    for packable in (True, False):
+        model.packable = packable
+        settings = AdapterConfig(r=4, target_modules="auto", lora_dropout=0.0)
+        with adapter.fresh(model, settings, seed=0, round_=0) as adapted:
+            training.fit(
+                model, adapted, labelled(model), regularizer=RegularizerConfig(), seed=0, round_=0,
+                config=TrainConfig(num_train_epochs=4, learning_rate=0.01),
+            )  # fmt: skip
+            ends.append({n: w.clone() for n, w in adapter.weights(adapted).items()})
+    for name, weight in ends[0].items():
+        near(weight, ends[1][name], 1e-3)  # an update of Adam moves each number by 1e-2
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "llama", "gpt2"])
+def test_a_line_may_be_longer_than_a_row_may(kind: str, tmp_path: Path) -> None:
+    model = loaded(make(tmp_path, kind))
+    rows = [TokenRow(i, tuple(3 + (i * j) % 20 for j in range(38 - i)), (0,)) for i in range(9)]
+    assert sum(len(row.prompt) for row in rows) > 4 * model.max_length
+    made = {}
+    for most in (1, 9):
+        model.batching = Batching(rows=most)
+        made[most] = [likelihood.nll(model, rows), embedding.embed(model, rows)]
+    for alone, together in zip(made[1], made[9], strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [*SHOWING, *OTHERS])
+def test_what_would_not_keep_rows_apart_is_padded(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, kind, (SHOWING | OTHERS)[kind])
+    how: Any = "eager" if kind in (*SHOWING, "deberta") else "sdpa"
+    config = ModelConfig(name_or_path=str(make(tmp_path, kind)), attn_implementation=how)
+    assert not classifier.load(config, HUES).packable
+
+
+def leaking_head(share: float, patch: pytest.MonkeyPatch) -> None:
+    plain = Classifier.predict
+
+    def predict(self: Classifier, batch: Any, cache: Any = None) -> Tensor:
+        logits = plain(self, batch, cache)
+        return logits + share * logits.roll(1, 0) if batch.runs else logits
+
+    patch.setattr(Classifier, "predict", predict)
+
+
+def leaking_attention(share: float, patch: pytest.MonkeyPatch) -> None:
+    plain = packing.Layout.attend
+
+    def attend(*words: Any) -> Tensor:
+        out = plain(*words)
+        return out + share * out.roll(1, 1)
+
+    patch.setattr(packing.Layout, "attend", attend)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("leak", [leaking_head, leaking_attention])
+def test_the_least_leak_is_seen(
+    leak: Any, dtype: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(name_or_path=str(make(tmp_path, "bert")), dtype=dtype)
+    assert classifier.load(config, HUES).packable
+    leak(0.02, monkeypatch)
+    assert not classifier.load(config, HUES).packable
+
+
+def test_it_is_a_matter_of_what_computes(tmp_path: Path) -> None:
+    folder = make(tmp_path, "bert")
+    eager = classifier.load(ModelConfig(str(folder), attn_implementation="eager"), HUES)
+    packed = loaded(folder)
+    assert packed.packable and not eager.packable
+    assert packed.fingerprint != eager.fingerprint
+
+
+def test_a_body_is_left_as_it_was(tmp_path: Path) -> None:
+    model = loaded(make(tmp_path, "bert"))
+    batch = model.lay_out(labelled(model))
+    model.predict(batch)
+    with pytest.raises(IndexError):  # a token that has no embedding, from within
+        model.predict(replace(batch, ids=batch.ids + 1000))
+    body = model.causal.bert
+    assert not body._forward_hooks and not body._forward_pre_hooks
+    assert model.causal.config._attn_implementation == "sdpa"
