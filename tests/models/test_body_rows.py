@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,27 @@ def test_a_body_is_left_as_it_was(tmp_path: Path) -> None:
     body = model.causal.bert
     assert not body._forward_hooks and not body._forward_pre_hooks
     assert model.causal.config._attn_implementation == "sdpa"
+
+
+def test_the_benchmark_prints_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripts = Path(__file__).parents[2] / "scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+    from benchmark import heads
+
+    for split in ("train", "validation"):
+        rows = [{"sentence": text, "label": i % 2} for i, text in enumerate(texts(9))]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text(lines)
+    words = ["heads.py", "--model", str(make(tmp_path / "bert", "bert")), "--data", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*words, "--rows", "3", "--updates", "2"])
+    threads = torch.get_num_threads()
+    try:
+        heads.main()
+    finally:
+        torch.set_num_threads(threads)
+    packed, padded, ratio = capsys.readouterr().out.splitlines()
+    assert packed.startswith("end to end") and padded.startswith("padded")
+    assert packed.split("loss")[1] == padded.split("loss")[1]
+    assert ratio.startswith("ratio")
