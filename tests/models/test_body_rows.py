@@ -55,8 +55,8 @@ def outcome(model: Classifier, rows: list[TokenRow]) -> list[Tensor]:
     return made
 
 
-def near(one: Tensor, other: Tensor, accuracy: float = 1e-6) -> None:
-    assert (one - other).norm() <= 1e-4 * other.norm() + accuracy
+def near(one: Tensor, other: Tensor) -> None:
+    assert (one - other).norm() <= 1e-4 * other.norm() + 1e-6
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -82,19 +82,19 @@ def test_the_numbers_and_gradients_of_padded_rows(
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
-def test_training_ends_where_it_does_padded(kind: str, tmp_path: Path) -> None:
-    model, ends = loaded(make(tmp_path, kind)), []
+def test_training_goes_as_it_does_padded(kind: str, tmp_path: Path) -> None:
+    model, losses = loaded(make(tmp_path, kind)), []
     for packable in (True, False):
         model.packable = packable
         settings = AdapterConfig(r=4, target_modules="auto", lora_dropout=0.0)
         with adapter.fresh(model, settings, seed=0, round_=0) as adapted:
-            training.fit(
+            result = training.fit(
                 model, adapted, labelled(model), regularizer=RegularizerConfig(), seed=0, round_=0,
-                config=TrainConfig(num_train_epochs=4, learning_rate=0.01),
+                config=TrainConfig(num_train_epochs=8, learning_rate=0.01),
             )  # fmt: skip
-            ends.append({n: w.clone() for n, w in adapter.weights(adapted).items()})
-    for name, weight in ends[0].items():
-        near(weight, ends[1][name], 1e-3)  # an update of Adam moves each number by 1e-2
+        losses.append([entry["loss"] for entry in result.log])
+    assert losses[0][-1] < losses[0][0] - 0.01  # it learns
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "llama", "gpt2"])
