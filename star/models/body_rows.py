@@ -28,19 +28,33 @@ def padded(batch: Batch) -> dict[str, Tensor]:
     return {"input_ids": batch.ids, "attention_mask": seen.long()}
 
 
-def end_to_end(batch: Batch, first: int) -> dict[str, Any]:
-    """Return what a body takes of a packed batch, whose rows begin at position ``first``."""
+def end_to_end(batch: Batch, behind: int | None) -> dict[str, Any]:
+    """Return what a body takes of a packed batch.
+
+    Args:
+        batch: Packed.
+        behind: The padding token, where positions are counted from behind it and it has none of its
+            own, wherever it stands, as in RoBERTa; ``None``: they are places.
+    """
     return {
         "input_ids": batch.ids,
         "attention_mask": None,
-        "position_ids": batch.positions + first,
+        "position_ids": batch.positions if behind is None else _counted(batch, behind),
         "star_rows": packing.Layout(batch, one_way=False),
     }
 
 
+def _counted(batch: Batch, pad_id: int) -> Tensor:
+    """Return (1, T) positions by ``create_position_ids_from_input_ids`` of transformers."""
+    counts = (batch.ids != pad_id).long()
+    sums = counts.cumsum(dim=1)
+    first = torch.arange(batch.ids.shape[1], device=sums.device) - batch.positions
+    return (sums - (sums - counts).gather(1, first)) * counts + pad_id
+
+
 @contextmanager
 def doorstep(
-    body: nn.Module, batch: Batch, *, first: int, pad_id: int
+    body: nn.Module, batch: Batch, *, behind: int | None, pad_id: int
 ) -> Iterator[dict[str, Tensor]]:
     """Let a body take a packed batch while the context lasts; yield what its head is to be given.
 
@@ -57,7 +71,7 @@ def doorstep(
     def enter(_: nn.Module, args: tuple[Any, ...], words: dict[str, Any]) -> Any:
         if len(args) > 1:
             raise packing.NotPackable(f"the head hands its body {len(args)} things without a name")
-        return (), words | end_to_end(batch, first)
+        return (), words | end_to_end(batch, behind)
 
     def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, ModelOutput):

@@ -29,7 +29,7 @@ from star.models.free_memory import fitted
 from star.models.language_model import LanguageModel
 from star.models.reading import device_of, read
 from star.models.sources import cache_root, resolve
-from star.models.traits import most_positions
+from star.models.traits import most_positions, traits_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Classifier(LanguageModel):
             lack, or have for other classes, and ``last``.
         ends: Tokens that the tokenizer puts behind every text.
         deviation: Of the normal distribution that the head's weights are drawn from.
-        first: Position that the body counts from, where its rows are packed.
+        behind: What the positions of packed rows are counted from, see ``body_rows.end_to_end``.
         last: Name of the head's last layer, the linear one that gives the C numbers of a row;
             "" where an architecture has none.
     """
@@ -57,7 +57,7 @@ class Classifier(LanguageModel):
     ends: tuple[int, ...] = ()
     deviation: float = 0.02
     drawn: tuple[str, ...] = ()
-    first: int = 0
+    behind: int | None = None
     last: str = ""
 
     @property
@@ -110,7 +110,7 @@ class Classifier(LanguageModel):
         door = (
             nullcontext(body_rows.padded(batch))
             if not batch.runs
-            else body_rows.doorstep(self._body, batch, first=self.first, pad_id=self.pad_id)
+            else body_rows.doorstep(self._body, batch, behind=self.behind, pad_id=self.pad_id)
         )
         with self.packing(batch), door as inputs:
             output: Tensor = self.causal(**inputs).logits
@@ -119,7 +119,7 @@ class Classifier(LanguageModel):
     def states(self, batch: Batch) -> Tensor:
         """Return the body's last hidden states where the batch predicts, (P, H): no head's work."""
         packed = bool(batch.runs)
-        inputs = body_rows.end_to_end(batch, self.first) if packed else body_rows.padded(batch)
+        inputs = body_rows.end_to_end(batch, self.behind) if packed else body_rows.padded(batch)
         with self.packing(batch):
             states: Tensor = self._body(**inputs).last_hidden_state
         return states.flatten(0, 1)[batch.predicting]
@@ -235,19 +235,17 @@ def _pack(model: Classifier, config: ModelConfig) -> None:
 
     On a GPU a batch's time is that of starting its kernels, and attention would start one a row.
     """
-    if (
-        model.device.type != "cpu"
-        or config.attn_implementation != "sdpa"
-        or sharding.wanted(config)
-    ):
+    told = traits_of(model.causal)
+    apart = told.maskable and not told.chunked and config.attn_implementation == "sdpa"
+    if not apart or model.device.type != "cpu" or sharding.wanted(config):
         return
-    # RoBERTa and its like count from behind the padding token.
-    for first in (0, model.pad_id + 1):
-        model.packable, model.first = True, first
+    model.packable = True  # while it is tried
+    for behind in (None, model.pad_id):
+        model.behind = behind
         if isolation.packs_under_head(model):
+            model.traits = replace(model.traits, window=told.window)
             return
-        model.packable = False
-    model.first = 0
+    model.packable, model.behind = False, None
 
 
 def model_of(config: Config, classes: Sequence[str], batching: Batching) -> LanguageModel:

@@ -31,6 +31,7 @@ class Model(Protocol):
     """What of a ``LanguageModel`` is tried here."""
 
     causal: nn.Module
+    tokenizer: Any
     traits: Traits
     max_length: int
     pad_id: int
@@ -150,19 +151,24 @@ def shows_padding(model: Model) -> bool:
 def packs_under_head(model: Model) -> bool:
     """Return whether a classifier's rows, laid end to end, have the outcomes they have alone.
 
-    As :func:`_packs`, of the head's numbers and the body's states. ``model`` has to lay rows out
-    packed while it is tried, but for rows alone.
+    As :func:`_packs`, of the head's numbers and the body's states, and of rows with the tokens that
+    a body may count: the one that fills batches, the one that stands for a hidden one. ``model``
+    has to lay rows out packed while it is tried, but for rows alone.
     """
     longest = min(LONGEST, model.max_length - 1, *model.traits.cuts)
     if longest < 4:
         return False
     rows = _rows(model, longest)
-    other = [tuple(t + 1 for t in row) if i == CHANGED else row for i, row in enumerate(rows)]
+    [changed] = _within(model, [[token + 1 for token in rows[CHANGED]]])
+    hidden = getattr(model.tokenizer, "mask_token_id", None)
+    if hidden is not None:
+        changed = (hidden, *changed[1:])
+    rows[2] = (rows[2][0], model.pad_id, *rows[2][2:])
     # A line longer than any row may be: places are not positions.
     more = rows * (model.max_length // sum(map(len, rows)) if model.max_length <= 2**10 else 0)
     try:
-        together = _outcomes(model, rows + more)
-        after = _outcomes(model, _within(model, other) + more)
+        together = _outcomes(model, [*rows, *more])
+        after = _outcomes(model, [*rows[:CHANGED], changed, *rows[CHANGED + 1 :], *more])
         with _padded(model):
             alone = [_outcomes(model, [row])[0] for row in rows]
     except torch.OutOfMemoryError:

@@ -13,6 +13,7 @@ import torch
 from test_classifier import ADAPTER, ENCODERS, HUES, SHOWING, loaded, make, texts
 from test_head_input import learn
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from star.config import ModelConfig
 from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
@@ -65,7 +66,7 @@ def test_the_numbers_and_gradients_of_padded_rows(
     kind: str, checkpointing: bool, tmp_path: Path
 ) -> None:
     model = loaded(make(tmp_path, kind))
-    assert model.packable and model.first == (kind == "roberta")
+    assert model.packable and model.behind == (0 if kind == "roberta" else None)
     rows = labelled(model)
     assert len({len(row.prompt) for row in rows}) >= 3
     with adapter.fresh(model, replace(ADAPTER, lora_dropout=0.0), seed=0, round_=0) as adapted:
@@ -118,6 +119,67 @@ def test_what_would_not_keep_rows_apart_is_padded(
     how: Any = "eager" if kind in (*SHOWING, "deberta") else "sdpa"
     config = ModelConfig(name_or_path=str(make(tmp_path, kind)), attn_implementation=how)
     assert not classifier.load(config, HUES).packable
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_text_may_have_the_token_that_fills_batches(kind: str, tmp_path: Path) -> None:
+    model = loaded(make(tmp_path, kind))
+    texts = ((1, 5, 0, 6, 7, 2), (0,), (1, 5, 6, 0, 0, 7, 8, 9, 2), (1, 5, 6, 7, 2))
+    beside(model, [TokenRow(i, text, (0,)) for i, text in enumerate(texts)])
+
+
+def beside(model: Classifier, rows: list[TokenRow]) -> None:
+    """Hold what rows give together to what each gives alone and padded."""
+    made = []
+    for most, packable in ((64, model.packable), (1, False)):
+        model.batching, model.packable = Batching(rows=most, tokens=10**6), packable
+        made.append([likelihood.nll(model, rows), embedding.embed(model, rows, pooling="head")])
+    for together, alone in zip(*made, strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
+# Windows longer than the trial's rows; PhiMoE's attention is not told of its own.
+WINDOWED = {
+    "mistral": {**ENCODERS["qwen2"], "sliding_window": 64},
+    "gemma3_text": {**ENCODERS["qwen2"], "sliding_window": 64, "head_dim": 8},
+    "phimoe": {
+        **ENCODERS["qwen2"], "sliding_window": 64, "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+def test_rows_that_a_window_cuts_are_padded(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, kind, {**WINDOWED[kind], "max_position_embeddings": 300})
+    model = loaded(make(tmp_path, kind, limit=300))
+    assert model.packs(60) and not model.packs(70)
+    rows = [TokenRow(i, tuple(3 + (i + j) % 20 for j in range(n)), (0,)) for i, n in LENGTHS]
+    beside(model, rows)
+
+
+LENGTHS = list(enumerate((150, 30, 64, 63, 12)))
+
+
+def test_a_body_that_counts_hidden_tokens_is_padded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"vocab_size": 64, "mask_token_id": 50, "token_dropout": True, "pad_token_id": 0}
+    monkeypatch.setitem(ENCODERS, "esm", {**ENCODERS["bert"], **more})
+    folder = make(tmp_path, "esm")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    ids = tokenizer.get_vocab()
+    monkeypatch.setitem(ENCODERS, "esm", {**ENCODERS["esm"], "mask_token_id": ids["[MASK]"]})
+    folder = make(tmp_path / "again", "esm")
+    tokenizer.save_pretrained(folder)
+    model = loaded(folder)
+    assert not model.packable
+    hidden = ids["[MASK]"]
+    rows = [(1, 5, hidden, 6, 7, 2), (1, 5, 6, 7, 8, 9, 2), (1, hidden, hidden, 2)]
+    beside(model, [TokenRow(i, row, (0,)) for i, row in enumerate(rows)])
 
 
 def leaking_head(share: float, patch: pytest.MonkeyPatch) -> None:

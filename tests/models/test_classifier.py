@@ -44,7 +44,7 @@ ENCODERS = {
 }  # fmt: skip
 
 
-def make(folder: Path, kind: str) -> Path:
+def make(folder: Path, kind: str, limit: int = 40) -> Path:
     """Write a tiny body without a head, and a tokenizer that puts marks round every text."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
@@ -57,7 +57,7 @@ def make(folder: Path, kind: str) -> Path:
     )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        unk_token="[UNK]", eos_token="[SEP]", model_max_length=40,
+        unk_token="[UNK]", eos_token="[SEP]", model_max_length=limit,
     ).save_pretrained(folder)  # fmt: skip
     config = AutoConfig.for_model(kind, **ENCODERS[kind], initializer_range=0.3)
     with torch.random.fork_rng(devices=[]):
