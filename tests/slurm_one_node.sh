@@ -64,7 +64,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=5,sched_min_interval=500000
 ReturnToService=2
 InactiveLimit=0
-KillWait=5
+KillWait=2
 MinJobAge=300
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
 PartitionName=all Nodes=$name Default=YES MaxTime=INFINITE State=UP

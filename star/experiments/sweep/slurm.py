@@ -54,8 +54,7 @@ class Again:
 
     submitit asks for ``checkpoint`` when its signal comes, and queues the job with what it returns.
     The same call is right here: it goes on from where it stopped. Before that, what is under way is
-    kept. submitit ignores SIGTERM; here it is heeded from the first import on, so that a cancelled
-    job ends.
+    kept.
     """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -64,7 +63,7 @@ class Again:
     def __call__(self, task: Any) -> Any:
         number: signal.Signals = getattr(signal, f"SIG{os.environ.get(PREEMPTED, 'USR2')}")
         try:
-            with signals.heeded(number, signal.SIGTERM):
+            with signals.heeded(number):
                 return self.function(task)
         except signals.Stopped:
             queue_again = signal.getsignal(number)  # submitit's own, which ends the process
