@@ -164,8 +164,10 @@ def test_each_update_multiplies_with_the_weights_that_the_last_one_left(
 
     thin, wide = trained(True), trained(False)
     assert thin[-1]["norm_A"] > 1.05 * thin[0]["norm_A"]  # no gradient comes to A while B is 0
+    # By how much the two part hangs on the CPU's products; weights kept from the first update would
+    # leave the loss where it began, at more than half as much again.
     for name in ("loss", "norm_A", "norm_B"):
-        np.testing.assert_allclose([u[name] for u in thin], [u[name] for u in wide], rtol=5e-2)
+        np.testing.assert_allclose([u[name] for u in thin], [u[name] for u in wide], rtol=0.15)
 
 
 class Reads(TorchDispatchMode):
