@@ -2,7 +2,7 @@
 # STAR and random choice label the same pool round by round; tables and learning curves compare
 # them. Needs Python 3.11 or newer and no model or data from elsewhere.
 #
-#   ./scripts/quickstart.sh                        5 minutes with installation
+#   ./scripts/quickstart.sh                        3 to 7 minutes with installation
 #   ./scripts/quickstart.sh seed=1 pool.rounds=4   key=value words change both runs
 #
 # Paths are relative to the repository. Finished runs are not run again.

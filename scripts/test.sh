@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests; the words after the command go to pytest:
 #
-#   ./scripts/test.sh                    about 5 minutes on 2 cores
+#   ./scripts/test.sh                    6 to 14 minutes on 2 cores
 #   ./scripts/test.sh --slow             with the slow ones
 #   ./scripts/test.sh tests/config/test_config.py -k unknown
 set -euo pipefail

@@ -109,6 +109,23 @@ class Batch:
     targets: Tensor
     counts: list[int]
 
+    @property
+    def lengths(self) -> list[int]:
+        """(B,) tokens of each row of a packed batch."""
+        return [length for count, length in self.runs for _ in range(count)]
+
+    def row_sums(self, values: Tensor) -> Tensor:
+        """Return sums of whole numbers along each row, up to and with each place.
+
+        ``values`` has the shape of ``ids``. A running sum gives all of them; of a packed line the
+        sum in front of each row is taken off.
+        """
+        sums = values.cumsum(dim=1)
+        if self.runs:
+            first = torch.arange(values.shape[1], device=values.device) - self.positions
+            sums = sums - (sums - values).gather(1, first)
+        return sums
+
 
 def lay_out(
     rows: Sequence[TokenRow],

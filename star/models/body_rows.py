@@ -20,22 +20,19 @@ from star.models import packing
 from star.models.batching import Batch
 
 
-def padded(batch: Batch) -> dict[str, Tensor]:
-    """Return what head and body take of a padded batch: each text seen to its end."""
-    width, ends = batch.ids.shape[1], torch.tensor(batch.counts).cumsum(0) - 1
-    last = batch.predicting[ends.to(batch.predicting.device)] % width
-    seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
-    return {"input_ids": batch.ids, "attention_mask": seen.long()}
-
-
-def end_to_end(batch: Batch, behind: int | None) -> dict[str, Any]:
-    """Return what a body takes of a packed batch.
+def inputs(batch: Batch, behind: int | None) -> dict[str, Any]:
+    """Return what a body takes of a batch, and of a padded one its head too.
 
     Args:
-        batch: Packed.
-        behind: The padding token, where positions are counted from behind it and it has none of its
-            own, wherever it stands, as in RoBERTa; ``None``: they are places.
+        batch: Padded, each text to be seen to its end; or packed.
+        behind: Of a packed one: the padding token, where positions are counted from behind it and
+            it has none of its own, wherever it stands, as in RoBERTa; ``None``: they are places.
     """
+    if not batch.runs:
+        width, ends = batch.ids.shape[1], torch.tensor(batch.counts).cumsum(0) - 1
+        last = batch.predicting[ends.to(batch.predicting.device)] % width
+        seen = torch.arange(width, device=batch.ids.device) <= last.unsqueeze(1)
+        return {"input_ids": batch.ids, "attention_mask": seen.long()}
     return {
         "input_ids": batch.ids,
         "attention_mask": None,
@@ -47,23 +44,23 @@ def end_to_end(batch: Batch, behind: int | None) -> dict[str, Any]:
 def _counted(batch: Batch, pad_id: int) -> Tensor:
     """Return (1, T) positions by ``create_position_ids_from_input_ids`` of transformers."""
     counts = (batch.ids != pad_id).long()
-    sums = counts.cumsum(dim=1)
-    first = torch.arange(batch.ids.shape[1], device=sums.device) - batch.positions
-    return (sums - (sums - counts).gather(1, first)) * counts + pad_id
+    return batch.row_sums(counts) * counts + pad_id
 
 
 @contextmanager
 def doorstep(
     body: nn.Module, batch: Batch, *, behind: int | None, pad_id: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Let a body take a packed batch while the context lasts; yield what its head is to be given.
+    """Let a body take a batch as it is while the context lasts; yield what its head is to be given.
 
     Raises:
         NotPackable: Later, from the body: its head hands it more than ids, or it gives no states.
     """
-    lengths = [length for count, length in batch.runs for _ in range(count)]
-    ends = torch.tensor(lengths, device=batch.ids.device)
-    seen = torch.arange(max(lengths), device=ends.device) < ends.unsqueeze(1)  # (B, W)
+    if not batch.runs:
+        yield inputs(batch, behind)
+        return
+    ends = torch.tensor(batch.lengths, device=batch.ids.device)
+    seen = torch.arange(max(batch.lengths), device=ends.device) < ends.unsqueeze(1)  # (B, W)
     ids = batch.ids.new_full(seen.shape, pad_id)
     ids[seen] = batch.ids[0]
     places = seen.flatten().nonzero().squeeze(1)
@@ -71,7 +68,7 @@ def doorstep(
     def enter(_: nn.Module, args: tuple[Any, ...], words: dict[str, Any]) -> Any:
         if len(args) > 1:
             raise packing.NotPackable(f"the head hands its body {len(args)} things without a name")
-        return (), words | end_to_end(batch, behind)
+        return (), words | inputs(batch, behind)
 
     def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, ModelOutput):

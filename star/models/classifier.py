@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class Classifier(LanguageModel):
             lack, or have for other classes, and ``last``.
         ends: Tokens that the tokenizer puts behind every text.
         deviation: Of the normal distribution that the head's weights are drawn from.
-        behind: What the positions of packed rows are counted from, see ``body_rows.end_to_end``.
+        behind: What the positions of packed rows are counted from, see ``body_rows.inputs``.
         last: Name of the head's last layer, the linear one that gives the C numbers of a row;
             "" where an architecture has none.
     """
@@ -107,20 +107,15 @@ class Classifier(LanguageModel):
 
     def predict(self, batch: Batch, cache: packing.Cache | None = None) -> Tensor:
         """Return the (B, C) logits of the batch's rows: head and body are one to transformers."""
-        door = (
-            nullcontext(body_rows.padded(batch))
-            if not batch.runs
-            else body_rows.doorstep(self._body, batch, behind=self.behind, pad_id=self.pad_id)
-        )
+        door = body_rows.doorstep(self._body, batch, behind=self.behind, pad_id=self.pad_id)
         with self.packing(batch), door as inputs:
             output: Tensor = self.causal(**inputs).logits
         return output
 
     def states(self, batch: Batch) -> Tensor:
         """Return the body's last hidden states where the batch predicts, (P, H): no head's work."""
-        packed = bool(batch.runs)
-        inputs = body_rows.end_to_end(batch, self.behind) if packed else body_rows.padded(batch)
         with self.packing(batch):
+            inputs = body_rows.inputs(batch, self.behind)
             states: Tensor = self._body(**inputs).last_hidden_state
         return states.flatten(0, 1)[batch.predicting]
 
@@ -184,7 +179,8 @@ def load(
     else:
         module.to(device_of(config))
     for part in packing.configs_of(module):
-        part.use_cache = False  # a text is read once; recomputed layers would keep keys twice
+        if hasattr(part, "use_cache"):  # a text is read once; recomputed layers keep keys twice
+            part.use_cache = False
     pad = _pad(tokenizer, config)
     module.config.pad_token_id = pad  # a decoder's head reads the last token that is none
     parts = sorted(heads.parts(module, absent))
@@ -233,7 +229,7 @@ def _try_out(model: Classifier, config: ModelConfig) -> None:
 def _pack(model: Classifier, config: ModelConfig) -> None:
     """Lay rows end to end if the body keeps them apart, on a CPU.
 
-    On a GPU a batch's time is that of starting its kernels, and attention would start one a row.
+    On a GPU, where attention would be a call a row, nobody has measured what that is worth.
     """
     told = traits_of(model.causal)
     apart = told.maskable and not told.chunked and config.attn_implementation == "sdpa"

@@ -166,20 +166,20 @@ def packs_under_head(model: Model) -> bool:
     rows[2] = (rows[2][0], model.pad_id, *rows[2][2:])
     # A line longer than any row may be: places are not positions.
     more = rows * (model.max_length // sum(map(len, rows)) if model.max_length <= 2**10 else 0)
+    kept = [i for i in range(len(rows) + len(more)) if i != CHANGED]
     try:
         together = _outcomes(model, [*rows, *more])
         after = _outcomes(model, [*rows[:CHANGED], changed, *rows[CHANGED + 1 :], *more])
         with _padded(model):
-            alone = [_outcomes(model, [row])[0] for row in rows]
+            alone = [_outcomes(model, [rows[i]])[0] for i in kept[:3]]
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of code that is not ours, asked for what it may not know
         logger.info("rows of this model are padded, not packed: %s", one_line(error))
         return False
-    kept = [i for i in range(len(together)) if i != CHANGED]
     still = (torch.equal(*pair) for i in kept for pair in zip(together[i], after[i], strict=True))
-    same = (alike(*pair) for i in kept[:3] for pair in zip(alone[i], together[i], strict=True))
-    return all(still) and all(same)
+    pairs = (zip(one, together[i], strict=True) for one, i in zip(alone, kept[:3], strict=True))
+    return all(still) and all(alike(*pair) for row in pairs for pair in row)
 
 
 @contextmanager

@@ -37,14 +37,13 @@ class Layout:
 
     def __init__(self, batch: Batch, *, one_way: bool = True) -> None:
         self.runs, self.one_way = batch.runs, one_way
-        self.longest = max(length for _, length in batch.runs)
-        self._device = batch.ids.device
+        self.longest = max(batch.lengths)
+        self._lengths, self._device = batch.lengths, batch.ids.device
 
     @cached_property
     def ends(self) -> Tensor:
         """(B + 1,) int32 places where rows begin and end."""
-        lengths = [length for count, length in self.runs for _ in range(count)]
-        places = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        places = torch.tensor([0, *self._lengths]).cumsum(0).to(torch.int32)
         return to_device(places, self._device)
 
     def attend(
@@ -97,8 +96,7 @@ class Cache:
         # Layer to keys, values: (B, heads, capacity, D); for a kernel (B, capacity, heads, D).
         self._stored: dict[int, list[Tensor]] = {}
         self._kernel: varlen.Kernel | None = None
-        lengths = [length for count, length in batch.runs for _ in range(count)]
-        self.lengths = torch.tensor(lengths, device=batch.ids.device)  # (B,) tokens stored
+        self.lengths = torch.tensor(batch.lengths, device=batch.ids.device)  # (B,) tokens stored
         self._mask: Tensor | None = None
         self._used: Tensor | None = None
         self._rows: tuple[Tensor, Tensor, Tensor] | None = None

@@ -78,15 +78,11 @@ class _TokenMask(nn.Module):
 def _beginnings(batch: Batch) -> Tensor:
     """Return int32 hashes of each place's row up to there, in the shape of the batch's ids.
 
-    The sum of a hash of each token with its position, so that a running sum gives all of them; of a
-    packed line the sum in front of each row is taken off.
+    The sum of a hash of each token with its position.
     """
     positions = batch.positions.expand_as(batch.ids)
     tokens = _mix(batch.ids.to(torch.int32) ^ _mix(~positions.to(torch.int32)))
-    sums = tokens.to(torch.int64).cumsum(dim=1)
-    if batch.runs:
-        first = torch.arange(batch.ids.shape[1], device=sums.device) - positions
-        sums = sums - (sums - tokens).gather(1, first)
+    sums = batch.row_sums(tokens.to(torch.int64))
     low = sums & 0xFFFFFFFF
     return (low - (low >> 31 << 32)).to(torch.int32)
 

@@ -17,11 +17,12 @@ from transformers import AutoTokenizer
 
 from star.config import ModelConfig
 from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
-from star.models import adapter, classifier, embedding, likelihood, packing, training
+from star.models import adapter, classifier, embedding, isolation, likelihood, packing, training
 from star.models.batching import Batching
 from star.models.classifier import Classifier
 from star.models.encoding import TokenRow
 from star.models.learning_mode import learning
+from star.models.traits import Traits
 
 # Attention that is more than a mask, or that a window cuts.
 OTHERS = {
@@ -95,7 +96,7 @@ def test_training_goes_as_it_does_padded(kind: str, tmp_path: Path) -> None:
             )  # fmt: skip
         losses.append([entry["loss"] for entry in result.log])
     assert losses[0][-1] < losses[0][0] - 0.01  # it learns
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "llama", "gpt2"])
@@ -112,18 +113,33 @@ def test_a_line_may_be_longer_than_a_row_may(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [*SHOWING, *OTHERS])
-def test_what_would_not_keep_rows_apart_is_padded(
+def test_the_trial_refuses_what_would_not_keep_rows_apart(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ENCODERS, kind, (SHOWING | OTHERS)[kind])
-    how: Any = "eager" if kind in (*SHOWING, "deberta") else "sdpa"
-    config = ModelConfig(name_or_path=str(make(tmp_path, kind)), attn_implementation=how)
-    assert not classifier.load(config, HUES).packable
+    config = ModelConfig(name_or_path=str(make(tmp_path, kind)), attn_implementation="eager")
+    model = classifier.load(config, HUES)
+    model.traits, model.packable = Traits(), True  # as if nothing were known
+    for behind in (None, model.pad_id):
+        model.behind = behind
+        assert not isolation.packs_under_head(model)
+
+
+@pytest.mark.parametrize("kind", ["albert", "modernbert"])
+def test_what_the_trial_refuses_is_padded(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    albert = {**ENCODERS["electra"], "num_hidden_groups": 1}  # its pooler takes a row, no batch
+    monkeypatch.setitem(ENCODERS, kind, {"albert": albert, **OTHERS}[kind])
+    model = loaded(make(tmp_path, kind))
+    assert not model.packable and model.behind is None
+    beside(model, labelled(model))
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_a_text_may_have_the_token_that_fills_batches(kind: str, tmp_path: Path) -> None:
     model = loaded(make(tmp_path, kind))
+    assert model.packable
     texts = ((1, 5, 0, 6, 7, 2), (0,), (1, 5, 6, 0, 0, 7, 8, 9, 2), (1, 5, 6, 7, 2))
     beside(model, [TokenRow(i, text, (0,)) for i, text in enumerate(texts)])
 
@@ -163,21 +179,22 @@ def test_rows_that_a_window_cuts_are_padded(
 LENGTHS = list(enumerate((150, 30, 64, 63, 12)))
 
 
+@pytest.mark.parametrize("scales", [True, False])
 def test_a_body_that_counts_hidden_tokens_is_padded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scales: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"vocab_size": 64, "mask_token_id": 50, "token_dropout": True, "pad_token_id": 0}
-    monkeypatch.setitem(ENCODERS, "esm", {**ENCODERS["bert"], **more})
+    hidden = 50  # which no row of the trial has but where it is put there
+    more = {"vocab_size": 64, "mask_token_id": hidden, "token_dropout": scales, "pad_token_id": 0}
+    rotary = {"position_embedding_type": "rotary"}
+    monkeypatch.setitem(ENCODERS, "esm", {**ENCODERS["bert"], **more, **rotary})
     folder = make(tmp_path, "esm")
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"more{i}" for i in range(hidden - len(tokenizer))])
     tokenizer.add_special_tokens({"mask_token": "[MASK]"})
-    ids = tokenizer.get_vocab()
-    monkeypatch.setitem(ENCODERS, "esm", {**ENCODERS["esm"], "mask_token_id": ids["[MASK]"]})
-    folder = make(tmp_path / "again", "esm")
+    assert tokenizer.mask_token_id == hidden
     tokenizer.save_pretrained(folder)
     model = loaded(folder)
-    assert not model.packable
-    hidden = ids["[MASK]"]
+    assert model.packable is not scales
     rows = [(1, 5, hidden, 6, 7, 2), (1, 5, 6, 7, 8, 9, 2), (1, hidden, hidden, 2)]
     beside(model, [TokenRow(i, row, (0,)) for i, row in enumerate(rows)])
 
