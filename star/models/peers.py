@@ -198,6 +198,9 @@ def together() -> Iterator[None]:
         watch.finish()
     finally:
         watch.over()
+        # A look under way may find the store gone, which torch says in lines of its own: before
+        # this process's last word, not behind it. A store that stands still is not waited for.
+        watch.join(timeout=2 * POLL)
         _current.clear()
 
 

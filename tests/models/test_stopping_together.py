@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from datetime import timedelta
 
 import pytest
-from torch.distributed import HashStore
+from torch.distributed import DistError, HashStore
 
 from star import signals
 from star.models import peers
@@ -111,6 +112,41 @@ def test_alone_nobody_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     before = threading.active_count()
     with together():
         assert threading.active_count() == before
+
+
+class Slow:
+    """A store whose answers take a while, and which goes away under a look of the watch."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.lines: list[str] = []
+
+    def add(self, key: str, value: int) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            self.asked.set()
+            time.sleep(0.5)
+            self.lines.append("torch: recvValue failed")
+            raise DistError("the connection was closed")
+        return 1
+
+
+def test_a_look_under_way_ends_before_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Slow()
+    monkeypatch.setattr(peers, "POLL", 0.5)
+    monkeypatch.setattr(peers, "_join", lambda: started(Watch(store, 1, 2)))  # type: ignore[arg-type]
+    for name, word in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "nowhere"}.items():
+        monkeypatch.setenv(name, word)
+    with pytest.raises(KeyError), together():
+        assert store.asked.wait(60)
+        monkeypatch.setattr(peers, "_explain", lambda watch, error: None)
+        raise KeyError("ours")
+    store.lines.append("error: ours")
+    assert store.lines == ["torch: recvValue failed", "error: ours"]
+
+
+def started(watch: Watch) -> Watch:
+    watch.start()
+    return watch
 
 
 @pytest.mark.parametrize(
