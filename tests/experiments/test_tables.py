@@ -583,6 +583,7 @@ def test_what_seeds_draw_is_said() -> None:
         one["content"] = {"draw": "seeded", "data": f"of {one['seed']}"}
     text = to_markdown(record(*cells))
     assert "the pool and the test questions, which each draws for itself" in text
+    assert "from stored rows seeds draw some in common, and all where no limit is set" in text
     assert "runs of different data" not in text
     assert "pool and test questions are the same" in to_markdown(three_seeds())
     for one in cells:

@@ -121,7 +121,8 @@ def _what_seeds_draw(record: Record) -> str:
     if drawn and all(drawn):
         return (
             "Seeds differ in the pool and the test questions, which each draws for itself, in the "
-            "first labels and in training."
+            "first labels and in training. Families make them anew for each seed; from stored rows "
+            "seeds draw some in common, and all where no limit is set, of which ± says nothing."
         )
     if any(drawn):
         return "Some runs draw pool and test questions by the seed, others have the same for all."
