@@ -16,9 +16,13 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 $load
 
 
+def spelled(value):  # None is no text; true and false as JSON has them
+    text = json.dumps(value) if isinstance(value, bool) else "" if value is None else str(value)
+    return text if told["ending"] else text.strip()  # it keeps the white space of columns too
+
+
 def prompt_of(row):
-    if not told["ending"]:  # a prompt that ends in white space keeps that of its columns
-        row = {name: str(text).strip() for name, text in row.items()}
+    row = {name: spelled(value) for name, value in row.items()}
     return told["prompt"].format(**row).rstrip() + told["ending"]
 
 

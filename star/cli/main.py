@@ -123,7 +123,9 @@ def _mendable(error: Exception) -> str | None:
 def _refuse(message: str, status: int = 2) -> int:
     """Say what is wrong in one line, and return the status: 2 for what the user can mend."""
     with contextlib.suppress(OSError):  # a full disk behind stderr
-        print(f"error: {redacted(' '.join(message.split()))}", file=sys.stderr)
+        # Blanks stay: two labels may differ in them alone.
+        lines = [line.strip() for line in message.splitlines()]
+        print(f"error: {redacted(' '.join(filter(None, lines)))}", file=sys.stderr)
     return status
 
 

@@ -179,7 +179,8 @@ def _check_leaf(name: str, value: Any, kind: str) -> None:
             _check_text(name, item, lines="list[" in kind or name.endswith("task.prompt"))
         if isinstance(item, str) and ("${" in item or item == "???"):
             raise InputError(f"{name}: interpolation '${{...}}' and '???' are not supported")
-        if "str" in kind and isinstance(item, (bool, int, float, list, dict)):
+        empty = item is None and value is not None  # null, or nothing, in a list or a mapping
+        if empty or ("str" in kind and isinstance(item, (bool, int, float, list, dict))):
             raise InputError(f"{name} must be text, got {item!r} as YAML reads it; quote it")
 
 

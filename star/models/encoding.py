@@ -151,8 +151,8 @@ def truncate(
             kept.append(row)
         elif overlong == "error":
             raise InputError(
-                f"{named(row.index)} needs {len(row.prompt) + tail} tokens, the limit is "
-                f"{max_length}; set task.overlong to truncate or drop"
+                f"{named(row.index)} is longer than the {max_length - tail} tokens that a prompt "
+                "may have beside its answer; set task.overlong to truncate or drop"
             )
         elif overlong == "drop":
             dropped.append(position)

@@ -123,6 +123,12 @@ def _scored(
     encoded = _encode(loaded, rows, places)
     missing = [i for i, row in enumerate(encoded) if not row.continuation]
     cut: set[int] = set()
+    if missing and max_new_tokens >= loaded.max_length:
+        raise InputError(
+            f"{places[missing[0]]} has no continuation, and one of max_new_tokens={max_new_tokens} "
+            f"leaves no room for a prompt in the model's {loaded.max_length} tokens; lower "
+            "max_new_tokens (--max-new-tokens)"
+        )
     for i, row in enumerate(encoded):
         reserve = 0 if row.continuation else max_new_tokens
         fitting = truncate(

@@ -218,13 +218,14 @@ def truncate_prompts(
     limits: Limits,
     overlong: str,
     where: str,
-    named: Callable[[int], str] = "row {}".format,
+    named: Callable[[int], str] | None = None,
     lengths: NDArray[np.int64] | None = None,
 ) -> tuple[Sequence[Example], str | None]:
     """Apply ``task.overlong`` to prompts; return the examples that stay and a line of report.
 
     A prompt is overlong if it leaves no room for the longest choice, or for a generated answer of
-    ``max_new_tokens``, in the model's positions. ``named``: what a message calls it, by its index.
+    ``max_new_tokens``, in the model's positions. ``named``: what a message calls it, by its index;
+    ``None``: the row of that number of ``where``.
 
     ``lengths`` are (N,) tokens of their prompts, by :func:`prompt_lengths`, which ``None`` asks.
 
@@ -242,7 +243,8 @@ def truncate_prompts(
     for start in range(0, len(long), AT_ONCE):
         part = long[start : start + AT_ONCE]
         rows = encode_rows(model, items_at(examples, part), None).rows
-        fitted = truncate(rows, max_length=model.max_length, named=named, **rule)
+        called = named or f"{where} row {{}}".format
+        fitted = truncate(rows, max_length=model.max_length, named=called, **rule)
         gone += part[fitted.dropped].tolist()
         truncated += len(fitted.truncated)
     if not (truncated or gone):
@@ -250,7 +252,8 @@ def truncate_prompts(
     kept = items_at(examples, np.setdiff1d(np.arange(len(examples)), gone))
     cut = f"{truncated} cut from the {model.cut_from}"
     done = f"{len(gone)} left out" if gone else cut
-    return kept, f"{where}: {done}, longer than the model's {model.max_length} tokens allow"
+    room = model.max_length - reserve
+    return kept, f"{where}: {done}, longer than the {room} tokens that a prompt may have"
 
 
 def prompt_lengths(model: LanguageModel, examples: Sequence[Example]) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from cards import code
 import star
 from star.active_learning.export import export
 from star.active_learning.trained_run import TrainedRun
+from star.data.prompts import as_text
 from star.errors import InputError
 
 Go = Callable[..., Path]
@@ -99,6 +100,15 @@ def test_white_space_counts_as_in_the_run(space: str, tmp_path: Path) -> None:
     answers = [given["answer"](row) for row in rows]
     agree(answers, expected(run, rows))
     assert (answers[0] == pytest.approx(answers[1])) == (space == "answer")
+    # A prompt's columns, as files of all kinds have them.
+    values = (None, True, False, 0, 1.50, "", " tom ", "None")
+    template, end = given["told"]["prompt"], given["told"]["ending"]
+    given["told"]["prompt"] = "{other}" + template
+    text = rows[0]["text"]
+    for value in values:
+        spelled = value if end and isinstance(value, str) else as_text(value, "other")
+        shown = given["prompt_of"]({"text": text, "other": value})
+        assert shown == (spelled + template.format(text=text)).rstrip() + end
     assert "from 8 labels chosen by typiclust" in (folder / "README.md").read_text()
 
 

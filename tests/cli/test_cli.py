@@ -213,7 +213,7 @@ def test_bad_data(
         (["train.learning_rate=1e30", "train.num_train_epochs=3"], ["round 0", "update"]),
         (
             ["task.overlong=error", "evaluation.max_new_tokens=243"],
-            ["row ", "limit is 256", "task.overlong"],
+            ["pool row ", "longer than the 13 tokens that a prompt may have", "task.overlong"],
         ),
         (["evaluation.max_new_tokens=256"], ["max_new_tokens=256", "no room"]),
         (["output_dir=/dev/null/x"], ["/dev/null/x", "output_dir"]),
@@ -225,6 +225,16 @@ def test_bad_settings(
     words: list[str], parts: list[str], quick: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     refused(capsys, [*quick, *words], *parts)
+
+
+def test_labels_that_differ_in_blanks_are_shown_apart(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for split, label in (("train", "a  b"), ("test", "a b")):
+        rows = ({"text": split, "label": label}, {"text": f"{split} 2", "label": "c"})
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["task.name=classification", f"task.data_dir={tmp_path}"]
+    refused(capsys, [*quick, *words], "'a  b' and 'a b'", "look the same")
 
 
 def test_a_loss_that_is_not_finite_keeps_the_state(

@@ -123,6 +123,10 @@ def test_the_prompt_shows_any_column_but_the_labels(tmp_path: Path) -> None:
         ([*ROWS, {"text": "q", "label": 1}, {"text": "r", "label": 1.0}], {}, "'1.0' .*mean the"),
         ([*ROWS, {"text": "q", "label": "bad\u200b"}], {}, "look the same"),
         (ROWS, {"choices": ["1", "1.0"]}, "mean the same"),
+        *(
+            ([*ROWS, {"text": "q", "label": one}, {"text": "r", "label": other}], {}, "mean the")
+            for one, other in (("1.00", 1), ("1.50", 1.5), (1e16, 10**16), (0.0, -0.0), ("+2", 2))
+        ),
         ([*ROWS, {"text": "q", "label": -1}], {}, "-1 stands for a label that is not public"),
     ],
 )
@@ -151,6 +155,21 @@ def test_what_is_no_classification_is_refused_with_its_place(
 def test_keys_of_other_tasks_are_refused(words: list[str], part: str) -> None:
     with pytest.raises(InputError, match=part):
         load(None, words)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [("1.00 2.00", "1 2"), ("yes no", "a b"), ("true false", "1 0"), ("1 2", "1.0 2.0")],
+)
+def test_splits_without_a_class_in_common_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    train, test = (
+        [{"text": f"{label} {i}", "label": label} for i, label in enumerate(labels.split() * 2)]
+        for labels in (one, other)
+    )
+    with pytest.raises(InputError, match=r"no label in common|mean the same"):
+        read(tmp_path, train, test=test)
+    extra = [*train[:2], {"text": "of neither", "label": "another"}]
+    assert "another" in read(tmp_path, train, test=extra).task.labels
 
 
 def test_labels_that_are_not_public_are_no_class(tmp_path: Path) -> None:

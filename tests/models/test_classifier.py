@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from star.active_learning.loop import run
+from star.cli.main import main
 from star.config import ModelConfig, load
 from star.config.schema import AdapterConfig, RegularizerConfig, TrainConfig
 from star.errors import InputError
@@ -318,6 +320,32 @@ def test_a_text_longer_than_the_model_is_cut(select: str, bert: Path, tmp_path: 
             file.write(json.dumps({"text": "film " * 10_000, "label": "red"}) + "\n")
     folder = run(load(None, [*told, "evaluation.views=full"]))
     assert (folder / "result.json").is_file()
+
+
+@pytest.mark.parametrize("split, place", [("train", "pool row 20"), ("test", "test row 6")])
+def test_a_text_longer_than_the_model_is_named(
+    split: str, place: str, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    told = words(bert, tmp_path, "task.overlong=error")
+    file = tmp_path / f"data/{split}.jsonl"
+    place = f"{place.rpartition(' ')[0]} {len(file.read_text().splitlines())}"
+    with file.open("a") as lines:
+        lines.write(json.dumps({"text": "film " * 10_000, "label": "red"}) + "\n")
+    assert main(["run", "-", *told]) == 2
+    assert f"{place} is longer than the 40 tokens that a prompt may" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_an_encoder_decoder_is_refused(kind: str, bert: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"d_model": 16, "vocab_size": 24, "encoder_layers": 1, "decoder_layers": 1}
+    sizes |= {"num_layers": 1} if kind == "t5" else {}
+    AutoModel.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    for file in bert.glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(InputError, match=rf"is an encoder-decoder \({kind}\); a head is put on"):
+        loaded(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,13 @@ def test_a_made_continuation_has_its_tokens(tiny_llama: Path) -> None:
     )
 
 
+def test_no_room_for_a_prompt_names_the_row_and_the_option(tiny_llama: Path) -> None:
+    rows = [ROWS[0], {"prompt": "tom has"}]
+    with pytest.raises(InputError, match=r"row 1 has no continuation.*=256 leaves.*--max-new-tok"):
+        score(tiny_llama, rows, max_new_tokens=256)
+    assert len(score(tiny_llama, ROWS[:1], max_new_tokens=256)) == 1  # none is made
+
+
 def test_a_prompt_that_is_cut_says_so(tiny_llama: Path) -> None:
     long = {"prompt": "tom " * 300 + "has", "continuation": "yes"}
     cut, whole = score(tiny_llama, [long, ROWS[0]])

@@ -7,12 +7,13 @@ the class name, or what ``task.verbalizer`` says (Schick & Schütze 2021, arXiv 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from star.config import TaskConfig
-from star.data.answers import first_label
+from star.data.answers import canonical_number, first_label
 from star.data.prompts import as_text, column
 from star.data.task import Answer, Task
 from star.errors import InputError, listed, nearest, placed, visible
@@ -21,6 +22,7 @@ from star.files import refuse_half_characters
 ROLES = ("text", "label")
 MOST_CLASSES = 200
 _NUMBER = re.compile(r"-?\d{1,4000}")  # what int() takes: no exponents' signs, none longer
+_DECIMAL = re.compile(r"-?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 CLASSES = "classes"
 HIDDEN = "-1"  # what data sets store in the place of labels that are not public
 COLUMN_HINT = "; set task.columns.label"
@@ -81,8 +83,8 @@ class Classification(Task):
             What to say of them, a sentence each.
 
         Raises:
-            InputError: Fewer than two, more than 200, two that look the same, or labels that are
-                not public.
+            InputError: Fewer than two, more than 200, two that look the same, splits with none in
+                common, or labels that are not public.
         """
         if self.labels is not None:
             return []
@@ -99,6 +101,7 @@ class Classification(Task):
                 f"column '{self.gold}' has {len(seen)} different labels, at most {MOST_CLASSES} "
                 "are taken for classes; set task.choices, or task.name=jsonl for free answers"
             )
+        self._refuse_strangers(of_each)
         if len(seen) < 2:
             raise InputError(
                 f"column '{self.gold}' has {listed(seen)} alone; a choice needs two classes: set "
@@ -118,6 +121,13 @@ class Classification(Task):
                 "task.verbalizer={0: ..., 1: ...}"
             )
         return notes
+
+    def _refuse_strangers(self, splits: Sequence[tuple[str, list[str]]]) -> None:
+        """Raise ``InputError`` where two splits have labels, and not one in common."""
+        for (place, labels), (other_place, others) in itertools.combinations(splits, 2):
+            if labels and others and not {*map(_meant, labels)} & {*map(_meant, others)}:
+                both = f"{place} ({listed(labels)}) and {other_place} ({listed(others)})"
+                raise InputError(f"the splits of {both} have no label in common; spell them alike")
 
     def _seen(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[str, list[str]]:
         """Return where the last row of a split stands, and the labels of all.
@@ -240,13 +250,15 @@ class Classification(Task):
 def _meant(word: str) -> str:
     """Return what spellings of a class have in common, of which files of other kinds have others.
 
-    What looks the same; 1 and 1.0, as which pandas stores whole numbers where one is missing; true
-    and True, as which JSON and Python spell it.
+    What looks the same; one number, as 1 and 1.0, as which pandas stores whole numbers where one is
+    missing, 1.00 or 1e0; true and True, as which JSON and Python spell it.
     """
     word = visible(word)
     if word.casefold() in ("true", "false"):
         return word.casefold()
-    return word.removesuffix(".0") if _NUMBER.fullmatch(word.removesuffix(".0")) else word
+    digits = word.removeprefix("+").removesuffix(".")
+    number = canonical_number(digits) if _DECIMAL.fullmatch(digits) else None  # not $1, not 1 %
+    return word if number is None else number
 
 
 def _alternatives(words: Sequence[str]) -> str:
