@@ -126,8 +126,9 @@ class Classification(Task):
         """Raise ``InputError`` where two splits have labels, and not one in common."""
         for (place, labels), (other_place, others) in itertools.combinations(splits, 2):
             if labels and others and not {*map(_meant, labels)} & {*map(_meant, others)}:
-                both = f"{place} ({listed(labels)}) and {other_place} ({listed(others)})"
-                raise InputError(f"the splits of {both} have no label in common; spell them alike")
+                both = f"{place} ({listed(labels)}) and up to {other_place} ({listed(others)})"
+                hint = "spell them alike, or read more rows (task.pool_limit, task.test_limit)"
+                raise InputError(f"the labels up to {both} have none in common; {hint}")
 
     def _seen(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[str, list[str]]:
         """Return where the last row of a split stands, and the labels of all.
