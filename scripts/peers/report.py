@@ -1,4 +1,4 @@
-"""What small-text's cells say beside ours: ``results.json`` and ``table.md``."""
+"""What small-text's cells say beside ours: ``peers.json`` and ``table.md``."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def write(
     ours: Sequence[Curve] | None,
     twins: Mapping[str, str],
 ) -> None:
-    """Write ``results.json``, the peers' cells, and ``table.md``, ours beside them."""
+    """Write ``peers.json``, the peers' cells, and ``table.md``, ours beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     # As they are, but for where they lay: the record says what was run, not on whose disk.
     kept = [{key: part for key, part in cell.items() if key != "file"} for cell in cells]
-    write_json(folder / "results.json", {"cells": kept})
+    write_json(folder / "peers.json", {"cells": kept})
     text = table(kept, ours, twins)
     (folder / "table.md").write_text(text, encoding="utf-8")
 

@@ -296,7 +296,7 @@ def test_admission(model: LanguageModel) -> None:
     assert line.startswith("pool: 1 cut from the left")
     kept, line = truncate_prompts(tight, examples, overlong="drop", **options)
     assert kept == examples[:3] and line is not None and "1 left out" in line
-    with pytest.raises(InputError, match=r"row 3 needs .* task\.overlong"):
+    with pytest.raises(InputError, match=r"pool row 3 is longer .* task\.overlong"):
         truncate_prompts(tight, examples, overlong="error", **options)
     with pytest.raises(InputError, match="max_new_tokens=5 leaves no room"):
         truncate_prompts(replace(model, max_length=5), examples, overlong="truncate", **options)

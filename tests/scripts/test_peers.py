@@ -84,7 +84,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
 def test_without_runs_of_ours_there_is_no_comparison(tmp_path: Path) -> None:
     report.write(tmp_path, [cell("random", 0, [0.5, 0.6])], None, TWINS)
     assert "seed by seed" not in (tmp_path / "table.md").read_text(encoding="utf-8")
-    [kept] = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["cells"]
+    [kept] = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))["cells"]
     assert "file" not in kept and kept["seed"] == 0
 
 

@@ -162,7 +162,7 @@ def test_a_text_that_is_too_long_is_named(tiny_llama: Path, tmp_path: Path) -> N
     words = (*SETTINGS, *KINDS["choice"], "task.overlong=error")
     with serving(runs.go(tiny_llama, data, tmp_path / "out", *words)) as service:
         status, told = service.ask({"texts": ["tom has", "tom has eggs " * 150]})
-    assert status == 422 and told["error"].startswith("text 2 needs "), told
+    assert status == 422 and told["error"].startswith("text 2 is longer than "), told
 
 
 def test_hostile_texts_are_texts(choice: Service) -> None:
