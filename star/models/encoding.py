@@ -152,7 +152,7 @@ def truncate(
         elif overlong == "error":
             raise InputError(
                 f"{named(row.index)} is longer than the {max_length - tail} tokens that a prompt "
-                "may have beside its answer; set task.overlong to truncate or drop"
+                "may have beside its answer; shorten it, or set task.overlong to truncate or drop"
             )
         elif overlong == "drop":
             dropped.append(position)

@@ -62,8 +62,8 @@ def read(
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
             kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
             kind = AutoModel if body else kind
-            if not body:
-                _refuse_kind(config, AutoConfig.from_pretrained(where, **options), bool(head))
+            told = AutoConfig.from_pretrained(where, **options)
+            _refuse_kind(config, told, writes=kind is AutoModelForCausalLM)
             causal, report = kind.from_pretrained(
                 where,
                 dtype=dtype,
@@ -94,20 +94,18 @@ def read(
     return tokenizer, causal, absent
 
 
-def _refuse_kind(config: ModelConfig, told: Any, has_head: bool) -> None:
-    """Refuse a model that sees what comes after a token: read as a causal LM it may still run.
+def _refuse_kind(config: ModelConfig, told: Any, *, writes: bool) -> None:
+    """Refuse an encoder-decoder, which reads a text in two parts, and an encoder that is to write.
 
-    And under a head one that reads a text twice, whose end is where a head looks.
+    It sees what comes after a token: read as a causal LM it may still run.
     """
-    if has_head:
-        if getattr(told, "is_encoder_decoder", False):
-            raise InputError(
-                f"model {config.name_or_path} is an encoder-decoder ({told.model_type}); a head is "
-                "put on an encoder or on a decoder: name one of them"
-            )
-        return
-    marks = ("is_decoder", "is_encoder_decoder", "causal")  # the last is XLM's
-    if told.model_type in ENCODERS and not any(getattr(told, mark, False) for mark in marks):
+    if getattr(told, "is_encoder_decoder", False):
+        raise InputError(
+            f"model {config.name_or_path} is an encoder-decoder ({told.model_type}), which star "
+            f"does not take; name a causal LM{'' if writes else ', or an encoder'}"
+        )
+    decodes = any(getattr(told, mark, False) for mark in ("is_decoder", "causal"))  # causal: XLM's
+    if writes and told.model_type in ENCODERS and not decodes:
         raise InputError(
             f"model {config.name_or_path} is an encoder ({told.model_type}), which writes no text; "
             "name a causal LM, or classify by a head on it (task.classify_by=head)"

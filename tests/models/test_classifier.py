@@ -22,6 +22,7 @@ from star.models.batching import Batching
 from star.models.classifier import Classifier
 from star.models.embedding import embed
 from star.models.encoding import TokenRow
+from star.models.reading import read
 
 WORDS = ["a", "dull", "bright", "film", "so", "good", "bad", "one", "it", "is", "was", "not", "no"]
 HUES = ("red", "green", "blue")
@@ -322,13 +323,13 @@ def test_a_text_longer_than_the_model_is_cut(select: str, bert: Path, tmp_path: 
     assert (folder / "result.json").is_file()
 
 
-@pytest.mark.parametrize("split, place", [("train", "pool row 20"), ("test", "test row 6")])
+@pytest.mark.parametrize("split, called", [("train", "pool"), ("test", "test")])
 def test_a_text_longer_than_the_model_is_named(
-    split: str, place: str, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    split: str, called: str, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     told = words(bert, tmp_path, "task.overlong=error")
     file = tmp_path / f"data/{split}.jsonl"
-    place = f"{place.rpartition(' ')[0]} {len(file.read_text().splitlines())}"
+    place = f"{called} row {len(file.read_text().splitlines())}"
     with file.open("a") as lines:
         lines.write(json.dumps({"text": "film " * 10_000, "label": "red"}) + "\n")
     assert main(["run", "-", *told]) == 2
@@ -344,8 +345,10 @@ def test_an_encoder_decoder_is_refused(kind: str, bert: Path, tmp_path: Path) ->
     AutoModel.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
     for file in bert.glob("tokenizer*"):
         shutil.copy(file, tmp_path)
-    with pytest.raises(InputError, match=rf"is an encoder-decoder \({kind}\); a head is put on"):
-        loaded(tmp_path)
+    config = ModelConfig(name_or_path=str(tmp_path))
+    for options in ({"num_labels": 3}, {"body": True}, {}):  # under a head, as an encoder, to write
+        with pytest.raises(InputError, match=rf"is an encoder-decoder \({kind}\), which star"):
+            read(config, str(tmp_path), {}, **options)
 
 
 @pytest.mark.parametrize(
