@@ -53,8 +53,8 @@ def ours_of(
 ) -> list[Curve] | None:
     """Return the curves of the table's own runs, or of its committed record; ``None``: no such.
 
-    Without those that worked on other rows than the peers' ``cells`` of their seed: what a table
-    stands beside them had the same.
+    Without those of other seeds than the peers' ``cells``, or of other rows on the same seed: seeds
+    draw pools, so a mean over other seeds is of other pools.
     """
     try:
         record = results.find(table.path, root=runs)
@@ -66,11 +66,11 @@ def ours_of(
     same = [
         cell
         for cell in record.results()
-        if cell.seed not in rows
-        or rows[cell.seed].startswith((cell.content or {}).get("data") or "unknown")
+        if rows.get(cell.seed, "").startswith((cell.content or {}).get("data") or "unknown")
     ]
     if len(same) < len(record.results()):
-        print(f"left out: {len(record.results()) - len(same)} runs of ours, of other rows")
+        count = len(record.results()) - len(same)
+        print(f"left out: {count} runs of ours, of other seeds or rows")
     parts = {"train": "train", "evaluate": "evaluate", "score": "query"}
     return [
         Curve(
