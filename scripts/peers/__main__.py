@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     cells = report.read_cells(output)
     if not cells:
         raise InputError(f"{output} holds no cell; run with --python, or set --output")
-    ours = None if options.smoke else report.ours_of(table, options.runs, cells)
+    ours = None if options.smoke else report.ours_of(table, options.runs, cells, TWINS)
     report.write(folder, cells, ours, TWINS)
     print(folder)
     return 0

@@ -49,12 +49,16 @@ def read_cells(output: Path) -> list[dict[str, Any]]:
 
 
 def ours_of(
-    table: Table, runs: str | None, cells: Sequence[Mapping[str, Any]]
+    table: Table,
+    runs: str | None,
+    cells: Sequence[Mapping[str, Any]],
+    twins: Mapping[str, str],
 ) -> list[Curve] | None:
     """Return the curves of the table's own runs, or of its committed record; ``None``: no such.
 
-    Without those of other seeds than the peers' ``cells``, or of other rows on the same seed: seeds
-    draw pools, so a mean over other seeds is of other pools.
+    Without those of other seeds than the peers' ``cells`` (a row that is the twin of one of their
+    strategies: than that strategy's), or of other rows on the same seed: seeds draw pools, so a
+    mean over other seeds is of other pools.
     """
     try:
         record = results.find(table.path, root=runs)
@@ -62,11 +66,15 @@ def ours_of(
         print(f"without runs of our own: {error}")
         return None
     rows = {cell["seed"]: cell["rows"] for cell in cells}
+    by_twin: dict[str | None, set[int]] = {}
+    for cell in cells:
+        by_twin.setdefault(twins.get(cell["strategy"]), set()).add(cell["seed"])
     # A record keeps the beginning of the hash.
     same = [
         cell
         for cell in record.results()
-        if rows.get(cell.seed, "").startswith((cell.content or {}).get("data") or "unknown")
+        if cell.seed in by_twin.get(cell.row, rows)
+        and rows[cell.seed].startswith((cell.content or {}).get("data") or "unknown")
     ]
     if len(same) < len(record.results()):
         count = len(record.results()) - len(same)

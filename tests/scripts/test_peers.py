@@ -94,12 +94,28 @@ def test_runs_of_ours_on_other_seeds_or_rows_are_left_out(capsys: pytest.Capture
     assert len(record) == 696
     [same, other, *_] = sorted({cell.seed for cell in record})
     hashes = {cell.content["data"] for cell in record if cell.content and cell.seed == same}
-    cells = [{"seed": same, "rows": f"{min(hashes)}ab"}, {"seed": other, "rows": "another"}]
-    left = report.ours_of(committed, None, cells)
+    rows = f"{min(hashes)}ab"
+    cells = [{"strategy": "badge", "seed": same, "rows": rows}]
+    cells += [{"strategy": "badge", "seed": other, "rows": "another"}]
+    left = report.ours_of(committed, None, cells, TWINS)
     assert left is not None
     kept = [cell for cell in record if cell.seed == same and cell.content["data"] == min(hashes)]
     assert [curve.seed for curve in left] == [same] * len(kept) and kept
     assert f"left out: {696 - len(left)} runs" in capsys.readouterr().out
+
+
+def test_a_twin_has_the_seeds_of_its_own_strategy_alone() -> None:
+    committed = read_table(ROOT / "configs/tables/sst2_study.yaml")
+    record = results.find(committed.path).results()
+    data = {cell.seed: cell.content["data"] for cell in record if cell.content}
+    cells = [{"strategy": "random", "seed": k, "rows": data[k]} for k in (0, 1)]
+    cells += [{"strategy": "breaking-ties", "seed": 0, "rows": data[0]}]
+    left = report.ours_of(committed, None, cells, TWINS)
+    assert left is not None
+    rows = {cell.row for cell in record}
+    seeds = {row: sorted(curve.seed for curve in left if curve.strategy == row) for row in rows}
+    assert seeds.pop("random") == [0, 1] and seeds.pop("margin") == [0]
+    assert len(seeds) == 5 and all(some == [0, 1] for some in seeds.values())
 
 
 def written(folder: Path) -> Path:
